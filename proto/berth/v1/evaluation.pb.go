@@ -668,7 +668,11 @@ type Plan struct {
 	// Changes of what is wanted of allocations that exist.
 	Changes []*AllocChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
 	// What came of the evaluations that it answers.
-	Evaluations   []*Evaluation `protobuf:"bytes,3,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
+	Evaluations []*Evaluation `protobuf:"bytes,3,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
+	// Changes of jobs' status.
+	Jobs []*JobStatusChange `protobuf:"bytes,4,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// One refused placement refuses all of them (gangs).
+	Atomic        bool `protobuf:"varint,5,opt,name=atomic,proto3" json:"atomic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -724,6 +728,89 @@ func (x *Plan) GetEvaluations() []*Evaluation {
 	return nil
 }
 
+func (x *Plan) GetJobs() []*JobStatusChange {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Plan) GetAtomic() bool {
+	if x != nil {
+		return x.Atomic
+	}
+	return false
+}
+
+// JobStatusChange says what a job has come to.
+type JobStatusChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Job           string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	Status        Job_Status             `protobuf:"varint,3,opt,name=status,proto3,enum=berth.v1.Job_Status" json:"status,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobStatusChange) Reset() {
+	*x = JobStatusChange{}
+	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobStatusChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobStatusChange) ProtoMessage() {}
+
+func (x *JobStatusChange) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobStatusChange.ProtoReflect.Descriptor instead.
+func (*JobStatusChange) Descriptor() ([]byte, []int) {
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *JobStatusChange) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *JobStatusChange) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *JobStatusChange) GetStatus() Job_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Job_pending
+}
+
+func (x *JobStatusChange) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // AllocChange changes what is wanted of an allocation. Unset fields stay.
 type AllocChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -743,7 +830,7 @@ type AllocChange struct {
 
 func (x *AllocChange) Reset() {
 	*x = AllocChange{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +842,7 @@ func (x *AllocChange) String() string {
 func (*AllocChange) ProtoMessage() {}
 
 func (x *AllocChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +855,7 @@ func (x *AllocChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocChange.ProtoReflect.Descriptor instead.
 func (*AllocChange) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AllocChange) GetAllocId() string {
@@ -831,7 +918,7 @@ var File_berth_v1_evaluation_proto protoreflect.FileDescriptor
 
 const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\n" +
-	"\x19berth/v1/evaluation.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
+	"\x19berth/v1/evaluation.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x12berth/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
 	"\n" +
 	"Evaluation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -892,13 +979,20 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\x06wanted\x18\x03 \x01(\x04R\x06wanted\x12\x12\n" +
 	"\x04free\x18\x04 \x01(\x04R\x04free\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x17\n" +
-	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\xa0\x01\n" +
+	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\xe7\x01\n" +
 	"\x04Plan\x12/\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x0f.berth.v1.AllocR\n" +
 	"placements\x12/\n" +
 	"\achanges\x18\x02 \x03(\v2\x15.berth.v1.AllocChangeR\achanges\x126\n" +
-	"\vevaluations\x18\x03 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\"\xff\x02\n" +
+	"\vevaluations\x18\x03 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\x12-\n" +
+	"\x04jobs\x18\x04 \x03(\v2\x19.berth.v1.JobStatusChangeR\x04jobs\x12\x16\n" +
+	"\x06atomic\x18\x05 \x01(\bR\x06atomic\"\x87\x01\n" +
+	"\x0fJobStatusChange\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\tR\x03job\x12,\n" +
+	"\x06status\x18\x03 \x01(\x0e2\x14.berth.v1.Job.StatusR\x06status\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xff\x02\n" +
 	"\vAllocChange\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x126\n" +
 	"\adesired\x18\x02 \x01(\x0e2\x17.berth.v1.Alloc.DesiredH\x00R\adesired\x88\x01\x01\x12%\n" +
@@ -927,7 +1021,7 @@ func file_berth_v1_evaluation_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_evaluation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_berth_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_berth_v1_evaluation_proto_goTypes = []any{
 	(Evaluation_Trigger)(0),       // 0: berth.v1.Evaluation.Trigger
 	(Evaluation_Status)(0),        // 1: berth.v1.Evaluation.Status
@@ -938,33 +1032,37 @@ var file_berth_v1_evaluation_proto_goTypes = []any{
 	(*NearMiss)(nil),              // 6: berth.v1.NearMiss
 	(*Shortfall)(nil),             // 7: berth.v1.Shortfall
 	(*Plan)(nil),                  // 8: berth.v1.Plan
-	(*AllocChange)(nil),           // 9: berth.v1.AllocChange
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*Alloc)(nil),                 // 11: berth.v1.Alloc
-	(Alloc_Desired)(0),            // 12: berth.v1.Alloc.Desired
-	(Alloc_Status)(0),             // 13: berth.v1.Alloc.Status
+	(*JobStatusChange)(nil),       // 9: berth.v1.JobStatusChange
+	(*AllocChange)(nil),           // 10: berth.v1.AllocChange
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*Alloc)(nil),                 // 12: berth.v1.Alloc
+	(Job_Status)(0),               // 13: berth.v1.Job.Status
+	(Alloc_Desired)(0),            // 14: berth.v1.Alloc.Desired
+	(Alloc_Status)(0),             // 15: berth.v1.Alloc.Status
 }
 var file_berth_v1_evaluation_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Evaluation.trigger:type_name -> berth.v1.Evaluation.Trigger
 	1,  // 1: berth.v1.Evaluation.status:type_name -> berth.v1.Evaluation.Status
-	10, // 2: berth.v1.Evaluation.create_time:type_name -> google.protobuf.Timestamp
-	10, // 3: berth.v1.Evaluation.modify_time:type_name -> google.protobuf.Timestamp
+	11, // 2: berth.v1.Evaluation.create_time:type_name -> google.protobuf.Timestamp
+	11, // 3: berth.v1.Evaluation.modify_time:type_name -> google.protobuf.Timestamp
 	3,  // 4: berth.v1.Evaluation.groups:type_name -> berth.v1.GroupOutcome
 	4,  // 5: berth.v1.GroupOutcome.explanation:type_name -> berth.v1.Explanation
 	5,  // 6: berth.v1.Explanation.failed:type_name -> berth.v1.FailedCheck
 	6,  // 7: berth.v1.Explanation.nearest:type_name -> berth.v1.NearMiss
 	7,  // 8: berth.v1.NearMiss.shortfalls:type_name -> berth.v1.Shortfall
-	11, // 9: berth.v1.Plan.placements:type_name -> berth.v1.Alloc
-	9,  // 10: berth.v1.Plan.changes:type_name -> berth.v1.AllocChange
+	12, // 9: berth.v1.Plan.placements:type_name -> berth.v1.Alloc
+	10, // 10: berth.v1.Plan.changes:type_name -> berth.v1.AllocChange
 	2,  // 11: berth.v1.Plan.evaluations:type_name -> berth.v1.Evaluation
-	12, // 12: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
-	13, // 13: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
-	10, // 14: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	9,  // 12: berth.v1.Plan.jobs:type_name -> berth.v1.JobStatusChange
+	13, // 13: berth.v1.JobStatusChange.status:type_name -> berth.v1.Job.Status
+	14, // 14: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
+	15, // 15: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
+	11, // 16: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_evaluation_proto_init() }
@@ -973,14 +1071,15 @@ func file_berth_v1_evaluation_proto_init() {
 		return
 	}
 	file_berth_v1_alloc_proto_init()
-	file_berth_v1_evaluation_proto_msgTypes[7].OneofWrappers = []any{}
+	file_berth_v1_job_proto_init()
+	file_berth_v1_evaluation_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_evaluation_proto_rawDesc), len(file_berth_v1_evaluation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

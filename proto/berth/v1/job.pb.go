@@ -173,7 +173,9 @@ type Job struct {
 	// Revision of the last change of the spec: the value for check-and-set.
 	SpecRevision uint64 `protobuf:"varint,57,opt,name=spec_revision,json=specRevision,proto3" json:"spec_revision,omitempty"`
 	// The text that was submitted, kept for `berth job inspect -source`.
-	Source        *JobSource `protobuf:"bytes,58,opt,name=source,proto3" json:"source,omitempty"`
+	Source *JobSource `protobuf:"bytes,58,opt,name=source,proto3" json:"source,omitempty"`
+	// Stopped for good: forgotten as soon as nothing of it runs.
+	Purge         bool `protobuf:"varint,59,opt,name=purge,proto3" json:"purge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -346,6 +348,13 @@ func (x *Job) GetSource() *JobSource {
 		return x.Source
 	}
 	return nil
+}
+
+func (x *Job) GetPurge() bool {
+	if x != nil {
+		return x.Purge
+	}
+	return false
 }
 
 // JobSource is a job spec as its author wrote it.
@@ -1137,7 +1146,7 @@ var File_berth_v1_job_proto protoreflect.FileDescriptor
 
 const file_berth_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\b\n" +
+	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\t\n" +
 	"\x03Job\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12-\n" +
 	"\tnamespace\x18\x02 \x01(\tB\x0f\xea\xe0\x18\v:\t\"default\"R\tnamespace\x127\n" +
@@ -1168,7 +1177,8 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\x0fcreate_revision\x187 \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\x0ecreateRevision\x12/\n" +
 	"\x0fmodify_revision\x188 \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\x0emodifyRevision\x12+\n" +
 	"\rspec_revision\x189 \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\fspecRevision\x123\n" +
-	"\x06source\x18: \x01(\v2\x13.berth.v1.JobSourceB\x06\xea\xe0\x18\x02(\x01R\x06source\x1a7\n" +
+	"\x06source\x18: \x01(\v2\x13.berth.v1.JobSourceB\x06\xea\xe0\x18\x02(\x01R\x06source\x12\x1c\n" +
+	"\x05purge\x18; \x01(\bB\x06\xea\xe0\x18\x02(\x01R\x05purge\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"8\n" +

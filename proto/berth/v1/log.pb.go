@@ -35,6 +35,7 @@ type LogEntry struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// Types that are valid to be assigned to Fact:
 	//
+	//	*LogEntry_ClusterCreated
 	//	*LogEntry_JobRegistered
 	//	*LogEntry_JobStopped
 	//	*LogEntry_NodeRegistered
@@ -98,6 +99,15 @@ func (x *LogEntry) GetTime() *timestamppb.Timestamp {
 func (x *LogEntry) GetFact() isLogEntry_Fact {
 	if x != nil {
 		return x.Fact
+	}
+	return nil
+}
+
+func (x *LogEntry) GetClusterCreated() *ClusterCreated {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_ClusterCreated); ok {
+			return x.ClusterCreated
+		}
 	}
 	return nil
 }
@@ -205,6 +215,10 @@ type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
 
+type LogEntry_ClusterCreated struct {
+	ClusterCreated *ClusterCreated `protobuf:"bytes,5,opt,name=cluster_created,json=clusterCreated,proto3,oneof"`
+}
+
 type LogEntry_JobRegistered struct {
 	JobRegistered *JobRegistered `protobuf:"bytes,10,opt,name=job_registered,json=jobRegistered,proto3,oneof"`
 }
@@ -249,6 +263,8 @@ type LogEntry_Collected struct {
 	Collected *Collected `protobuf:"bytes,60,opt,name=collected,proto3,oneof"`
 }
 
+func (*LogEntry_ClusterCreated) isLogEntry_Fact() {}
+
 func (*LogEntry_JobRegistered) isLogEntry_Fact() {}
 
 func (*LogEntry_JobStopped) isLogEntry_Fact() {}
@@ -271,6 +287,52 @@ func (*LogEntry_SchedulerConfigSet) isLogEntry_Fact() {}
 
 func (*LogEntry_Collected) isLogEntry_Fact() {}
 
+// ClusterCreated is the first leader's first entry. A second one is ignored.
+type ClusterCreated struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifies the cluster for life.
+	ClusterId     string `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterCreated) Reset() {
+	*x = ClusterCreated{}
+	mi := &file_berth_v1_log_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterCreated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterCreated) ProtoMessage() {}
+
+func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_log_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
+func (*ClusterCreated) Descriptor() ([]byte, []int) {
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ClusterCreated) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
 // JobRegistered is a new job, or a new version of one.
 type JobRegistered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -286,7 +348,7 @@ type JobRegistered struct {
 
 func (x *JobRegistered) Reset() {
 	*x = JobRegistered{}
-	mi := &file_berth_v1_log_proto_msgTypes[1]
+	mi := &file_berth_v1_log_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +360,7 @@ func (x *JobRegistered) String() string {
 func (*JobRegistered) ProtoMessage() {}
 
 func (x *JobRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[1]
+	mi := &file_berth_v1_log_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +373,7 @@ func (x *JobRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRegistered.ProtoReflect.Descriptor instead.
 func (*JobRegistered) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{1}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *JobRegistered) GetJob() *Job {
@@ -358,7 +420,7 @@ type JobStopped struct {
 
 func (x *JobStopped) Reset() {
 	*x = JobStopped{}
-	mi := &file_berth_v1_log_proto_msgTypes[2]
+	mi := &file_berth_v1_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +432,7 @@ func (x *JobStopped) String() string {
 func (*JobStopped) ProtoMessage() {}
 
 func (x *JobStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[2]
+	mi := &file_berth_v1_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +445,7 @@ func (x *JobStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStopped.ProtoReflect.Descriptor instead.
 func (*JobStopped) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JobStopped) GetNamespace() string {
@@ -440,7 +502,7 @@ type NodeRegistered struct {
 
 func (x *NodeRegistered) Reset() {
 	*x = NodeRegistered{}
-	mi := &file_berth_v1_log_proto_msgTypes[3]
+	mi := &file_berth_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +514,7 @@ func (x *NodeRegistered) String() string {
 func (*NodeRegistered) ProtoMessage() {}
 
 func (x *NodeRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[3]
+	mi := &file_berth_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +527,7 @@ func (x *NodeRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRegistered.ProtoReflect.Descriptor instead.
 func (*NodeRegistered) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NodeRegistered) GetNode() *Node {
@@ -490,7 +552,7 @@ type NodesChanged struct {
 
 func (x *NodesChanged) Reset() {
 	*x = NodesChanged{}
-	mi := &file_berth_v1_log_proto_msgTypes[4]
+	mi := &file_berth_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +564,7 @@ func (x *NodesChanged) String() string {
 func (*NodesChanged) ProtoMessage() {}
 
 func (x *NodesChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[4]
+	mi := &file_berth_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +577,7 @@ func (x *NodesChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesChanged.ProtoReflect.Descriptor instead.
 func (*NodesChanged) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NodesChanged) GetNodeIds() []string {
@@ -564,7 +626,7 @@ type AllocsReported struct {
 
 func (x *AllocsReported) Reset() {
 	*x = AllocsReported{}
-	mi := &file_berth_v1_log_proto_msgTypes[5]
+	mi := &file_berth_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +638,7 @@ func (x *AllocsReported) String() string {
 func (*AllocsReported) ProtoMessage() {}
 
 func (x *AllocsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[5]
+	mi := &file_berth_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +651,7 @@ func (x *AllocsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocsReported.ProtoReflect.Descriptor instead.
 func (*AllocsReported) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AllocsReported) GetUpdates() []*AllocStatusUpdate {
@@ -609,7 +671,7 @@ type EvaluationsCreated struct {
 
 func (x *EvaluationsCreated) Reset() {
 	*x = EvaluationsCreated{}
-	mi := &file_berth_v1_log_proto_msgTypes[6]
+	mi := &file_berth_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +683,7 @@ func (x *EvaluationsCreated) String() string {
 func (*EvaluationsCreated) ProtoMessage() {}
 
 func (x *EvaluationsCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[6]
+	mi := &file_berth_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +696,7 @@ func (x *EvaluationsCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationsCreated.ProtoReflect.Descriptor instead.
 func (*EvaluationsCreated) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EvaluationsCreated) GetEvaluations() []*Evaluation {
@@ -654,7 +716,7 @@ type NamespaceDeleted struct {
 
 func (x *NamespaceDeleted) Reset() {
 	*x = NamespaceDeleted{}
-	mi := &file_berth_v1_log_proto_msgTypes[7]
+	mi := &file_berth_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +728,7 @@ func (x *NamespaceDeleted) String() string {
 func (*NamespaceDeleted) ProtoMessage() {}
 
 func (x *NamespaceDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[7]
+	mi := &file_berth_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +741,7 @@ func (x *NamespaceDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceDeleted.ProtoReflect.Descriptor instead.
 func (*NamespaceDeleted) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NamespaceDeleted) GetName() string {
@@ -702,7 +764,7 @@ type Collected struct {
 
 func (x *Collected) Reset() {
 	*x = Collected{}
-	mi := &file_berth_v1_log_proto_msgTypes[8]
+	mi := &file_berth_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +776,7 @@ func (x *Collected) String() string {
 func (*Collected) ProtoMessage() {}
 
 func (x *Collected) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[8]
+	mi := &file_berth_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +789,7 @@ func (x *Collected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collected.ProtoReflect.Descriptor instead.
 func (*Collected) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Collected) GetAllocIds() []string {
@@ -771,7 +833,7 @@ type JobRef struct {
 
 func (x *JobRef) Reset() {
 	*x = JobRef{}
-	mi := &file_berth_v1_log_proto_msgTypes[9]
+	mi := &file_berth_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +845,7 @@ func (x *JobRef) String() string {
 func (*JobRef) ProtoMessage() {}
 
 func (x *JobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[9]
+	mi := &file_berth_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +858,7 @@ func (x *JobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRef.ProtoReflect.Descriptor instead.
 func (*JobRef) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobRef) GetNamespace() string {
@@ -835,7 +897,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_berth_v1_log_proto_msgTypes[10]
+	mi := &file_berth_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +909,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[10]
+	mi := &file_berth_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +922,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SnapshotHeader) GetVersion() uint32 {
@@ -906,7 +968,7 @@ type SnapshotRecord struct {
 
 func (x *SnapshotRecord) Reset() {
 	*x = SnapshotRecord{}
-	mi := &file_berth_v1_log_proto_msgTypes[11]
+	mi := &file_berth_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +980,7 @@ func (x *SnapshotRecord) String() string {
 func (*SnapshotRecord) ProtoMessage() {}
 
 func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[11]
+	mi := &file_berth_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +993,7 @@ func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
 func (*SnapshotRecord) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotRecord) GetRecord() isSnapshotRecord_Record {
@@ -1093,7 +1155,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_berth_v1_log_proto_msgTypes[12]
+	mi := &file_berth_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1167,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[12]
+	mi := &file_berth_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1180,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SnapshotEnd) GetRecords() uint64 {
@@ -1139,10 +1201,11 @@ var File_berth_v1_log_proto protoreflect.FileDescriptor
 
 const file_berth_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x06\n" +
+	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x06\n" +
 	"\bLogEntry\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12@\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12C\n" +
+	"\x0fcluster_created\x18\x05 \x01(\v2\x18.berth.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12@\n" +
 	"\x0ejob_registered\x18\n" +
 	" \x01(\v2\x17.berth.v1.JobRegisteredH\x00R\rjobRegistered\x127\n" +
 	"\vjob_stopped\x18\v \x01(\v2\x14.berth.v1.JobStoppedH\x00R\n" +
@@ -1156,7 +1219,10 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x11namespace_deleted\x183 \x01(\v2\x1a.berth.v1.NamespaceDeletedH\x00R\x10namespaceDeleted\x12M\n" +
 	"\x14scheduler_config_set\x184 \x01(\v2\x19.berth.v1.SchedulerConfigH\x00R\x12schedulerConfigSet\x123\n" +
 	"\tcollected\x18< \x01(\v2\x13.berth.v1.CollectedH\x00R\tcollectedB\x06\n" +
-	"\x04fact\"\xa3\x01\n" +
+	"\x04fact\"/\n" +
+	"\x0eClusterCreated\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xa3\x01\n" +
 	"\rJobRegistered\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.berth.v1.JobR\x03job\x12\x14\n" +
 	"\x05check\x18\x02 \x01(\bR\x05check\x12%\n" +
@@ -1234,69 +1300,71 @@ func file_berth_v1_log_proto_rawDescGZIP() []byte {
 	return file_berth_v1_log_proto_rawDescData
 }
 
-var file_berth_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_berth_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_berth_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),              // 0: berth.v1.LogEntry
-	(*JobRegistered)(nil),         // 1: berth.v1.JobRegistered
-	(*JobStopped)(nil),            // 2: berth.v1.JobStopped
-	(*NodeRegistered)(nil),        // 3: berth.v1.NodeRegistered
-	(*NodesChanged)(nil),          // 4: berth.v1.NodesChanged
-	(*AllocsReported)(nil),        // 5: berth.v1.AllocsReported
-	(*EvaluationsCreated)(nil),    // 6: berth.v1.EvaluationsCreated
-	(*NamespaceDeleted)(nil),      // 7: berth.v1.NamespaceDeleted
-	(*Collected)(nil),             // 8: berth.v1.Collected
-	(*JobRef)(nil),                // 9: berth.v1.JobRef
-	(*SnapshotHeader)(nil),        // 10: berth.v1.SnapshotHeader
-	(*SnapshotRecord)(nil),        // 11: berth.v1.SnapshotRecord
-	(*SnapshotEnd)(nil),           // 12: berth.v1.SnapshotEnd
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*Plan)(nil),                  // 14: berth.v1.Plan
-	(*Namespace)(nil),             // 15: berth.v1.Namespace
-	(*SchedulerConfig)(nil),       // 16: berth.v1.SchedulerConfig
-	(*Job)(nil),                   // 17: berth.v1.Job
-	(*Evaluation)(nil),            // 18: berth.v1.Evaluation
-	(*Node)(nil),                  // 19: berth.v1.Node
-	(Node_Status)(0),              // 20: berth.v1.Node.Status
-	(Node_Eligibility)(0),         // 21: berth.v1.Node.Eligibility
-	(*AllocStatusUpdate)(nil),     // 22: berth.v1.AllocStatusUpdate
-	(*Alloc)(nil),                 // 23: berth.v1.Alloc
+	(*ClusterCreated)(nil),        // 1: berth.v1.ClusterCreated
+	(*JobRegistered)(nil),         // 2: berth.v1.JobRegistered
+	(*JobStopped)(nil),            // 3: berth.v1.JobStopped
+	(*NodeRegistered)(nil),        // 4: berth.v1.NodeRegistered
+	(*NodesChanged)(nil),          // 5: berth.v1.NodesChanged
+	(*AllocsReported)(nil),        // 6: berth.v1.AllocsReported
+	(*EvaluationsCreated)(nil),    // 7: berth.v1.EvaluationsCreated
+	(*NamespaceDeleted)(nil),      // 8: berth.v1.NamespaceDeleted
+	(*Collected)(nil),             // 9: berth.v1.Collected
+	(*JobRef)(nil),                // 10: berth.v1.JobRef
+	(*SnapshotHeader)(nil),        // 11: berth.v1.SnapshotHeader
+	(*SnapshotRecord)(nil),        // 12: berth.v1.SnapshotRecord
+	(*SnapshotEnd)(nil),           // 13: berth.v1.SnapshotEnd
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Plan)(nil),                  // 15: berth.v1.Plan
+	(*Namespace)(nil),             // 16: berth.v1.Namespace
+	(*SchedulerConfig)(nil),       // 17: berth.v1.SchedulerConfig
+	(*Job)(nil),                   // 18: berth.v1.Job
+	(*Evaluation)(nil),            // 19: berth.v1.Evaluation
+	(*Node)(nil),                  // 20: berth.v1.Node
+	(Node_Status)(0),              // 21: berth.v1.Node.Status
+	(Node_Eligibility)(0),         // 22: berth.v1.Node.Eligibility
+	(*AllocStatusUpdate)(nil),     // 23: berth.v1.AllocStatusUpdate
+	(*Alloc)(nil),                 // 24: berth.v1.Alloc
 }
 var file_berth_v1_log_proto_depIdxs = []int32{
-	13, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
-	1,  // 1: berth.v1.LogEntry.job_registered:type_name -> berth.v1.JobRegistered
-	2,  // 2: berth.v1.LogEntry.job_stopped:type_name -> berth.v1.JobStopped
-	3,  // 3: berth.v1.LogEntry.node_registered:type_name -> berth.v1.NodeRegistered
-	4,  // 4: berth.v1.LogEntry.nodes_changed:type_name -> berth.v1.NodesChanged
-	5,  // 5: berth.v1.LogEntry.allocs_reported:type_name -> berth.v1.AllocsReported
-	14, // 6: berth.v1.LogEntry.plan:type_name -> berth.v1.Plan
-	6,  // 7: berth.v1.LogEntry.evaluations_created:type_name -> berth.v1.EvaluationsCreated
-	15, // 8: berth.v1.LogEntry.namespace_set:type_name -> berth.v1.Namespace
-	7,  // 9: berth.v1.LogEntry.namespace_deleted:type_name -> berth.v1.NamespaceDeleted
-	16, // 10: berth.v1.LogEntry.scheduler_config_set:type_name -> berth.v1.SchedulerConfig
-	8,  // 11: berth.v1.LogEntry.collected:type_name -> berth.v1.Collected
-	17, // 12: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
-	18, // 13: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
-	18, // 14: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
-	19, // 15: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
-	20, // 16: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
-	21, // 17: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
-	22, // 18: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
-	18, // 19: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
-	9,  // 20: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
-	10, // 21: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
-	15, // 22: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
-	16, // 23: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
-	17, // 24: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
-	17, // 25: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
-	19, // 26: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
-	18, // 27: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
-	23, // 28: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
-	12, // 29: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	14, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	1,  // 1: berth.v1.LogEntry.cluster_created:type_name -> berth.v1.ClusterCreated
+	2,  // 2: berth.v1.LogEntry.job_registered:type_name -> berth.v1.JobRegistered
+	3,  // 3: berth.v1.LogEntry.job_stopped:type_name -> berth.v1.JobStopped
+	4,  // 4: berth.v1.LogEntry.node_registered:type_name -> berth.v1.NodeRegistered
+	5,  // 5: berth.v1.LogEntry.nodes_changed:type_name -> berth.v1.NodesChanged
+	6,  // 6: berth.v1.LogEntry.allocs_reported:type_name -> berth.v1.AllocsReported
+	15, // 7: berth.v1.LogEntry.plan:type_name -> berth.v1.Plan
+	7,  // 8: berth.v1.LogEntry.evaluations_created:type_name -> berth.v1.EvaluationsCreated
+	16, // 9: berth.v1.LogEntry.namespace_set:type_name -> berth.v1.Namespace
+	8,  // 10: berth.v1.LogEntry.namespace_deleted:type_name -> berth.v1.NamespaceDeleted
+	17, // 11: berth.v1.LogEntry.scheduler_config_set:type_name -> berth.v1.SchedulerConfig
+	9,  // 12: berth.v1.LogEntry.collected:type_name -> berth.v1.Collected
+	18, // 13: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
+	19, // 14: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
+	19, // 15: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
+	20, // 16: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
+	21, // 17: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
+	22, // 18: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
+	23, // 19: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
+	19, // 20: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
+	10, // 21: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
+	11, // 22: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
+	16, // 23: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
+	17, // 24: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
+	18, // 25: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
+	18, // 26: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
+	20, // 27: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
+	19, // 28: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
+	24, // 29: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
+	13, // 30: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_log_proto_init() }
@@ -1310,6 +1378,7 @@ func file_berth_v1_log_proto_init() {
 	file_berth_v1_namespace_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_log_proto_msgTypes[0].OneofWrappers = []any{
+		(*LogEntry_ClusterCreated)(nil),
 		(*LogEntry_JobRegistered)(nil),
 		(*LogEntry_JobStopped)(nil),
 		(*LogEntry_NodeRegistered)(nil),
@@ -1322,8 +1391,8 @@ func file_berth_v1_log_proto_init() {
 		(*LogEntry_SchedulerConfigSet)(nil),
 		(*LogEntry_Collected)(nil),
 	}
-	file_berth_v1_log_proto_msgTypes[4].OneofWrappers = []any{}
-	file_berth_v1_log_proto_msgTypes[11].OneofWrappers = []any{
+	file_berth_v1_log_proto_msgTypes[5].OneofWrappers = []any{}
+	file_berth_v1_log_proto_msgTypes[12].OneofWrappers = []any{
 		(*SnapshotRecord_Header)(nil),
 		(*SnapshotRecord_Namespace)(nil),
 		(*SnapshotRecord_SchedulerConfig)(nil),
@@ -1340,7 +1409,7 @@ func file_berth_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_log_proto_rawDesc), len(file_berth_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

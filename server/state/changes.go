@@ -1,0 +1,133 @@
+package state
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Kind is what happened to an item.
+type Kind uint8
+
+// The kinds.
+const (
+	Created Kind = iota
+	Updated
+	Deleted
+)
+
+// String is the kind's name as events have it.
+func (k Kind) String() string { return [...]string{"created", "updated", "deleted"}[k] }
+
+// Change is one item that was created, updated or deleted.
+type Change struct {
+	Revision  uint64
+	Time      time.Time // when it was proposed
+	Table     Table
+	Kind      Kind
+	Namespace string
+	Key       string        // name or id
+	Item      proto.Message // as it is after the change; nil when deleted
+	Before    proto.Message // as it was; nil when created
+}
+
+// change is what the tables say of a write. before and after are nil interfaces where
+// there is none.
+type change struct {
+	table     Table
+	namespace string
+	key       string
+	job, node string // indexes that it is seen under
+	before    proto.Message
+	after     proto.Message
+}
+
+// orNil makes a nil interface of an item that was not there.
+func orNil(item proto.Message, ok bool) proto.Message {
+	if !ok {
+		return nil
+	}
+	return item
+}
+
+// changed records a write: in the history, for Revised, and for the watchers.
+func (tx *Tx) changed(c change) {
+	kind := Updated
+	switch {
+	case c.after == nil:
+		kind = Deleted
+	case c.before == nil:
+		kind = Created
+	}
+	tx.store.history.add(Change{
+		Revision: tx.revision, Time: tx.time, Table: c.table, Kind: kind,
+		Namespace: c.namespace, Key: c.key, Item: c.after, Before: c.before,
+	})
+	tx.revised.changed(tx.revision, c)
+	tx.store.watchers.changed(c)
+}
+
+// Changes gives the changes with a revision above after, oldest first, about max of
+// them but always all of a revision; none when nothing has changed since. false: the
+// history does not go back that far, read a View anew and go on from its Revision.
+func (s *Store) Changes(after uint64, max int) ([]Change, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.history.since(after, max)
+}
+
+// OldestChange is the revision from which on Changes can answer.
+func (s *Store) OldestChange() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.history.floor
+}
+
+// history is a ring of the newest changes.
+type history struct {
+	ring  []Change
+	limit int
+	head  int    // index of the oldest, once the ring is full
+	floor uint64 // every change above this revision is in the ring
+}
+
+func newHistory(limit int) history { return history{limit: limit} }
+
+func (h *history) add(c Change) {
+	if len(h.ring) < h.limit {
+		h.ring = append(h.ring, c)
+		return
+	}
+	h.floor = h.ring[h.head].Revision
+	h.ring[h.head] = c
+	h.head = (h.head + 1) % h.limit
+}
+
+func (h *history) reset(floor uint64) {
+	h.ring, h.head, h.floor = nil, 0, floor
+}
+
+func (h *history) at(i int) *Change { return &h.ring[(h.head+i)%len(h.ring)] }
+
+func (h *history) since(after uint64, max int) ([]Change, bool) {
+	if after < h.floor {
+		return nil, false
+	}
+	lo, hi := 0, len(h.ring)
+	for lo < hi { // first change above after; revisions never fall
+		if mid := (lo + hi) / 2; h.at(mid).Revision > after {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	var out []Change
+	for i := lo; i < len(h.ring); i++ {
+		c := h.at(i)
+		if len(out) >= max && c.Revision != out[len(out)-1].Revision {
+			break
+		}
+		out = append(out, *c)
+	}
+	return out, true
+}

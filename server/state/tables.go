@@ -1,0 +1,87 @@
+package state
+
+import (
+	"cmp"
+	"iter"
+
+	"github.com/tidwall/btree"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// tables is every table and index. A copy shares everything with the original until
+// either of them changes it.
+type tables struct {
+	revision  uint64
+	clusterID string
+
+	jobs        *btree.BTreeG[*berthv1.Job] // by namespace, name
+	jobVersions *btree.BTreeG[*berthv1.Job] // older versions, by namespace, name, version
+	nodes       *btree.BTreeG[*berthv1.Node]
+	allocs      *btree.BTreeG[*berthv1.Alloc] // by id
+	allocsByJob *btree.BTreeG[*berthv1.Alloc] // by namespace, job, id
+	allocsNode  *btree.BTreeG[*berthv1.Alloc] // by node, id
+	evals       *btree.BTreeG[*berthv1.Evaluation]
+	evalsByJob  *btree.BTreeG[*berthv1.Evaluation] // by namespace, job, create revision, id
+	namespaces  *btree.BTreeG[*berthv1.Namespace]
+	config      *berthv1.SchedulerConfig
+
+	revised *revisions // shared by all copies; see Revised
+}
+
+func newTables() tables {
+	return tables{
+		jobs:        newTree(compareJobs),
+		jobVersions: newTree(compareJobVersions),
+		nodes:       newTree(func(a, b *berthv1.Node) int { return cmp.Compare(a.GetId(), b.GetId()) }),
+		allocs:      newTree(func(a, b *berthv1.Alloc) int { return cmp.Compare(a.GetId(), b.GetId()) }),
+		allocsByJob: newTree(compareAllocsByJob),
+		allocsNode:  newTree(compareAllocsByNode),
+		evals:       newTree(func(a, b *berthv1.Evaluation) int { return cmp.Compare(a.GetId(), b.GetId()) }),
+		evalsByJob:  newTree(compareEvalsByJob),
+		namespaces:  newTree(func(a, b *berthv1.Namespace) int { return cmp.Compare(a.GetName(), b.GetName()) }),
+		config:      &berthv1.SchedulerConfig{},
+		revised:     newRevisions(),
+	}
+}
+
+func (t *tables) copy() tables {
+	c := *t
+	c.jobs = t.jobs.Copy()
+	c.jobVersions = t.jobVersions.Copy()
+	c.nodes = t.nodes.Copy()
+	c.allocs = t.allocs.Copy()
+	c.allocsByJob = t.allocsByJob.Copy()
+	c.allocsNode = t.allocsNode.Copy()
+	c.evals = t.evals.Copy()
+	c.evalsByJob = t.evalsByJob.Copy()
+	c.namespaces = t.namespaces.Copy()
+	return c
+}
+
+// Revision is the revision of the last change in it.
+func (t *tables) Revision() uint64 { return t.revision }
+
+// ClusterID identifies the cluster for life; empty before its first leader.
+func (t *tables) ClusterID() string { return t.clusterID }
+
+// newTree makes a tree without locks of its own: the Store's lock guards the live one,
+// and copies are only read.
+func newTree[T any](compare func(a, b T) int) *btree.BTreeG[T] {
+	return btree.NewBTreeGOptions(func(a, b T) bool { return compare(a, b) < 0 }, btree.Options{NoLocks: true})
+}
+
+// get finds the item equal to key.
+func get[T any](tree *btree.BTreeG[T], key T) T {
+	item, _ := tree.Get(key)
+	return item
+}
+
+// from iterates in order, starting at the first item not below pivot, while within.
+func from[T any](tree *btree.BTreeG[T], pivot T, within func(T) bool) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		tree.Ascend(pivot, func(item T) bool {
+			return (within == nil || within(item)) && yield(item)
+		})
+	}
+}

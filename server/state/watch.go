@@ -1,0 +1,217 @@
+package state
+
+import (
+	"strings"
+	"sync"
+)
+
+// Topic is something that can be watched.
+type Topic struct {
+	Table Table
+	// Key narrows it; empty: the whole table. JobKey for a job and for the allocations
+	// and evaluations of a job, NodeKey for the allocations of a node, otherwise the
+	// item's id or name.
+	Key string
+}
+
+// JobKey is the Topic key of a job.
+func JobKey(namespace, job string) string { return namespace + "/" + job }
+
+// NodeKey is the Topic key of a node's allocations.
+func NodeKey(nodeID string) string { return nodePrefix + nodeID }
+
+const nodePrefix = "node:"
+
+// Watch tells when a topic has changed. Make it before reading the View that it is to
+// guard, or a change in between is missed.
+type Watch struct {
+	// C is closed at the first change.
+	C <-chan struct{}
+
+	c      chan struct{}
+	topics []Topic
+	store  *Store
+	woken  bool
+}
+
+// Watch makes a watch of some topics. It must be closed.
+func (s *Store) Watch(topics ...Topic) *Watch {
+	w := &Watch{c: make(chan struct{}), topics: topics, store: s}
+	w.C = w.c
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers.add(w)
+	return w
+}
+
+// Close ends the watch; more than once does no harm.
+func (w *Watch) Close() {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	w.store.watchers.remove(w)
+}
+
+// watchers finds the watches that a change concerns. Guarded by the Store's lock.
+type watchers struct {
+	byTopic map[Topic]map[*Watch]struct{}
+	keyed   [tableCount]int // number of registrations with a key, per table
+	due     []*Watch        // to wake when the update is complete
+}
+
+func (ws *watchers) add(w *Watch) {
+	if ws.byTopic == nil {
+		ws.byTopic = map[Topic]map[*Watch]struct{}{}
+	}
+	for _, t := range w.topics {
+		set := ws.byTopic[t]
+		if set == nil {
+			set = map[*Watch]struct{}{}
+			ws.byTopic[t] = set
+		}
+		if _, again := set[w]; !again && t.Key != "" {
+			ws.keyed[t.Table]++
+		}
+		set[w] = struct{}{}
+	}
+}
+
+func (ws *watchers) remove(w *Watch) {
+	for _, t := range w.topics {
+		set := ws.byTopic[t]
+		if _, ok := set[w]; !ok {
+			continue
+		}
+		delete(set, w)
+		if t.Key != "" {
+			ws.keyed[t.Table]--
+		}
+		if len(set) == 0 {
+			delete(ws.byTopic, t)
+		}
+	}
+}
+
+// changed marks the watches of a change as due. Keys are only made where somebody
+// watches one.
+func (ws *watchers) changed(c change) {
+	if len(ws.byTopic) == 0 {
+		return
+	}
+	ws.mark(Topic{Table: TableAny})
+	ws.mark(Topic{Table: c.table})
+	if ws.keyed[c.table] == 0 {
+		return
+	}
+	if c.table == TableJobs {
+		ws.mark(Topic{c.table, JobKey(c.namespace, c.key)})
+		return
+	}
+	ws.mark(Topic{c.table, c.key})
+	if c.job != "" {
+		ws.mark(Topic{c.table, JobKey(c.namespace, c.job)})
+	}
+	if c.node != "" {
+		ws.mark(Topic{c.table, NodeKey(c.node)})
+	}
+}
+
+func (ws *watchers) mark(t Topic) {
+	for w := range ws.byTopic[t] {
+		if !w.woken {
+			w.woken = true
+			ws.due = append(ws.due, w)
+		}
+	}
+}
+
+func (ws *watchers) wake() {
+	for i, w := range ws.due {
+		close(w.c)
+		ws.due[i] = nil
+	}
+	ws.due = ws.due[:0]
+}
+
+func (ws *watchers) wakeAll() {
+	for t := range ws.byTopic {
+		ws.mark(t)
+	}
+	ws.wake()
+}
+
+// revisions knows when each topic was last changed. It is shared by the live tables and
+// all views, and so has a lock of its own.
+type revisions struct {
+	mu     sync.Mutex
+	tables [tableCount]uint64
+	allocs map[allocTopic]uint64 // allocations of a job (job set) or of a node (node set)
+}
+
+type allocTopic struct{ namespace, job, node string }
+
+func newRevisions() *revisions { return &revisions{allocs: map[allocTopic]uint64{}} }
+
+func (r *revisions) changed(revision uint64, c change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tables[TableAny] = revision
+	r.tables[c.table] = revision
+	switch {
+	case c.table == TableAllocs:
+		r.allocs[allocTopic{namespace: c.namespace, job: c.job}] = revision
+		r.allocs[allocTopic{node: c.node}] = revision
+	case c.table == TableJobs && c.after == nil:
+		delete(r.allocs, allocTopic{namespace: c.namespace, job: c.key})
+	case c.table == TableNodes && c.after == nil:
+		delete(r.allocs, allocTopic{node: c.key})
+	}
+}
+
+// Revised is the revision of the last change of what a topic names, at most the view's
+// own. Where that is not known item by item (or the item is gone), it is the table's:
+// never too early, so that nobody who waits for it misses a change.
+func (t *tables) Revised(topic Topic) uint64 {
+	if topic.Key != "" {
+		if r, ok := t.revisedKey(topic); ok {
+			return min(r, t.revision)
+		}
+	}
+	t.revised.mu.Lock()
+	defer t.revised.mu.Unlock()
+	return min(t.revised.tables[topic.Table], t.revision)
+}
+
+func (t *tables) revisedKey(topic Topic) (uint64, bool) {
+	namespace, name, isJob := strings.Cut(topic.Key, "/")
+	switch topic.Table {
+	case TableJobs:
+		job := t.Job(namespace, name)
+		return job.GetModifyRevision(), job != nil
+	case TableNodes:
+		node := t.Node(topic.Key)
+		return node.GetModifyRevision(), node != nil
+	case TableEvaluations:
+		eval := t.Evaluation(topic.Key)
+		return eval.GetModifyRevision(), eval != nil
+	case TableNamespaces:
+		ns := t.Namespace(topic.Key)
+		return ns.GetModifyRevision(), ns != nil
+	case TableAllocs:
+		if nodeID, ok := strings.CutPrefix(topic.Key, nodePrefix); ok {
+			return t.revisedAllocs(allocTopic{node: nodeID})
+		}
+		if isJob {
+			return t.revisedAllocs(allocTopic{namespace: namespace, job: name})
+		}
+		alloc := t.Alloc(topic.Key)
+		return alloc.GetModifyRevision(), alloc != nil
+	}
+	return 0, false
+}
+
+func (t *tables) revisedAllocs(key allocTopic) (uint64, bool) {
+	t.revised.mu.Lock()
+	defer t.revised.mu.Unlock()
+	r, ok := t.revised.allocs[key]
+	return r, ok
+}
