@@ -115,8 +115,8 @@ func writeRecord(w *bufio.Writer, encoded []byte) error {
 	return err
 }
 
-// Read makes a store of a snapshot. Anything that is wrong with it (cut short, damaged,
-// of a newer version, records out of order) is an error, and nothing else happens.
+// Read makes a store of a snapshot. Anything that is wrong with it (cut short, damaged, of
+// a newer version) is an error, and nothing else happens.
 func Read(r io.Reader) (*Store, error) {
 	s := New()
 	in := &reader{store: s, tx: &Tx{tables: &s.live, store: s}, sum: summer{h: sha256.New()}}

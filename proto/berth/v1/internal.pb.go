@@ -361,8 +361,8 @@ func (x *LocateNodeRequest) GetNodeId() string {
 
 type LocateNodeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// gRPC address of the server; empty: no session.
-	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Server that holds its session; empty: none does.
+	ServerId      string `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -397,9 +397,9 @@ func (*LocateNodeResponse) Descriptor() ([]byte, []int) {
 	return file_berth_v1_internal_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *LocateNodeResponse) GetAddress() string {
+func (x *LocateNodeResponse) GetServerId() string {
 	if x != nil {
-		return x.Address
+		return x.ServerId
 	}
 	return ""
 }
@@ -425,9 +425,9 @@ const file_berth_v1_internal_proto_rawDesc = "" +
 	"\x12TouchNodesResponse\x12\x18\n" +
 	"\aunknown\x18\x01 \x03(\tR\aunknown\",\n" +
 	"\x11LocateNodeRequest\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\tR\x06nodeId\".\n" +
-	"\x12LocateNodeResponse\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress2\xfc\x02\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"1\n" +
+	"\x12LocateNodeResponse\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId2\xfc\x02\n" +
 	"\x0fInternalService\x12M\n" +
 	"\fRegisterNode\x12\x1d.berth.v1.RegisterNodeRequest\x1a\x1e.berth.v1.RegisterNodeResponse\x12M\n" +
 	"\fReportAllocs\x12\x1d.berth.v1.ReportAllocsRequest\x1a\x1e.berth.v1.ReportAllocsResponse\x12G\n" +

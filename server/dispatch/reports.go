@@ -1,0 +1,145 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/fsm"
+)
+
+// reports gathers what all agents of this server report and makes it durable, as much
+// at a time as came in while the last batch was on its way.
+type reports struct {
+	propose func(context.Context, []*berthv1.AllocStatusUpdate) error
+
+	mu      sync.Mutex
+	waiting []report
+	wake    chan struct{}
+}
+
+type report struct {
+	updates []*berthv1.AllocStatusUpdate
+	done    func(error)
+}
+
+func newReports(propose func(context.Context, []*berthv1.AllocStatusUpdate) error) *reports {
+	return &reports{propose: propose, wake: make(chan struct{}, 1)}
+}
+
+func (r *reports) add(updates []*berthv1.AllocStatusUpdate, done func(error)) {
+	r.mu.Lock()
+	r.waiting = append(r.waiting, report{updates, done})
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reportTimeout bounds one batch; agents repeat what was not acknowledged.
+const reportTimeout = 10 * time.Second
+
+func (r *reports) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.wake:
+		}
+		for {
+			batch := r.take()
+			if len(batch) == 0 {
+				break
+			}
+			r.flush(ctx, batch)
+		}
+	}
+}
+
+// take gives reports that fit one log entry; at least one.
+func (r *reports) take() []report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	size, n := 0, 0
+	for _, w := range r.waiting {
+		for _, u := range w.updates {
+			size += proto.Size(u) + 4
+		}
+		if n > 0 && size > fsm.MaxEntry-1024 {
+			break
+		}
+		n++
+	}
+	batch := r.waiting[:n:n]
+	r.waiting = r.waiting[n:]
+	return batch
+}
+
+func (r *reports) flush(ctx context.Context, batch []report) {
+	var updates []*berthv1.AllocStatusUpdate
+	for _, b := range batch {
+		updates = append(updates, b.updates...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	var err error
+	for len(updates) > 0 && err == nil {
+		n := fits(updates)
+		err = r.propose(ctx, updates[:n])
+		updates = updates[n:]
+	}
+	for _, b := range batch {
+		b.done(err)
+	}
+}
+
+// fits is how many updates, at least one, fit one log entry.
+func fits(updates []*berthv1.AllocStatusUpdate) int {
+	size := 0
+	for i, u := range updates {
+		size += proto.Size(u) + 4
+		if i > 0 && size > fsm.MaxEntry-1024 {
+			return i
+		}
+	}
+	return len(updates)
+}
+
+func (d *Dispatcher) proposeReports(ctx context.Context, updates []*berthv1.AllocStatusUpdate) error {
+	_, err := onLeader(ctx, d, &berthv1.ReportAllocsRequest{Updates: updates}, d.ReportAllocs, berthv1.InternalServiceClient.ReportAllocs)
+	return err
+}
+
+// ReportAllocs implements berthv1.InternalServiceServer.
+func (d *Dispatcher) ReportAllocs(ctx context.Context, req *berthv1.ReportAllocsRequest) (*berthv1.ReportAllocsResponse, error) {
+	entry := fsm.NewEntry(time.Now(), func(e *berthv1.LogEntry) {
+		e.Fact = &berthv1.LogEntry_AllocsReported{AllocsReported: &berthv1.AllocsReported{Updates: req.GetUpdates()}}
+	})
+	revision, err := d.propose(ctx, entry)
+	if err != nil {
+		return nil, problem.Wire(err)
+	}
+	return &berthv1.ReportAllocsResponse{Revision: revision}, nil
+}
+
+// onLeader calls a method of InternalService here, when this server leads, or there.
+func onLeader[Req, Resp any](ctx context.Context, d *Dispatcher, req Req,
+	here func(context.Context, Req) (Resp, error),
+	there func(berthv1.InternalServiceClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
+) (Resp, error) {
+	if d.cfg.Cluster.IsLeader() {
+		return here(ctx, req)
+	}
+	conn, err := d.cfg.Cluster.LeaderConn()
+	if err != nil {
+		var none Resp
+		return none, err
+	}
+	return there(berthv1.NewInternalServiceClient(conn), ctx, req)
+}

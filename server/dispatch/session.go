@@ -1,0 +1,268 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/state"
+)
+
+// protocolVersion is what agents and servers speak.
+const protocolVersion = 1
+
+// session is one agent's stream.
+type session struct {
+	nodeID string
+	server *Dispatcher
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	lastSeen time.Time
+	dirty    map[string]struct{} // allocations to look at before the next delta
+	complete bool                // send everything instead
+	outbox   []*berthv1.ServerMessage
+	wake     chan struct{} // capacity 1: there is something to send
+
+	// Only the sender uses these.
+	sentRevision uint64
+	sentJobs     map[jobVersion]struct{}
+}
+
+type jobVersion struct {
+	namespace, job string
+	version        uint64
+}
+
+// maxOutbox bounds the acknowledgements and orders that wait for a slow agent.
+const maxOutbox = 1024
+
+// Session implements berthv1.AgentServiceServer.
+func (d *Dispatcher) Session(stream grpc.BidiStreamingServer[berthv1.AgentMessage, berthv1.ServerMessage]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if err := d.checkHello(hello); err != nil {
+		return problem.Wire(err)
+	}
+	if err := d.register(stream.Context(), hello.GetNode()); err != nil {
+		return problem.Wire(err)
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	s := &session{
+		nodeID: hello.GetNode().GetId(), server: d, cancel: cancel, lastSeen: time.Now(),
+		dirty: map[string]struct{}{}, complete: true, wake: make(chan struct{}, 1),
+		sentJobs: map[jobVersion]struct{}{},
+	}
+	d.attach(s)
+	defer d.detach(s)
+	d.log.Debug("session opened", "node", hello.GetNode().GetName(), "node_id", s.nodeID)
+
+	received := make(chan error, 1)
+	go func() { received <- s.receive(ctx, stream) }()
+	err = s.send(ctx, stream)
+	// The receiver ends with the stream, which ends when this handler returns; it only
+	// touches s, so nobody waits for it here.
+	select {
+	case rerr := <-received:
+		if err == nil || errors.Is(err, context.Canceled) {
+			err = rerr
+		}
+	default:
+	}
+	d.log.Debug("session closed", "node_id", s.nodeID, "cause", err)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return problem.Wire(err)
+}
+
+func (d *Dispatcher) checkHello(hello *berthv1.Hello) error {
+	node := hello.GetNode()
+	switch {
+	case hello == nil:
+		return problem.New(problem.Invalid, "hello", "the first message of a session must be hello")
+	case hello.GetProtocol() != protocolVersion:
+		return problem.New(problem.Unsupported, "hello.protocol", "the agent speaks version %d, this server %d",
+			hello.GetProtocol(), protocolVersion).WithRemedy("upgrade the servers first, then the agents")
+	case node.GetId() == "" || node.GetName() == "":
+		return problem.New(problem.Invalid, "hello.node", "a node needs an id and a name")
+	case d.cfg.Cluster.LastContact() > d.cfg.Timing.Redirect:
+		return problem.New(problem.Unavailable, "", "this server does not hear the leader").WithRemedy("dial another server")
+	}
+	return nil
+}
+
+// mark notes an allocation (or everything) for the next message.
+func (s *session) mark(allocID string, complete bool) {
+	s.mu.Lock()
+	if complete {
+		s.complete = true
+	} else {
+		s.dirty[allocID] = struct{}{}
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// post queues a message. A session whose agent does not read is ended.
+func (s *session) post(m *berthv1.ServerMessage) {
+	s.mu.Lock()
+	full := len(s.outbox) >= maxOutbox
+	if !full {
+		s.outbox = append(s.outbox, m)
+	}
+	s.mu.Unlock()
+	if full {
+		s.end("the agent does not read its messages")
+		return
+	}
+	s.poke()
+}
+
+func (s *session) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end ends the session; the agent dials anew.
+func (s *session) end(reason string) {
+	s.cancel(problem.New(problem.Unavailable, "", "the session has ended: %s", reason).WithRemedy("dial again"))
+}
+
+func (s *session) seen() {
+	s.mu.Lock()
+	s.lastSeen = time.Now()
+	s.mu.Unlock()
+}
+
+func (s *session) lastHeard() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastSeen
+}
+
+// send writes messages until the session ends.
+func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[berthv1.AgentMessage, berthv1.ServerMessage]) error {
+	welcome := &berthv1.Welcome{
+		ClusterId:       s.server.cfg.Store.View().ClusterID(),
+		HeartbeatPeriod: durationpb.New(s.server.heartbeat()),
+		Servers:         s.server.cfg.Cluster.Servers(),
+	}
+	if err := stream.Send(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Welcome{Welcome: welcome}}); err != nil {
+		return err
+	}
+	for {
+		s.mu.Lock()
+		out, dirty, complete := s.outbox, s.dirty, s.complete
+		s.outbox, s.complete = nil, false
+		if len(dirty) > 0 {
+			s.dirty = map[string]struct{}{}
+		}
+		s.mu.Unlock()
+		if complete || len(dirty) > 0 {
+			if a := s.assignments(complete, dirty); a != nil {
+				out = append(out, &berthv1.ServerMessage{Body: &berthv1.ServerMessage_Assignments{Assignments: a}})
+			}
+		}
+		for _, m := range out {
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.wake:
+		}
+	}
+}
+
+// assignments is what the agent must hear: everything, or what has changed.
+func (s *session) assignments(complete bool, dirty map[string]struct{}) *berthv1.Assignments {
+	view := s.server.cfg.Store.View()
+	a := &berthv1.Assignments{Complete: complete, AppliesTo: s.sentRevision, ResultsIn: view.Revision()}
+	if complete {
+		a.AppliesTo = 0
+		clear(s.sentJobs)
+		for alloc := range view.AllocsByNode(s.nodeID) {
+			s.include(a, view, alloc)
+		}
+	}
+	for id := range dirty {
+		if complete {
+			break
+		}
+		if alloc := view.Alloc(id); alloc != nil {
+			s.include(a, view, alloc)
+		} else {
+			a.Removed = append(a.Removed, id)
+		}
+	}
+	s.sentRevision = a.GetResultsIn()
+	return a
+}
+
+// include adds an allocation and, where the agent may lack it, its job.
+func (s *session) include(a *berthv1.Assignments, view *state.View, alloc *berthv1.Alloc) {
+	a.Allocs = append(a.Allocs, alloc)
+	key := jobVersion{alloc.GetNamespace(), alloc.GetJob(), alloc.GetJobVersion()}
+	if _, sent := s.sentJobs[key]; sent || alloc.Ended() {
+		return
+	}
+	if job := view.JobVersion(key.namespace, key.job, key.version); job != nil {
+		s.sentJobs[key] = struct{}{}
+		a.Jobs = append(a.Jobs, job)
+	}
+}
+
+// receive reads messages until the stream ends.
+func (s *session) receive(ctx context.Context, stream grpc.BidiStreamingServer[berthv1.AgentMessage, berthv1.ServerMessage]) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			s.cancel(err)
+			return err
+		}
+		s.seen()
+		switch body := m.GetBody().(type) {
+		case *berthv1.AgentMessage_Heartbeat:
+			s.post(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Heartbeat{Heartbeat: &berthv1.HeartbeatAck{
+				ServerTime: timestamppb.Now(), Servers: s.server.cfg.Cluster.Servers(),
+			}}})
+		case *berthv1.AgentMessage_Report:
+			s.report(body.Report)
+		case *berthv1.AgentMessage_Node:
+			if body.Node.GetId() != s.nodeID {
+				s.end("it speaks for another node")
+				continue
+			}
+			if err := s.server.register(ctx, body.Node); err != nil {
+				s.end("the node's change could not be made durable: " + err.Error())
+			}
+		default:
+			s.end("a message that this server does not understand")
+		}
+	}
+}
+
+// report hands a report to the batch and acknowledges it when it is durable.
+func (s *session) report(r *berthv1.StatusReport) {
+	s.server.reports.add(r.GetUpdates(), func(err error) {
+		ack := &berthv1.ReportAck{Sequence: r.GetSequence(), Problem: problem.From(err).Proto()}
+		s.post(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Ack{Ack: ack}})
+	})
+}
