@@ -1,0 +1,205 @@
+package consensus
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft-wal/types"
+	"go.etcd.io/bbolt"
+)
+
+// The stable store's file: two buckets, each value followed by its CRC-32C, because
+// bbolt checks its own meta pages only.
+const stableFile = "stable.db"
+
+var (
+	stableBucket = []byte("stable") // raft's term and vote, and this package's keys
+	walBucket    = []byte("wal")    // which segments the log has
+	walKey       = []byte("state")
+	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// errDamaged is in the chain of every error about a store's content.
+var errDamaged = errors.New("its content is damaged")
+
+// stableStore is Raft's stable store and the log's table of segments, in one bbolt file
+// that also keeps a second process off the data. It is a raft.StableStore and a raft-wal
+// MetaStore.
+type stableStore struct{ db *bbolt.DB }
+
+// openStable opens the store in dir, or makes it.
+func openStable(dir string) (*stableStore, error) {
+	path := filepath.Join(dir, stableFile)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := makeStable(dir, path); err != nil {
+			return nil, err
+		}
+	}
+	// Wait for a lock as long as a predecessor takes to end, not for ever.
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	s := &stableStore{db}
+	if err := s.verify(); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// makeStable makes the file under another name first, so that a crash in the middle
+// leaves none that cannot be opened.
+func makeStable(dir, path string) error {
+	tmp := path + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	db, err := bbolt.Open(tmp, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, b := range [][]byte{stableBucket, walBucket} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes renames in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// verify reads everything once.
+func (s *stableStore) verify() error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{stableBucket, walBucket} {
+			b := tx.Bucket(name)
+			if b == nil {
+				return fmt.Errorf("bucket %q is missing: %w", name, errDamaged)
+			}
+			err := b.ForEach(func(k, v []byte) error {
+				_, err := unseal(k, v)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// seal appends the checksum of key and value to value.
+func seal(key, value []byte) []byte {
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	out := make([]byte, 0, len(value)+4)
+	return binary.LittleEndian.AppendUint32(append(out, value...), sum)
+}
+
+// unseal gives a copy of what was sealed.
+func unseal(key, sealed []byte) ([]byte, error) {
+	if len(sealed) < 4 {
+		return nil, fmt.Errorf("key %q: %w", key, errDamaged)
+	}
+	value := append([]byte{}, sealed[:len(sealed)-4]...)
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	if binary.LittleEndian.Uint32(sealed[len(value):]) != sum {
+		return nil, fmt.Errorf("key %q: %w", key, errDamaged)
+	}
+	return value, nil
+}
+
+func (s *stableStore) get(bucket, key []byte) (value []byte, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if sealed := tx.Bucket(bucket).Get(key); sealed != nil {
+			value, err = unseal(key, sealed)
+		}
+		return err
+	})
+	return value, err
+}
+
+func (s *stableStore) set(bucket, key, value []byte) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if value == nil {
+			return tx.Bucket(bucket).Delete(key)
+		}
+		return tx.Bucket(bucket).Put(key, seal(key, value))
+	})
+}
+
+// Set implements raft.StableStore.
+func (s *stableStore) Set(key, value []byte) error { return s.set(stableBucket, key, value) }
+
+// Get implements raft.StableStore: nil where there is nothing.
+func (s *stableStore) Get(key []byte) ([]byte, error) { return s.get(stableBucket, key) }
+
+// SetUint64 implements raft.StableStore.
+func (s *stableStore) SetUint64(key []byte, v uint64) error {
+	return s.Set(key, binary.LittleEndian.AppendUint64(nil, v))
+}
+
+// GetUint64 implements raft.StableStore: 0 where there is nothing.
+func (s *stableStore) GetUint64(key []byte) (uint64, error) {
+	v, err := s.Get(key)
+	switch {
+	case err != nil || v == nil:
+		return 0, err
+	case len(v) != 8:
+		return 0, fmt.Errorf("key %q has %d bytes, not 8: %w", key, len(v), errDamaged)
+	}
+	return binary.LittleEndian.Uint64(v), nil
+}
+
+// Load implements types.MetaStore. The directory is the one that was opened.
+func (s *stableStore) Load(string) (types.PersistentState, error) {
+	var state types.PersistentState
+	raw, err := s.get(walBucket, walKey)
+	if err != nil || raw == nil {
+		return state, err
+	}
+	if err := json.Unmarshal(raw, &state); err != nil {
+		return state, fmt.Errorf("reading the log's segments: %w: %w", errDamaged, err)
+	}
+	return state, nil
+}
+
+// CommitState implements types.MetaStore.
+func (s *stableStore) CommitState(state types.PersistentState) error {
+	raw, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	return s.set(walBucket, walKey, raw)
+}
+
+// GetStable implements types.MetaStore; Raft does not come this way.
+func (s *stableStore) GetStable(key []byte) ([]byte, error) { return s.Get(key) }
+
+// SetStable implements types.MetaStore.
+func (s *stableStore) SetStable(key, value []byte) error { return s.Set(key, value) }
+
+// Close implements types.MetaStore.
+func (s *stableStore) Close() error { return s.db.Close() }
