@@ -1,0 +1,274 @@
+// Package bench measures the real control plane on one machine: `berth bench plane`
+// starts servers with their stores on disk, opens sessions for simulated agents, submits
+// jobs through the API and waits until every allocation is durable and at its agent. It
+// sizes a cluster before it is bought, and holds the goals of the design.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server"
+	"github.com/berthd/berth/server/fsm"
+)
+
+// Plane is what to measure.
+type Plane struct {
+	Servers, Nodes, Allocs, Jobs int
+	// Dir takes the servers' data; it should be on the kind of disk that servers get.
+	Dir string
+	// Timeout bounds the whole run.
+	Timeout time.Duration
+	// Progress takes words for people; may be io.Discard.
+	Progress io.Writer
+}
+
+// Result is what was measured. Rates count from the first submission to the last
+// allocation being durable.
+type Result struct {
+	Servers          int       `json:"servers"`
+	Nodes            int       `json:"nodes"`
+	Jobs             int       `json:"jobs"`
+	Allocs           int       `json:"allocs"`
+	Seconds          float64   `json:"seconds"`
+	AllocsPerSecond  float64   `json:"allocs_per_second"`
+	JobsPerSecond    float64   `json:"jobs_per_second"`
+	CPUPerAlloc      float64   `json:"cpu_us_per_alloc"`
+	SubmitToDurable  Quantiles `json:"submit_to_durable_ms"`
+	SubmitToAgent    Quantiles `json:"submit_to_agent_ms"`
+	OneSubmitDurable Quantiles `json:"one_submit_to_durable_ms"`
+	OneSubmitToAgent Quantiles `json:"one_submit_to_agent_ms"`
+	RSSBytes         uint64    `json:"rss_bytes"`
+	LogBytesPerAlloc float64   `json:"log_bytes_per_alloc"`
+	Syncs            uint64    `json:"syncs"`
+	DoubleGrants     int       `json:"double_grants"`
+	Unplaced         int       `json:"unplaced"`
+	SettledSeconds   float64   `json:"all_running_seconds"`
+	CPUs             int       `json:"cpus"`
+}
+
+// Run measures. Everything that it starts has ended when it returns, and its data is gone.
+func (p Plane) Run(ctx context.Context) (*Result, error) {
+	if p.Servers < 1 || p.Nodes < 1 || p.Jobs < 1 || p.Allocs < p.Jobs {
+		return nil, errors.New("bench plane needs at least one server, one node, one job, and an allocation for each job")
+	}
+	dir, err := os.MkdirTemp(p.Dir, "berth-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("making a folder for the servers' data: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // nothing more can be done about it
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	run := &run{plane: p, placed: newTracker(), arrived: newTracker(), conns: map[string]*grpc.ClientConn{}}
+	defer run.close()
+	group.Go(func() error {
+		defer cancel()
+		return run.measure(ctx, group, dir)
+	})
+	err = group.Wait()
+	if run.result == nil {
+		if err == nil {
+			err = ctx.Err()
+		}
+		return nil, fmt.Errorf("measuring: %w", err)
+	}
+	return run.result, nil
+}
+
+// run is one measurement under way.
+type run struct {
+	plane   Plane
+	servers []*server.Server
+	address []string // of gRPC, by server
+	gossip  string   // of the first server
+	conns   map[string]*grpc.ClientConn
+	connsMu sync.Mutex
+	placed  *tracker // allocations that are durable
+	arrived *tracker // allocations that their agent has
+	result  *Result
+}
+
+func (r *run) say(format string, args ...any) { fmt.Fprintf(r.plane.Progress, format+"\n", args...) }
+
+func (r *run) measure(ctx context.Context, group *errgroup.Group, dir string) error {
+	for i := range r.plane.Servers {
+		if err := r.startServer(ctx, group, filepath.Join(dir, fmt.Sprint("s", i+1))); err != nil {
+			return err
+		}
+	}
+	leader, err := r.waitLeader(ctx)
+	if err != nil {
+		return err
+	}
+	r.say("%d servers are up", r.plane.Servers)
+	if err := r.startAgents(ctx, group); err != nil {
+		return err
+	}
+	r.say("%d agents have a session", r.plane.Nodes)
+	group.Go(func() error { return r.watchPlacements(ctx, leader) })
+
+	before, began := cpuTime(), time.Now()
+	stats := leader.Stats()
+	if err := r.submit(ctx); err != nil {
+		return err
+	}
+	r.say("%d jobs are submitted, %.1f s", r.plane.Jobs, time.Since(began).Seconds())
+	if err := r.placed.wait(ctx, r.plane.Allocs); err != nil {
+		return fmt.Errorf("waiting for allocations to be durable (%d of %d are): %w", r.placed.count(), r.plane.Allocs, err)
+	}
+	seconds := r.placed.last().Sub(began).Seconds()
+	r.say("%d allocations are durable, %.1f s", r.plane.Allocs, seconds)
+	if err := r.arrived.wait(ctx, r.plane.Allocs); err != nil {
+		return fmt.Errorf("waiting for allocations to reach their agents: %w", err)
+	}
+	if err := r.waitRunning(ctx, leader); err != nil {
+		return err
+	}
+	settled := time.Since(began).Seconds()
+	cpu := cpuTime() - before
+	after := leader.Stats()
+	result := &Result{
+		Servers: r.plane.Servers, Nodes: r.plane.Nodes, Jobs: r.plane.Jobs, Allocs: r.plane.Allocs, CPUs: runtime.NumCPU(),
+		Seconds: seconds, AllocsPerSecond: float64(r.plane.Allocs) / seconds, JobsPerSecond: float64(r.plane.Jobs) / seconds,
+		CPUPerAlloc:     float64(cpu.Microseconds()) / float64(r.plane.Allocs),
+		SubmitToDurable: r.placed.quantiles(), SubmitToAgent: r.arrived.quantiles(),
+		LogBytesPerAlloc: float64(after.LogBytes-stats.LogBytes) / float64(r.plane.Allocs),
+		Syncs:            after.LogAppends - stats.LogAppends,
+		RSSBytes:         rss(), SettledSeconds: settled,
+	}
+	if err := r.measureOne(ctx, result); err != nil {
+		return err
+	}
+	result.DoubleGrants = len(fsm.Audit(leader.Store().View()))
+	r.result = result
+	return nil
+}
+
+// oneJobs is how many single jobs measure the latency of an idle plane.
+const oneJobs = 50
+
+// measureOne submits jobs of one allocation, one after another.
+func (r *run) measureOne(ctx context.Context, result *Result) error {
+	placed, arrived := r.placed.fork(), r.arrived.fork()
+	for i := range oneJobs {
+		if err := r.submitJob(ctx, r.address[i%len(r.address)], fmt.Sprintf("one-%03d", i), 1); err != nil {
+			return err
+		}
+		if err := r.arrived.wait(ctx, arrived+i+1); err != nil {
+			return fmt.Errorf("waiting for a single allocation: %w", err)
+		}
+	}
+	if err := r.placed.wait(ctx, placed+oneJobs); err != nil {
+		return err
+	}
+	result.OneSubmitDurable, result.OneSubmitToAgent = r.placed.quantilesFrom(placed), r.arrived.quantilesFrom(arrived)
+	return nil
+}
+
+func (r *run) startAgents(ctx context.Context, group *errgroup.Group) error {
+	a := &agents{seen: func(alloc *berthv1.Alloc, at time.Time) { r.arrived.add(alloc.GetJob(), at) }}
+	for i := range r.plane.Nodes {
+		a.nodes = append(a.nodes, newNode(i))
+	}
+	ready := make(chan struct{})
+	group.Go(func() error { return a.run(ctx, r.address, func() { close(ready) }) })
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("opening %d sessions: %w", r.plane.Nodes, ctx.Err())
+	}
+}
+
+// submitters is how many clients submit jobs side by side.
+const submitters = 16
+
+// submit submits all jobs through all servers.
+func (r *run) submit(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(submitters)
+	left, jobs := r.plane.Allocs, r.plane.Jobs
+	for i := range jobs {
+		count := left / (jobs - i)
+		left -= count
+		group.Go(func() error {
+			return r.submitJob(ctx, r.address[i%len(r.address)], fmt.Sprintf("bench-%06d", i), count)
+		})
+	}
+	return group.Wait()
+}
+
+func (r *run) submitJob(ctx context.Context, address, name string, count int) error {
+	conn, err := r.conn(address)
+	if err != nil {
+		return err
+	}
+	n := uint32(count)
+	job := &berthv1.Job{Name: name, Groups: []*berthv1.Group{{
+		Name: "g", Count: &n, DiskMib: 1,
+		Tasks: []*berthv1.Task{{Name: "t", Driver: "mock", Resources: &berthv1.Resources{CpuMilli: 10, MemoryMib: 16}}},
+	}}}
+	now := time.Now()
+	r.placed.submitted(name, now)
+	r.arrived.submitted(name, now)
+	if _, err := berthv1.NewJobServiceClient(conn).RegisterJob(ctx, &berthv1.RegisterJobRequest{Job: job}); err != nil {
+		return fmt.Errorf("submitting job %s: %w", name, err)
+	}
+	return nil
+}
+
+func (r *run) conn(address string) (*grpc.ClientConn, error) {
+	r.connsMu.Lock()
+	defer r.connsMu.Unlock()
+	if c := r.conns[address]; c != nil {
+		return c, nil
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", address, err)
+	}
+	r.conns[address] = conn
+	return conn, nil
+}
+
+func (r *run) close() {
+	for _, c := range r.conns {
+		_ = c.Close() // the bench is over
+	}
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// rss is the memory of the process now, in bytes: the second field of
+// /proc/self/statm is in pages (proc(5)).
+func rss() uint64 {
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, resident uint64
+	if _, err := fmt.Sscan(string(data), &size, &resident); err != nil {
+		return 0
+	}
+	return resident * uint64(os.Getpagesize())
+}

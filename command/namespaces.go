@@ -1,0 +1,133 @@
+package command
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+func (a *app) namespaceCommands() *cobra.Command {
+	return a.group("namespace", "Look after namespaces", "",
+		a.namespaceList(), a.namespaceStatus(), a.namespaceApply(), a.namespaceDelete())
+}
+
+func (a *app) namespaceList() *cobra.Command {
+	var o output
+	cmd := a.leaf("list", "List namespaces", "", func(ctx context.Context, _ []string) error {
+		c, err := a.api()
+		if err != nil {
+			return err
+		}
+		list, err := collect(func(token string) ([]*berthv1.Namespace, string, error) {
+			r, err := c.Namespaces.ListNamespaces(ctx, &berthv1.ListNamespacesRequest{PageToken: token})
+			return r.GetNamespaces(), r.GetNextPageToken(), err
+		})
+		if err != nil {
+			return err
+		}
+		return showList(a, &o, list, func() error {
+			t := newTable(column{title: "NAMESPACE"}, column{title: "DESCRIPTION", shrink: 11})
+			for _, n := range list {
+				t.add(n.GetName(), n.GetDescription())
+			}
+			return a.table(t)
+		})
+	})
+	o.register(cmd)
+	return cmd
+}
+
+func (a *app) namespaceStatus() *cobra.Command {
+	var o output
+	cmd := a.leaf("status NAME", "Show a namespace", "", func(ctx context.Context, args []string) error {
+		c, err := a.api()
+		if err != nil {
+			return err
+		}
+		n, err := c.Namespaces.GetNamespace(ctx, &berthv1.GetNamespaceRequest{Name: args[0]})
+		if err != nil {
+			return err
+		}
+		return a.show(&o, n, func() error {
+			a.printf("%s", a.paint(strong, n.GetName()))
+			if n.GetDescription() != "" {
+				a.printf("  %s", oneLine(n.GetDescription()))
+			}
+			a.printf("\n")
+			for _, k := range sortedKeys(n.GetMeta()) {
+				a.printf("meta %s = %s\n", k, oneLine(n.GetMeta()[k]))
+			}
+			return nil
+		})
+	})
+	o.register(cmd)
+	cmd.ValidArgsFunction = a.completeNamespaces
+	return cmd
+}
+
+func (a *app) namespaceApply() *cobra.Command {
+	var o output
+	var description string
+	var meta []string
+	cmd := a.leaf("apply NAME", "Make a namespace, or change one", "What no flag names stays as it is; -meta key= takes a key away.", nil)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		c, err := a.api()
+		if err != nil {
+			return err
+		}
+		n, err := c.Namespaces.GetNamespace(ctx, &berthv1.GetNamespaceRequest{Name: args[0]})
+		if problem.Is(err, problem.NotFound) {
+			n, err = &berthv1.Namespace{Name: args[0]}, nil
+		}
+		if err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("description") {
+			n.Description = description
+		}
+		for _, pair := range meta {
+			key, value, ok := strings.Cut(pair, "=")
+			if !ok || key == "" {
+				return problem.New(problem.Invalid, "-meta", "%q is not key=value", pair)
+			}
+			if n.Meta == nil {
+				n.Meta = map[string]string{}
+			}
+			n.Meta[key] = value
+			if value == "" {
+				delete(n.Meta, key)
+			}
+		}
+		n, err = c.Namespaces.SetNamespace(ctx, &berthv1.SetNamespaceRequest{Namespace: n})
+		if err != nil {
+			return err
+		}
+		return a.show(&o, n, func() error { a.printf("Namespace %s is there.\n", n.GetName()); return nil })
+	}
+	cmd.Flags().StringVar(&description, "description", "", "what it is for, in `words`")
+	cmd.Flags().StringArrayVar(&meta, "meta", nil, "`key=value` to keep with it; may be repeated")
+	o.register(cmd)
+	cmd.ValidArgsFunction = a.completeNamespaces
+	return cmd
+}
+
+func (a *app) namespaceDelete() *cobra.Command {
+	cmd := a.leaf("delete NAME", "Forget a namespace that has no jobs", "", func(ctx context.Context, args []string) error {
+		c, err := a.api()
+		if err != nil {
+			return err
+		}
+		if _, err := c.Namespaces.DeleteNamespace(ctx, &berthv1.DeleteNamespaceRequest{Name: args[0]}); err != nil {
+			return err
+		}
+		a.printf("Namespace %s is forgotten.\n", args[0])
+		return nil
+	})
+	cmd.ValidArgsFunction = a.completeNamespaces
+	return cmd
+}
