@@ -1,0 +1,195 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/berthd/berth/problem"
+	"github.com/berthd/berth/server/consensus"
+)
+
+// forwardedKey marks a call that another server has forwarded: it is not forwarded
+// again, so that servers that disagree about who leads do not send it in circles.
+const forwardedKey = "berth-forwarded"
+
+// notLeaderField marks the problem of a server that does not lead, over the wire as well.
+const notLeaderField = "leader"
+
+// retryPause is how long to wait before the believed leader is tried again, unless there
+// is news before.
+const retryPause = 100 * time.Millisecond
+
+// NotLeader is the problem of a call that only the leader can carry out, and that has
+// done nothing: it can be tried again without harm. cause may be nil.
+func NotLeader(cause error) error {
+	p := problem.New(problem.Unavailable, notLeaderField, "there is no leader")
+	if cause != nil {
+		p = problem.New(problem.Unavailable, notLeaderField, "the leader cannot be reached: %w", cause)
+	}
+	return p.WithRemedy("try again soon; if it stays so, `berth server members` shows which servers are missing")
+}
+
+func isNotLeader(err error) bool {
+	if err == nil || errors.Is(err, consensus.ErrNotLeader) {
+		return err != nil
+	}
+	p := problem.From(err)
+	return p.Kind == problem.Unavailable && p.Field == notLeaderField
+}
+
+// routeUnary carries a call out where it belongs: here, or on the leader. It rides over
+// elections: a call that has done nothing yet waits for the next leader.
+func (a *API) routeUnary(ctx context.Context, m *method, req proto.Message, handler grpc.UnaryHandler) (any, error) {
+	a.tellContact(ctx)
+	if m.where == onAsked || isStale(req) {
+		return handler(ctx, req)
+	}
+	var resp any
+	err := a.onLeader(ctx, m.reads(),
+		func() (err error) {
+			if isConsistent(req) {
+				if err := a.leadership.VerifyLeader(ctx); err != nil {
+					return NotLeader(err)
+				}
+			}
+			resp, err = handler(ctx, req)
+			return err
+		},
+		func(conn *grpc.ClientConn) error {
+			answer := m.out.New().Interface()
+			var header metadata.MD
+			if err := conn.Invoke(outgoing(ctx), m.name, req, answer, grpc.Header(&header)); err != nil {
+				return err
+			}
+			if index := header.Get(HeaderIndex); len(index) > 0 {
+				setHeader(ctx, HeaderIndex, index[0])
+			}
+			resp = answer
+			return nil
+		})
+	return resp, err
+}
+
+// routeStream is routeUnary for streams; once begun, they are not tried again.
+func (a *API) routeStream(srv any, ss *checkedStream, m *method, handler grpc.StreamHandler) error {
+	if m.where == onAsked {
+		return handler(srv, ss)
+	}
+	if !m.desc.IsStreamingClient() {
+		first := m.in.New().Interface()
+		if err := ss.RecvMsg(first); err != nil {
+			return err
+		}
+		ss.next = first
+		if isStale(first) {
+			return handler(srv, ss)
+		}
+	}
+	begun := false
+	err := a.onLeader(ss.Context(), false,
+		func() error { begun = true; return handler(srv, ss) },
+		func(conn *grpc.ClientConn) error { begun = true; return a.relay(ss, conn, m) },
+		func() bool { return begun })
+	return err
+}
+
+// onLeader runs local when this server leads, and remote on a connection to the leader
+// otherwise, waiting for a leader where there is none. What says that it was not done
+// (or, with again, what did not go through) is tried again, unless one of stops says so.
+func (a *API) onLeader(ctx context.Context, again bool, local func() error, remote func(*grpc.ClientConn) error, stops ...func() bool) error {
+	limit := time.NewTimer(a.leaderWait)
+	defer limit.Stop()
+	last := NotLeader(nil)
+	for {
+		address, changed := a.leadership.Leader()
+		var pause <-chan time.Time
+		switch {
+		case a.leadership.IsLeader():
+			if last = local(); errors.Is(last, consensus.ErrNotLeader) {
+				last = NotLeader(last)
+			}
+		case isForwarded(ctx):
+			return NotLeader(nil)
+		case address != "":
+			last = a.onRemote(ctx, address, remote)
+			pause = time.After(retryPause)
+		default:
+			last = NotLeader(nil)
+		}
+		retry := isNotLeader(last) || again && last != nil && problem.Is(last, problem.Unavailable)
+		for _, stop := range stops {
+			retry = retry && !stop()
+		}
+		if !retry || ctx.Err() != nil {
+			return last
+		}
+		select {
+		case <-changed:
+		case <-pause:
+		case <-limit.C:
+			return last
+		case <-ctx.Done():
+			return last
+		case <-a.closing:
+			return errClosing()
+		}
+	}
+}
+
+func (a *API) onRemote(ctx context.Context, address string, remote func(*grpc.ClientConn) error) error {
+	conn, err := a.peers.ready(ctx, address)
+	if err != nil {
+		return NotLeader(err)
+	}
+	return remote(conn)
+}
+
+// relay carries a stream to the leader and back, message by message.
+func (a *API) relay(ss grpc.ServerStream, conn *grpc.ClientConn, m *method) error {
+	ctx, cancel := context.WithCancel(outgoing(ss.Context()))
+	defer cancel()
+	desc := &grpc.StreamDesc{StreamName: string(m.desc.Name()), ServerStreams: true, ClientStreams: true}
+	cs, err := conn.NewStream(ctx, desc, m.name)
+	if err != nil {
+		return err
+	}
+	refused := make(chan error, 1)
+	a.calls.Go(func() { // ends at the latest when the call does, and its context with it
+		if err := pump(cs, ss, m.in.New); err != nil && !errors.Is(err, io.EOF) {
+			refused <- err
+			cancel()
+			return
+		}
+		_ = cs.CloseSend()
+	})
+	err = pump(ss, cs, m.out.New)
+	select {
+	case err := <-refused: // the caller's message was at fault, not the leader
+		return err
+	default:
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// outgoing is ctx for a call to another server: the caller's credentials go with it.
+func outgoing(ctx context.Context) context.Context {
+	md := metadata.Pairs(forwardedKey, "1")
+	if in, ok := metadata.FromIncomingContext(ctx); ok {
+		md.Append("authorization", in.Get("authorization")...)
+	}
+	return metadata.NewOutgoingContext(ctx, md)
+}
+
+func isForwarded(ctx context.Context) bool {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return len(md.Get(forwardedKey)) > 0
+}
