@@ -1,0 +1,154 @@
+# All that is done with this repository. `make help` lists the targets.
+#
+# It needs make and Go; whatever else a target lacks it installs, and says so: tools into
+# .build/tools (pinned here, kept in the user's cache so that another clone finds them),
+# Debian packages by apt-get where it may. Nothing is written outside .build and the caches
+# but by `generate` and `format`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO ?= go
+GOVERSION := $(shell $(GO) env GOVERSION)
+MODULE := github.com/berthd/berth
+BUILD := .build
+TOOLS := $(BUILD)/tools
+
+# The product needs no C compiler; only the race detector does, and switches cgo on itself.
+export CGO_ENABLED := 0
+# Traces and captured machines that some tests and benchmarks read when they are there.
+ifneq ($(wildcard ../shared/data),)
+export BERTH_TESTDATA ?= $(abspath ../shared/data)
+endif
+
+VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.1.0-dev)
+COMMIT ?= $(shell git describe --always --exclude '*' --abbrev=12 --dirty 2>/dev/null || echo unknown)
+LDFLAGS = -s -w -X $(MODULE)/command.buildVersion=$(VERSION) -X $(MODULE)/command.buildCommit=$(COMMIT)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##### Tools, pinned
+
+tool_buf := github.com/bufbuild/buf/cmd/buf@v1.75.0
+tool_golangci-lint := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.14.0
+tool_protoc-gen-go := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+tool_protoc-gen-go-grpc := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
+tool_protoc-gen-grpc-gateway := github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway@v2.32.0
+tool_protoc-gen-openapiv3 := github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv3@v2.32.0
+
+# A tool is made anew when its pin or the Go version changes: both are in its stamp's name.
+tool = $(foreach t,$(1),$(TOOLS)/.$(t)@$(lastword $(subst @, ,$(tool_$(t))))-$(GOVERSION))
+$(TOOLS)/.%:
+	@hack/tool $(tool_$(firstword $(subst @, ,$*))) $@
+
+##### Build and run
+
+.PHONY: build
+build: ## Build the static binary .build/berth (VERSION=... to name it)
+	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BUILD)/berth ./cmd/berth
+
+.PHONY: dev
+dev: build ## Start a server and an agent in one process on loopback, and stay
+	$(BUILD)/berth agent -dev
+
+.PHONY: demo
+demo: build ## Show a cluster at work and what it survives, in under 90 s
+	BERTH_BINARY=$(abspath $(BUILD)/berth) ./e2e/demo/demo.sh
+
+.PHONY: clean
+clean: ## Remove what was built here (tools stay in the user's cache)
+	rm -rf $(BUILD)
+
+##### Test
+
+# Where goroutines meet; the rest is tested without the race detector. RACE= tests all without.
+RACE ?= server agent plugins drivers client
+STAGES ?= lint check-generate layering vet unit race plugin-example e2e
+TESTFLAGS ?= -timeout 15m
+TESTSUM = $(BUILD)/testsum
+packages = $(shell $(GO) list ./... | grep -vE '^$(MODULE)/(e2e|internal/layering)(/|$$)')
+space := $(subst ,, )
+racy = ^$(MODULE)/($(subst $(space),|,$(strip $(RACE))))(/|$$)
+
+.PHONY: test
+test: ## Run all that CI runs (STAGES="unit e2e" for a part of it)
+	@rm -rf $(BUILD)/results
+	@hack/stages $(STAGES)
+
+.PHONY: layering
+layering: testsum
+	$(TESTSUM) -o $(BUILD)/results/layering.json ./internal/layering
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: unit
+unit: testsum
+	$(TESTSUM) -o $(BUILD)/results/unit.json $(TESTFLAGS) $(if $(strip $(RACE)),$(shell printf '%s\n' $(packages) | grep -vE '$(racy)'),$(packages))
+
+.PHONY: race
+race: testsum
+	@$(if $(strip $(RACE)),,echo 'RACE is empty: no package is tested with the race detector'; exit 0); hack/need gcc gcc libc6-dev
+	$(if $(strip $(RACE)),CGO_ENABLED=1 $(TESTSUM) -o $(BUILD)/results/race.json -race $(TESTFLAGS) $(shell printf '%s\n' $(packages) | grep -E '$(racy)'))
+
+.PHONY: plugin-example
+plugin-example: testsum
+	$(TESTSUM) -C examples/driver-plugin -o $(BUILD)/results/plugin-example.json $(TESTFLAGS) ./...
+
+.PHONY: e2e
+e2e: testsum build
+	BERTH_BINARY=$(abspath $(BUILD)/berth) $(TESTSUM) -o $(BUILD)/results/e2e.json $(TESTFLAGS) ./e2e/...
+
+.PHONY: testsum
+testsum:
+	@$(GO) build -o $(TESTSUM) ./hack/testsum
+
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s) each
+	@hack/fuzz $(FUZZTIME)
+
+BENCH ?= .
+.PHONY: bench
+bench: build ## Print the benchmarks, then the control plane's and the agent's (BENCH=regexp to choose)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./... | grep -vE '^(\?|ok|PASS)'
+	$(BUILD)/berth bench plane
+	$(BUILD)/berth bench agent
+
+##### Lint and generate
+
+.PHONY: lint
+lint: $(call tool,golangci-lint) ## Lint the Go code
+	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: format
+format: $(call tool,golangci-lint buf) ## Format the Go code and the protos
+	$(TOOLS)/golangci-lint fmt ./...
+	$(TOOLS)/buf format -w proto
+
+GENERATORS := $(call tool,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv3)
+
+.PHONY: generate
+generate: $(GENERATORS) googleapis ## Generate code from the protos, after formatting and linting them
+	$(TOOLS)/buf format -w proto
+	$(TOOLS)/buf lint
+	$(TOOLS)/buf generate
+
+.PHONY: check-generate
+check-generate: $(GENERATORS) googleapis ## Fail where generated code is not what the protos say
+	@hack/check-generate
+
+# The HTTP annotations come with a module; the Go package for them is another one.
+GOOGLEAPIS := github.com/gogo/googleapis@v1.4.1
+.PHONY: googleapis
+googleapis: $(BUILD)/googleapis/google/api/annotations.proto $(BUILD)/googleapis/google/api/http.proto
+$(BUILD)/googleapis/google/api/%.proto:
+	@mkdir -p $(@D)
+	@dir=$$(cd / && $(GO) mod download -json $(GOOGLEAPIS) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+	@sed 's|^option go_package = .*|option go_package = "google.golang.org/genproto/googleapis/api/annotations;annotations";|' "$$dir/google/api/$*.proto" > $@
