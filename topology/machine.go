@@ -21,6 +21,9 @@ type Machine struct {
 	MinPort, MaxPort uint16
 	// Reserved ports are never granted.
 	Reserved PortSet
+	// Mixed says that not all whole cores have the same number of threads; NewMachine
+	// finds out.
+	Mixed bool
 
 	deviceByID map[string]int
 }
@@ -98,6 +101,7 @@ func NewMachine(m Machine) (*Machine, error) {
 			return nil, fmt.Errorf("cell %d: %w", m.Cells[i].ID, err)
 		}
 	}
+	m.Mixed = mixed(m.Cells)
 	m.deviceByID = make(map[string]int, len(m.Devices))
 	for i, d := range m.Devices {
 		if d.ID == "" || d.Kind == "" {
@@ -112,6 +116,22 @@ func NewMachine(m Machine) (*Machine, error) {
 		m.deviceByID[d.ID] = i
 	}
 	return &m, nil
+}
+
+func mixed(cells []Cell) bool {
+	count := 0
+	for i := range cells {
+		for k := range cells[i].Cores {
+			core := &cells[i].Cores[k]
+			if core.Whole && count != 0 && core.Count != count {
+				return true
+			}
+			if core.Whole {
+				count = core.Count
+			}
+		}
+	}
+	return false
 }
 
 // derive fills in what follows from the cell's cores; seen are the CPUs of the cells

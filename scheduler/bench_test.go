@@ -1,0 +1,75 @@
+package scheduler
+
+import (
+	"fmt"
+	"testing"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+func benchFleet(b *testing.B, nodes int) *Fleet {
+	f := NewFleet()
+	for i := range nodes {
+		n := &berthv1.Node{Id: fmt.Sprintf("node-%d", i), Name: fmt.Sprintf("n%d", i), Status: berthv1.Node_ready, Arch: "amd64",
+			Drivers: []*berthv1.DriverInfo{{Name: "exec", Healthy: true}}, MinPort: 20000, MaxPort: 32000,
+			Attributes: map[string]string{"node.rack": fmt.Sprintf("r%d", i%16)}, Hardware: &berthv1.Hardware{DiskMib: 10 << 20}}
+		for c := range 2 {
+			cell := &berthv1.Cell{Id: uint32(c), MemoryMib: 256 << 10}
+			for k := range 32 {
+				cell.Cores = append(cell.Cores, fmt.Sprintf("%d,%d", c*32+k, 64+c*32+k))
+			}
+			n.Hardware.Cells = append(n.Hardware.Cells, cell)
+		}
+		if _, err := f.UpsertNode(n); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return f
+}
+
+// Each op is one placement; they are taken back so that the fleet stays as full.
+func BenchmarkPlace(b *testing.B) {
+	shapes := []struct {
+		name string
+		o    options
+	}{
+		{"simple", options{"cpu": {"100"}, "mem": {"64"}}},
+		{"port", options{"cpu": {"100"}, "mem": {"64"}, "port": {"0"}}},
+		{"cores", options{"cores": {"4"}, "policy": {"single"}, "mem": {"4096"}}},
+		{"spread", options{"cpu": {"100"}, "spread": {"node.rack"}}},
+	}
+	for _, nodes := range []int{1000, 10_000} {
+		for _, shape := range shapes {
+			for _, count := range []int{1, 100} {
+				b.Run(fmt.Sprintf("nodes=%d/%s/count=%d", nodes, shape.name, count), func(b *testing.B) {
+					f := benchFleet(b, nodes)
+					ask := askOf(b, jobOf(b, "it", shape.o), shape.o)
+					ask.Count = count
+					b.ResetTimer()
+					b.ReportAllocs()
+					for n := 0; n < b.N; n += count {
+						placed, _ := Place(f, []*Ask{ask})
+						if len(placed) != count {
+							b.Fatalf("%d placed", len(placed))
+						}
+						for _, p := range placed {
+							f.Undo(ask.Group, p)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+func BenchmarkGrantInto(b *testing.B) {
+	a := &berthv1.Assignment{DiskMib: 300, Ports: []*berthv1.PortGrant{{Port: 20000}},
+		Tasks: []*berthv1.TaskGrant{{Task: "main", Cells: []*berthv1.CellGrant{{CpuMilli: 100, MemoryMib: 64}}}}}
+	f := NewFleet()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := GrantInto(&f.scratch.grant, a); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

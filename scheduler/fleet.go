@@ -1,0 +1,249 @@
+package scheduler
+
+import (
+	"iter"
+
+	"google.golang.org/protobuf/proto"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/topology"
+)
+
+// Fleet is all nodes and what is granted on them, laid out for placement. It is kept up
+// to date by small changes: UpsertNode and RemoveNode as nodes come and go, ChangeAlloc
+// as allocations do; Place adds what it places. It is not safe for concurrent use.
+type Fleet struct {
+	nodes  []fleetNode
+	free   []capacity // what each node has left, by slot
+	slots  map[string]int32
+	vacant []int32
+	groups map[GroupKey]instances
+
+	strategy berthv1.SchedulerConfig_Strategy
+
+	// changes counts the changes of nodes' static side; changeLog has the slots of the
+	// newest. Cached views and columns catch up from it.
+	changes   uint64
+	changeLog []int32
+	views     map[string]*staticView
+	columns   map[string]*column
+
+	scratch scratch
+}
+
+// fleetNode is a node's static side, and its exact usage.
+type fleetNode struct {
+	node  *berthv1.Node // nil: the slot is vacant
+	usage *topology.Usage
+	hash  uint64
+}
+
+// capacity sums up a node: enough to score it, and to see at a glance that it does not fit.
+type capacity struct {
+	milli, memory, disk uint64
+	// invMilli and invMemory are 1 over what the whole node has.
+	invMilli, invMemory float64
+}
+
+// instances are how many allocations of a group are wanted on each node, by slot.
+type instances map[int32]int32
+
+// scratch is memory that is used again and again.
+type scratch struct {
+	grant      topology.Grant
+	candidates []candidate
+	fit        fitter
+}
+
+// NewFleet makes a fleet without nodes that packs them full.
+func NewFleet() *Fleet {
+	return &Fleet{
+		slots: map[string]int32{}, groups: map[GroupKey]instances{}, changes: 1,
+		views: map[string]*staticView{}, columns: map[string]*column{},
+	}
+}
+
+// SetStrategy says whether nodes are packed full or loaded evenly.
+func (f *Fleet) SetStrategy(s berthv1.SchedulerConfig_Strategy) { f.strategy = s }
+
+// Len is the number of nodes.
+func (f *Fleet) Len() int { return len(f.slots) }
+
+// UpsertNode takes in a new node, or what has changed about one. When it gives true, the
+// node's hardware is new: what is granted on it must be told by Regrant. A node whose
+// inventory makes no sense is taken in without hardware, so nothing fits on it, and the
+// error says why.
+func (f *Fleet) UpsertNode(n *berthv1.Node) (bool, error) {
+	slot, known := f.slots[n.GetId()]
+	if !known {
+		slot = f.newSlot()
+		f.slots[n.GetId()] = slot
+	}
+	old := &f.nodes[slot]
+	defer f.touch(slot)
+	if known && sameHardware(old.node, n) {
+		old.node = n
+		return false, nil
+	}
+	machine, err := MachineOf(n)
+	if err != nil {
+		machine, _ = topology.NewMachine(topology.Machine{})
+	}
+	f.nodes[slot] = fleetNode{node: n, usage: topology.NewUsage(machine), hash: hashString(n.GetId())}
+	f.recount(slot)
+	return true, err
+}
+
+func sameHardware(a, b *berthv1.Node) bool {
+	if a.GetMinPort() != b.GetMinPort() || a.GetMaxPort() != b.GetMaxPort() || len(a.GetReservedPorts()) != len(b.GetReservedPorts()) {
+		return false
+	}
+	for i, p := range a.GetReservedPorts() {
+		if b.GetReservedPorts()[i] != p {
+			return false
+		}
+	}
+	return a.GetHardware() == b.GetHardware() || proto.Equal(a.GetHardware(), b.GetHardware())
+}
+
+func (f *Fleet) newSlot() int32 {
+	if n := len(f.vacant); n > 0 {
+		slot := f.vacant[n-1]
+		f.vacant = f.vacant[:n-1]
+		return slot
+	}
+	f.nodes = append(f.nodes, fleetNode{})
+	f.free = append(f.free, capacity{})
+	return int32(len(f.nodes) - 1)
+}
+
+// RemoveNode forgets a node and what is on it.
+func (f *Fleet) RemoveNode(id string) {
+	slot, known := f.slots[id]
+	if !known {
+		return
+	}
+	delete(f.slots, id)
+	for key, on := range f.groups {
+		delete(on, slot)
+		if len(on) == 0 {
+			delete(f.groups, key)
+		}
+	}
+	f.nodes[slot], f.free[slot] = fleetNode{}, capacity{}
+	f.vacant = append(f.vacant, slot)
+	f.touch(slot)
+}
+
+// maxChangeLog bounds the log of changed slots; it is halved when it is full.
+const maxChangeLog = 4096
+
+func (f *Fleet) touch(slot int32) {
+	if len(f.changeLog) >= maxChangeLog {
+		f.changeLog = append(f.changeLog[:0], f.changeLog[maxChangeLog/2:]...)
+	}
+	f.changeLog = append(f.changeLog, slot)
+	f.changes++
+}
+
+// Regrant says anew what is granted on a node, from the allocations on it, after its
+// hardware changed.
+func (f *Fleet) Regrant(nodeID string, allocs iter.Seq[*berthv1.Alloc]) {
+	slot, known := f.slots[nodeID]
+	if !known {
+		return
+	}
+	n := &f.nodes[slot]
+	n.usage = topology.NewUsage(n.usage.Machine())
+	for a := range allocs {
+		if a.HoldsGrant() {
+			f.hold(slot, a.GetAssignment())
+		}
+	}
+	f.recount(slot)
+}
+
+// ChangeAlloc takes in that an allocation was created (before nil), changed, or deleted
+// (after nil). An allocation on a node that is not known changes nothing.
+func (f *Fleet) ChangeAlloc(before, after *berthv1.Alloc) {
+	either := after
+	if either == nil {
+		either = before
+	}
+	slot, known := f.slots[either.GetNodeId()]
+	if !known {
+		return
+	}
+	held, holds := before != nil && before.HoldsGrant(), after != nil && after.HoldsGrant()
+	if held != holds || (held && before.GetAssignment() != after.GetAssignment()) {
+		if held {
+			f.release(slot, before.GetAssignment())
+		}
+		if holds {
+			f.hold(slot, after.GetAssignment())
+		}
+		f.recount(slot)
+	}
+	switch was, is := before != nil && counts(before), after != nil && counts(after); {
+	case was && !is:
+		f.count(groupOf(before), slot, -1)
+	case is && !was:
+		f.count(groupOf(after), slot, 1)
+	}
+}
+
+// counts says whether an allocation is one of the instances that its group is spread by.
+func counts(a *berthv1.Alloc) bool { return a.Wanted() && !a.Terminal() }
+
+func groupOf(a *berthv1.Alloc) GroupKey {
+	return GroupKey{a.GetNamespace(), a.GetJob(), a.GetGroup()}
+}
+
+func (f *Fleet) count(key GroupKey, slot int32, by int32) {
+	on := f.groups[key]
+	if on == nil {
+		on = instances{}
+		f.groups[key] = on
+	}
+	if n := on[slot] + by; n > 0 {
+		on[slot] = n
+	} else if delete(on, slot); len(on) == 0 {
+		delete(f.groups, key)
+	}
+}
+
+// hold accounts for an assignment that exists. What cannot be read holds nothing: the
+// FSM lets none in.
+func (f *Fleet) hold(slot int32, a *berthv1.Assignment) {
+	if GrantInto(&f.scratch.grant, a) == nil {
+		f.nodes[slot].usage.Force(&f.scratch.grant)
+	}
+}
+
+func (f *Fleet) release(slot int32, a *berthv1.Assignment) {
+	if GrantInto(&f.scratch.grant, a) == nil {
+		f.nodes[slot].usage.Remove(&f.scratch.grant)
+	}
+}
+
+// recount sums the node up after its usage changed.
+func (f *Fleet) recount(slot int32) {
+	u := f.nodes[slot].usage
+	var c capacity
+	var milli, memory uint64
+	cells := u.Machine().Cells
+	for i := range cells {
+		c.milli += u.FreeMilli(i)
+		c.memory += u.FreeMemory(i)
+		milli += uint64(cells[i].Threads) * 1000
+		memory += cells[i].MemoryMiB
+	}
+	c.disk = u.FreeDisk()
+	if u.Stray() {
+		c.milli, c.memory, c.disk = 0, 0, 0
+	}
+	if milli > 0 && memory > 0 {
+		c.invMilli, c.invMemory = 1/float64(milli), 1/float64(memory)
+	}
+	f.free[slot] = c
+}

@@ -1,0 +1,213 @@
+package scheduler
+
+import (
+	"fmt"
+	"strings"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/topology"
+)
+
+// fits is the name of the check of a node on which nothing is in the way.
+const fits = "gang"
+
+// staticPortFree ends the text of a shortfall of a static port.
+const staticPortFree = " to be free"
+
+// lacking gives the first check on what is placed that a node fails, in words, and what
+// it lacks; fits when there is none.
+func (r *run) lacking(slot int32) (name, detail string, short []*berthv1.Shortfall) {
+	node := &r.f.nodes[slot]
+	switch {
+	case r.excluded[slot] && r.g.hosts != nobody:
+		return "distinct_hosts", "an instance is on it already", nil
+	case r.excluded[slot]:
+		return "excluded", "node is excluded", nil
+	}
+	if attribute := r.domains.fullAttribute(slot); attribute != "" {
+		return "distinct_property", "enough instances have its " + attribute + " already, or it has none", nil
+	}
+	if u := node.usage; u.Stray() {
+		return "cell", "it holds grants on a cell that it no longer has", nil
+	}
+	if short = r.lackingOutside(node.usage); len(short) == 0 {
+		short = r.lackingInside(node.usage)
+	}
+	if len(short) > 0 {
+		return short[0].GetResource(), failureWords(short[0], r.f.free[slot], &r.g.total), short
+	}
+	fit := &r.f.scratch.fit
+	if choice, ok := fit.fit(node.usage, r.g); ok {
+		node.usage.Remove(&choice.grant)
+		return fits, "", nil
+	}
+	return "topology", "enough is free, but not in as few cells as the policy asks for", nil
+}
+
+// fullAttribute is the attribute of a reached limit that keeps a node out; "": none.
+func (d *domains) fullAttribute(slot int32) string {
+	for k := range d.limits {
+		col := d.columns[len(d.spreads)+k]
+		if value := col.ofSlot[slot]; value == 0 || int(d.counts[len(d.spreads)+k][value]) >= d.limits[k].limit {
+			return d.limits[k].attribute
+		}
+	}
+	return ""
+}
+
+// lackingOutside is what lies in no cell: ports, disk, devices.
+func (r *run) lackingOutside(u *topology.Usage) (short []*berthv1.Shortfall) {
+	for _, p := range r.g.ports {
+		if p.static != 0 && !u.PortFree(uint16(p.static)) {
+			short = append(short, &berthv1.Shortfall{Resource: topology.Port, Cell: topology.NodeWide, Wanted: 1,
+				Text: fmt.Sprintf("port %d%s", p.static, staticPortFree)})
+		}
+	}
+	if r.g.dynamic > 0 {
+		if free := freePorts(u, r.g.dynamic); free < r.g.dynamic {
+			short = append(short, shortfall(topology.Port, topology.NodeWide, uint64(r.g.dynamic), uint64(free), "free dynamic port"))
+		}
+	}
+	if free := u.FreeDisk(); free < r.g.diskMiB {
+		short = append(short, &berthv1.Shortfall{Resource: topology.Disk, Cell: topology.NodeWide, Wanted: r.g.diskMiB, Free: free,
+			Text: memoryWords(r.g.diskMiB-free) + " more free disk"})
+	}
+	for i := range r.g.total.devices {
+		d, free := &r.g.total.devices[i], 0
+		for k := range u.Machine().Devices {
+			if dev := &u.Machine().Devices[k]; d.is(dev) && d.free(dev, u.FreeDevice(k)) {
+				free++
+			}
+		}
+		if free < d.count {
+			short = append(short, shortfall(d.kind, topology.NodeWide, uint64(d.count), uint64(free), "free "+d.kind))
+		}
+	}
+	return short
+}
+
+// freePorts counts the free dynamic ports, up to n.
+func freePorts(u *topology.Usage, n int) int {
+	count := 0
+	for p := u.NextPort(0); p != 0 && count < n; p = u.NextPort(p + 1) {
+		count++
+		if p == 65535 {
+			break
+		}
+	}
+	return count
+}
+
+// lackingInside is what lies in cells: of the node as a whole, or, where one cell must
+// have it all, of the cell that comes nearest.
+func (r *run) lackingInside(u *topology.Usage) []*berthv1.Shortfall {
+	cells := len(u.Machine().Cells)
+	if r.g.policy != single || cells < 2 {
+		all := make([]int, cells)
+		for i := range all {
+			all[i] = i
+		}
+		return r.lackingIn(u, all, topology.NodeWide)
+	}
+	var best []*berthv1.Shortfall
+	for i := range cells {
+		short := r.lackingIn(u, []int{i}, int32(u.Machine().Cells[i].ID))
+		if len(short) == 0 {
+			return nil
+		}
+		if best == nil || distanceOf(short) < distanceOf(best) {
+			best = short
+		}
+	}
+	return best
+}
+
+// lackingIn sums up some cells and compares.
+func (r *run) lackingIn(u *topology.Usage, cells []int, cell int32) (short []*berthv1.Shortfall) {
+	var milli, memory uint64
+	cores, threads := 0, 0
+	n := &r.g.total
+	r.f.scratch.fit.room.reset(u, r.g, cells, true)
+	room := &r.f.scratch.fit.room
+	exclusive := uint64(n.threads) * 1000
+	for _, c := range cells {
+		milli, memory = milli+u.FreeMilli(c), memory+u.FreeMemory(c)
+		if n.cores > 0 {
+			units := room.freeCores(c, n.cores)
+			for _, unit := range units[:min(len(units), max(n.cores-cores, 0))] {
+				exclusive += uint64(unit.Count()) * 1000
+			}
+			cores += len(units)
+		}
+		if n.threads > 0 {
+			threads += len(room.freeThreads(c, n.threads))
+		}
+	}
+	if cores < n.cores {
+		short = append(short, shortfall(topology.Cores, cell, uint64(n.cores), uint64(cores), "free core"))
+	}
+	if threads < n.threads {
+		short = append(short, shortfall(topology.Cores, cell, uint64(n.threads), uint64(threads), "free thread"))
+	}
+	if wanted := n.milli + exclusive; milli < wanted && len(short) == 0 {
+		short = append(short, &berthv1.Shortfall{Resource: topology.CPU, Cell: cell, Wanted: wanted, Free: milli,
+			Text: inCell(cell) + milliWords(wanted-milli) + " more of free CPU"})
+	}
+	if memory < n.memory {
+		short = append(short, &berthv1.Shortfall{Resource: topology.Memory, Cell: cell, Wanted: n.memory, Free: memory,
+			Text: inCell(cell) + memoryWords(n.memory-memory) + " more free memory"})
+	}
+	for _, h := range n.hugepages {
+		var free uint64
+		for _, c := range cells {
+			if size := u.Machine().Cells[c].HugepageIndex(h.SizeKiB); size >= 0 {
+				free += u.FreeHugepages(c, size)
+			}
+		}
+		if free < h.Count {
+			short = append(short, shortfall(topology.HugePages, cell, h.Count, free, "free hugepage"))
+		}
+	}
+	return short
+}
+
+func inCell(cell int32) string {
+	if cell == topology.NodeWide {
+		return ""
+	}
+	return fmt.Sprintf("cell %d: ", cell)
+}
+
+// shortfall words a lack of things that are counted: "cell 1: 4 more free cores".
+func shortfall(resource string, cell int32, wanted, free uint64, what string) *berthv1.Shortfall {
+	return &berthv1.Shortfall{Resource: resource, Cell: cell, Wanted: wanted, Free: free,
+		Text: inCell(cell) + plural(wanted-free, "more "+what)}
+}
+
+// failureWords says in words that nodes can share why one fails.
+func failureWords(s *berthv1.Shortfall, c capacity, n *need) string {
+	switch s.GetResource() {
+	case topology.CPU:
+		if c.invMilli > 0 && float64(n.milli)*c.invMilli > 1 {
+			return "too little CPU, even when empty"
+		}
+		return "too little free CPU"
+	case topology.Memory:
+		if c.invMemory > 0 && float64(n.memory)*c.invMemory > 1 {
+			return "too little memory, even when empty"
+		}
+		return "too little free memory"
+	case topology.Cores:
+		return "too few free cores"
+	case topology.HugePages:
+		return "too few free hugepages"
+	case topology.Disk:
+		return "too little free disk"
+	case topology.Port:
+		if port, static := strings.CutSuffix(s.GetText(), staticPortFree); static {
+			return port + " is taken"
+		}
+		return "too few free ports"
+	}
+	return "too few free " + s.GetResource() + " devices of the kind asked for"
+}
