@@ -1,0 +1,322 @@
+package runner
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/berthd/berth/agent/store"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// alloc is one allocation on this node.
+type alloc struct {
+	m     *Manager
+	id    string
+	tasks []*task // never changes
+
+	mu     sync.Mutex
+	cur    *berthv1.Alloc
+	job    *berthv1.Job
+	group  *berthv1.Group
+	broken string // why it cannot run at all
+	past   bool   // it ended in a former life of the store; nothing is known but that
+	states map[string]*berthv1.TaskState
+	status berthv1.Alloc_Status
+	since  time.Time // of status
+	last   *berthv1.AllocStatusUpdate
+
+	removed bool     // the servers have forgotten it
+	again   *pending // assigned anew while it was being removed
+	cleaned bool     // cleaning up has begun
+}
+
+// pending is an alloc that is not run (yet).
+type pending struct {
+	alloc *berthv1.Alloc
+	job   *berthv1.Job
+}
+
+// newAlloc makes an alloc and its tasks from what is stored of them (nil: nothing).
+func newAlloc(m *Manager, p pending, records map[store.TaskKey]*store.Task) *alloc {
+	a := &alloc{m: m, id: p.alloc.GetId(), cur: p.alloc, job: p.job, states: map[string]*berthv1.TaskState{}, since: time.Now()}
+	a.group = findGroup(p.job, p.alloc.GetGroup())
+	if p.job == nil && p.alloc.Ended() {
+		a.past, a.status = true, p.alloc.GetStatus()
+		return a
+	}
+	a.broken = a.check()
+	if a.broken != "" {
+		return a
+	}
+	for _, def := range a.group.GetTasks() {
+		t := newTask(a, def.GetName(), records[store.TaskKey{Alloc: a.id, Task: def.GetName()}])
+		a.tasks = append(a.tasks, t)
+		a.states[t.def] = proto.CloneOf(t.rec.State)
+	}
+	a.status, _ = rollUp(a.orderedStates())
+	return a
+}
+
+// check says why an alloc cannot run at all; "" when it can.
+func (a *alloc) check() string {
+	switch {
+	case a.job == nil:
+		return fmt.Sprintf("the servers did not send version %d of the job %q", a.cur.GetJobVersion(), a.cur.GetJob())
+	case a.group == nil:
+		return fmt.Sprintf("version %d of the job %q has no group %q", a.cur.GetJobVersion(), a.cur.GetJob(), a.cur.GetGroup())
+	case len(a.group.GetTasks()) == 0:
+		return fmt.Sprintf("the group %q has no task", a.cur.GetGroup())
+	}
+	seen := map[string]bool{}
+	for _, t := range a.group.GetTasks() {
+		if err := checkName("task", t.GetName()); err != nil {
+			return err.Error()
+		}
+		if seen[t.GetName()] {
+			return fmt.Sprintf("the group %q has two tasks %q", a.cur.GetGroup(), t.GetName())
+		}
+		seen[t.GetName()] = true
+	}
+	return ""
+}
+
+func findGroup(job *berthv1.Job, name string) *berthv1.Group {
+	for _, g := range job.GetGroups() {
+		if g.GetName() == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// wantsStop says that the servers do not want it to run.
+func wantsStop(a *berthv1.Alloc) bool {
+	return !a.Wanted() || a.GetStatus() == berthv1.Alloc_lost
+}
+
+// update takes a newer version of the alloc, and of its job, in place.
+func (a *alloc) update(p pending) {
+	a.mu.Lock()
+	old := a.cur
+	changed := !proto.Equal(old.GetAssignment(), p.alloc.GetAssignment()) || old.GetJobVersion() != p.alloc.GetJobVersion()
+	a.cur = p.alloc
+	if g := findGroup(p.job, p.alloc.GetGroup()); g != nil && hasTasks(g, a.tasks) {
+		a.job, a.group = p.job, g
+	}
+	a.mu.Unlock()
+	if wantsStop(p.alloc) {
+		why := p.alloc.GetDesiredReason()
+		if why == "" {
+			why = "the servers ordered it"
+		}
+		a.stop(why)
+		return
+	}
+	if changed {
+		for _, t := range a.tasks {
+			t.order(func() { t.outdated = true })
+		}
+	}
+}
+
+// hasTasks says that a new version of the group still has every task that runs.
+func hasTasks(g *berthv1.Group, tasks []*task) bool {
+	names := map[string]bool{}
+	for _, t := range g.GetTasks() {
+		names[t.GetName()] = true
+	}
+	for _, t := range tasks {
+		if !names[t.def] {
+			return false
+		}
+	}
+	return true
+}
+
+// stop has every task stopped for good.
+func (a *alloc) stop(why string) {
+	for _, t := range a.tasks {
+		t.order(func() {
+			if !t.stop {
+				t.stop, t.stopWhy = true, why
+			}
+		})
+	}
+}
+
+// giveUp has every task stopped, and the alloc failed.
+func (a *alloc) giveUp(why string) {
+	for _, t := range a.tasks {
+		t.order(func() { t.giveUp = why })
+	}
+}
+
+// terminal says that every task is over and cleaned up.
+func (a *alloc) terminal() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.broken != "" || a.status == berthv1.Alloc_complete || a.status == berthv1.Alloc_failed
+}
+
+// publish takes a task's newest state, and reports when that changes the alloc's.
+func (a *alloc) publish(st *berthv1.TaskState, urgent bool) {
+	a.mu.Lock()
+	a.states[st.GetTask()] = st
+	before := a.status
+	u := a.compose()
+	same := proto.Equal(u, a.last)
+	a.last = u
+	if !same {
+		a.m.cfg.Reporter.Report(u, urgent || before != u.GetStatus())
+	}
+	a.mu.Unlock()
+	if st.GetPhase() == berthv1.TaskState_dead && st.GetFailed() {
+		for _, t := range a.tasks {
+			if t.def != st.GetTask() {
+				why := fmt.Sprintf("the task %q of its group failed", st.GetTask())
+				t.order(func() {
+					if !t.stop {
+						t.stop, t.stopWhy = true, why
+					}
+				})
+			}
+		}
+	}
+	if before != u.GetStatus() && (u.GetStatus() == berthv1.Alloc_complete || u.GetStatus() == berthv1.Alloc_failed) {
+		a.m.allocEnded(a)
+	}
+}
+
+// report is the newest report of the alloc.
+func (a *alloc) report() *berthv1.AllocStatusUpdate {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.compose()
+}
+
+// compose is called with mu held. The message that it returns is not changed any more.
+func (a *alloc) compose() *berthv1.AllocStatusUpdate {
+	status, reason := rollUp(a.orderedStates())
+	if a.broken != "" {
+		status, reason = berthv1.Alloc_failed, a.broken
+	}
+	if status != a.status {
+		a.status, a.since = status, time.Now()
+	}
+	return &berthv1.AllocStatusUpdate{
+		AllocId: a.id, Status: status, StatusReason: reason,
+		StatusTime: timestamppb.New(a.since), Tasks: a.orderedStates(),
+	}
+}
+
+func (a *alloc) orderedStates() []*berthv1.TaskState {
+	var states []*berthv1.TaskState
+	for _, t := range a.tasks {
+		if st := a.states[t.def]; st != nil {
+			states = append(states, st)
+		}
+	}
+	return states
+}
+
+// rollUp makes the alloc's status of its tasks': pure. It runs once each task has been
+// started, and has ended when every task has.
+func rollUp(states []*berthv1.TaskState) (berthv1.Alloc_Status, string) {
+	started, dead := 0, 0
+	var failed *berthv1.TaskState
+	var waiting *berthv1.TaskState
+	for _, s := range states {
+		if s.GetStartTime() != nil || s.GetPhase() == berthv1.TaskState_dead {
+			started++
+		}
+		if s.GetPhase() == berthv1.TaskState_dead {
+			dead++
+			if s.GetFailed() && failed == nil {
+				failed = s
+			}
+		} else if s.GetPhase() == berthv1.TaskState_waiting && s.GetRestarts() > 0 {
+			waiting = s
+		}
+	}
+	switch {
+	case len(states) == 0:
+		return berthv1.Alloc_pending, ""
+	case dead == len(states) && failed != nil:
+		return berthv1.Alloc_failed, fmt.Sprintf("task %q failed: %s", failed.GetTask(), whyFailed(failed))
+	case dead == len(states):
+		return berthv1.Alloc_complete, ""
+	}
+	reason := ""
+	if waiting != nil {
+		reason = fmt.Sprintf("task %q waits to be started again", waiting.GetTask())
+	}
+	if started == len(states) {
+		return berthv1.Alloc_running, reason
+	}
+	return berthv1.Alloc_pending, reason
+}
+
+// whyFailed finds the words for a failure: how it last ended, then why not again.
+func whyFailed(s *berthv1.TaskState) string {
+	why, last := "", ""
+	for _, e := range s.GetEvents() {
+		switch e.GetType() {
+		case "exited", "lost", "driver error":
+			last = e.GetMessage()
+		case "failed":
+			why = e.GetMessage()
+		}
+	}
+	if last == "" || last == why {
+		return why
+	}
+	return last + "; " + why
+}
+
+// spec gives what a task is built from.
+func (a *alloc) spec(name string) *spec {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &spec{node: a.m.cfg.Node(), alloc: a.cur, job: a.job, group: a.group, task: findTask(a.group, name)}
+}
+
+func (a *alloc) taskSpec(name string) *berthv1.Task {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return findTask(a.group, name)
+}
+
+func (a *alloc) policy(name string) policy {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return policyFor(a.job, a.group, findTask(a.group, name))
+}
+
+func findTask(g *berthv1.Group, name string) *berthv1.Task {
+	for _, t := range g.GetTasks() {
+		if t.GetName() == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// stopAfter is how long it goes on without servers; 0: for ever.
+func (a *alloc) stopAfter() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.group.GetOnDisconnect().GetStopAfter().AsDuration()
+}
+
+func (a *alloc) find(name string) *task {
+	for _, t := range a.tasks {
+		if t.def == name {
+			return t
+		}
+	}
+	return nil
+}

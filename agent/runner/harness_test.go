@@ -1,0 +1,213 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/berthd/berth/agent/store"
+	"github.com/berthd/berth/drivers"
+	"github.com/berthd/berth/drivers/mock"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// node is an agent's disk and host, which outlive the agent's lives.
+type node struct {
+	t        *testing.T
+	dir      string
+	host     *mock.Host
+	reports  *reports
+	rebooted bool
+
+	// Of the life that runs now.
+	m      *Manager
+	store  *store.Store
+	driver *recorder
+	cancel context.CancelFunc
+	done   chan struct{}
+	fault  func(point string) error
+}
+
+func newNode(t *testing.T) *node {
+	return &node{t: t, dir: t.TempDir(), host: mock.NewHost(), reports: &reports{last: map[string]*berthv1.AllocStatusUpdate{}}}
+}
+
+// start begins a life of the agent.
+func (n *node) start() {
+	n.t.Helper()
+	log := slog.New(slog.NewTextHandler(n.t.Output(), nil))
+	st, err := store.Open(filepath.Join(n.dir, "agent"), log)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.store = st
+	n.driver = &recorder{Driver: mock.New(n.host), pids: map[string][]int{}, last: map[string]*drivers.Task{}}
+	n.m = New(Config{
+		Store: st, Layout: Layout{Data: n.dir}, Reporter: n.reports, Log: log, Rebooted: n.rebooted,
+		Driver: func(name string) drivers.Driver {
+			if name == "mock" {
+				return n.driver
+			}
+			return nil
+		},
+		Node:  func() *berthv1.Node { return testNode(st.NodeID()) },
+		Fault: func(p string) error { return n.faultAt(p) },
+	})
+	if err := n.m.Restore(); err != nil {
+		n.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel, n.done = cancel, make(chan struct{})
+	go func() {
+		defer close(n.done)
+		_ = n.m.Run(ctx)
+	}()
+}
+
+func (n *node) faultAt(p string) error {
+	if n.fault == nil {
+		return nil
+	}
+	return n.fault(p)
+}
+
+// end ends the life; workloads go on.
+func (n *node) end() {
+	n.cancel()
+	<-n.done
+	if err := n.store.Close(); err != nil {
+		n.t.Error(err)
+	}
+}
+
+// restart ends the life and begins another.
+func (n *node) restart() {
+	n.end()
+	n.start()
+}
+
+func (n *node) assign(as *berthv1.Assignments) {
+	n.t.Helper()
+	if err := n.m.Apply(as); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// status waits until nothing moves without time passing, and gives the alloc's report.
+func (n *node) status(id string) *berthv1.AllocStatusUpdate {
+	synctest.Wait()
+	n.reports.mu.Lock()
+	defer n.reports.mu.Unlock()
+	return n.reports.last[id]
+}
+
+func (n *node) want(id string, status berthv1.Alloc_Status) *berthv1.AllocStatusUpdate {
+	n.t.Helper()
+	u := n.status(id)
+	if u.GetStatus() != status || u == nil {
+		n.t.Fatalf("alloc %s is %v (%s), want %v\n%v", id, u.GetStatus(), u.GetStatusReason(), status, u)
+	}
+	return u
+}
+
+// reports keeps the newest report of each alloc.
+type reports struct {
+	mu        sync.Mutex
+	last      map[string]*berthv1.AllocStatusUpdate
+	forgotten []string
+}
+
+func (r *reports) Report(u *berthv1.AllocStatusUpdate, _ bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last[u.GetAllocId()] = u
+}
+
+func (r *reports) Forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgotten = append(r.forgotten, id)
+}
+
+// recorder notes every process that was started, over all lives.
+type recorder struct {
+	*mock.Driver
+	mu   sync.Mutex
+	pids map[string][]int
+	last map[string]*drivers.Task
+}
+
+func (r *recorder) Start(ctx context.Context, t *drivers.Task) (*drivers.Handle, error) {
+	h, err := r.Driver.Start(ctx, t)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last[t.ID] = t
+	if err == nil {
+		r.pids[t.ID] = append(r.pids[t.ID], h.PID)
+	}
+	return h, err
+}
+
+func (r *recorder) Update(ctx context.Context, t *drivers.Task) error {
+	r.mu.Lock()
+	r.last[t.ID] = t
+	r.mu.Unlock()
+	return r.Driver.Update(ctx, t)
+}
+
+func (r *recorder) task(id string) *drivers.Task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last[id]
+}
+
+func testNode(id string) *berthv1.Node {
+	return &berthv1.Node{
+		Id: id, Name: "n1", Pool: "default", Arch: "amd64", Address: "10.0.0.1",
+		Attributes: map[string]string{"kernel.version": "6.1", "node.rack": "r7"},
+		Meta:       map[string]string{"zone": "z1"},
+		Hardware: &berthv1.Hardware{Cells: []*berthv1.Cell{
+			{Id: 0, Cores: []string{"0,4", "1,5"}, MemoryMib: 1024, ReservedCpus: "0,4"},
+			{Id: 1, Cores: []string{"2,6", "3,7"}, MemoryMib: 1024},
+		}},
+	}
+}
+
+// jobOf makes a job with one group "g" whose tasks have these mock configs, by name.
+func jobOf(kind berthv1.Job_Type, tasks map[string]map[string]any) *berthv1.Job {
+	g := &berthv1.Group{Name: "g"}
+	for _, name := range sortedKeys(tasks) {
+		config, err := structpb.NewStruct(tasks[name])
+		if err != nil {
+			panic(err)
+		}
+		g.Tasks = append(g.Tasks, &berthv1.Task{Name: name, Driver: "mock", Config: config})
+	}
+	return &berthv1.Job{Namespace: "default", Name: "j", Version: 1, Type: kind, Groups: []*berthv1.Group{g}}
+}
+
+func allocOf(job *berthv1.Job, id string) *berthv1.Alloc {
+	return &berthv1.Alloc{Id: id, Namespace: job.GetNamespace(), Job: job.GetName(), JobVersion: job.GetVersion(), Group: "g"}
+}
+
+func complete(rev uint64, job *berthv1.Job, allocs ...*berthv1.Alloc) *berthv1.Assignments {
+	as := &berthv1.Assignments{Complete: true, ResultsIn: rev, Allocs: allocs}
+	if job != nil {
+		as.Jobs = []*berthv1.Job{job}
+	}
+	return as
+}
+
+func restart(attempts uint32, delay time.Duration, mode string) *berthv1.RestartPolicy {
+	return &berthv1.RestartPolicy{Attempts: &attempts, Delay: durationpb.New(delay), Mode: mode, Interval: durationpb.New(10 * time.Minute)}
+}
+
+var errCrash = fmt.Errorf("crash")

@@ -1,0 +1,304 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/berthd/berth/agent/store"
+	"github.com/berthd/berth/drivers"
+	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// driver gives the task's driver.
+func (t *task) driver() (drivers.Driver, error) {
+	name := t.alloc.taskSpec(t.def).GetDriver()
+	if d := t.m.cfg.Driver(name); d != nil {
+		return d, nil
+	}
+	return nil, problem.New(problem.Unavailable, name, "this node has no driver %q", name).
+		WithRemedy("constrain the job to nodes that have it (attribute driver.%s)", name)
+}
+
+// build makes the driver's task as it is wanted now.
+func (t *task) build() (*drivers.Task, error) {
+	t.mu.Lock()
+	shared := t.shared
+	t.mu.Unlock()
+	s := t.alloc.spec(t.def)
+	s.shared = shared
+	s.dirs = t.m.cfg.Layout.dirs(t.key)
+	return s.build()
+}
+
+func (t *task) prepare(ctx context.Context, wakes uint64) error {
+	d, err := t.driver()
+	if err != nil {
+		t.rec.GiveUp = err.Error()
+		return nil
+	}
+	dt, err := t.build()
+	if err != nil {
+		t.rec.GiveUp = err.Error()
+		return nil
+	}
+	if err := makeDirs(dt.Dirs); err != nil {
+		t.retry(ctx, "making directories", err)
+		return nil
+	}
+	t.rec.State.Phase = berthv1.TaskState_preparing
+	t.publish(false)
+	opCtx, release := t.interruptible(ctx, wakes, true)
+	err = d.Prepare(opCtx, dt, func(words string) { t.log.Info("preparing", "progress", words) })
+	interrupted := stoppedBy(opCtx, err)
+	release()
+	switch {
+	case err != nil && interrupted:
+		return nil
+	case err != nil:
+		return t.cannot("prepare", err)
+	}
+	if err := t.m.fault("before save prepared"); err != nil {
+		return err
+	}
+	t.rec.Phase = store.Starting
+	if err := t.save("prepared"); err != nil {
+		// Nothing starts that would not be remembered.
+		t.rec.Phase = store.Waiting
+		t.retry(ctx, "storing the task's state", err)
+		return nil
+	}
+	t.succeeded()
+	return t.m.fault("after save prepared")
+}
+
+func (t *task) start(ctx context.Context) error {
+	d, err := t.driver()
+	if err != nil {
+		return t.cannot("start", err)
+	}
+	t.mu.Lock()
+	t.outdated = false // what is built now is the newest
+	t.mu.Unlock()
+	dt, err := t.build()
+	if err != nil {
+		return t.cannot("start", err)
+	}
+	if err := makeDirs(dt.Dirs); err != nil {
+		t.retry(ctx, "making directories", err)
+		return nil
+	}
+	handle, err := d.Start(ctx, dt)
+	if err != nil {
+		if stoppedBy(ctx, err) {
+			return nil
+		}
+		return t.cannot("start", err)
+	}
+	if err := t.m.fault("started"); err != nil {
+		return err
+	}
+	if err := t.m.cfg.Layout.writeHandle(t.key, handle); err != nil {
+		t.log.Warn("the second copy of the task's handle cannot be written", "error", err)
+	}
+	t.rec.Phase, t.rec.Handle = store.Running, handle
+	st := t.rec.State
+	st.Phase, st.Pid = berthv1.TaskState_started, uint32(max(0, handle.PID))
+	st.StartTime, st.FinishTime = timestamppb.New(handle.StartedAt), nil
+	if handle.StartedAt.IsZero() {
+		st.StartTime = timestamppb.Now()
+	}
+	t.event("started", pidWords(handle))
+	t.attached = true
+	t.succeeded()
+	t.log.Info("task started", "driver", handle.Driver, "pid", handle.PID)
+	return t.settle("started")
+}
+
+// cannot records that a task could not be prepared or started.
+func (t *task) cannot(what string, err error) error {
+	why := fmt.Sprintf("the driver could not %s it: %v", what, err)
+	if problem.Is(err, problem.Invalid) || problem.Is(err, problem.Unsupported) {
+		t.rec.GiveUp = why // trying again is useless
+	}
+	t.ended(&drivers.Exit{Err: why, At: time.Now()}, "driver error")
+	return t.settle("not started")
+}
+
+func (t *task) recover(ctx context.Context) error {
+	d, err := t.driver()
+	if err != nil {
+		t.retry(ctx, "recover", err)
+		return nil
+	}
+	dt, _ := t.build() // what cannot be resolved any more does not matter to what runs
+	err = d.Recover(ctx, dt, t.rec.Handle)
+	switch {
+	case err == nil:
+		t.attached = true
+		t.succeeded()
+		t.rec.State.Phase, t.rec.State.Pid = berthv1.TaskState_started, uint32(max(0, t.rec.Handle.PID))
+		t.event("recovered", "the agent was restarted and found it again, "+pidWords(t.rec.Handle))
+		t.log.Info("task recovered", "pid", t.rec.Handle.PID)
+		t.publish(false)
+		return nil
+	case stoppedBy(ctx, err):
+		return nil
+	case !problem.Is(err, problem.NotFound):
+		t.retry(ctx, "recover", err)
+		return nil
+	}
+	exit := &drivers.Exit{Err: "gone while the agent was away", At: time.Now()}
+	if t.m.cfg.Rebooted {
+		exit.Err = "gone: the machine was rebooted"
+		t.rec.Restart = "the machine was rebooted" // that is not the task's failure
+	}
+	t.ended(exit, "lost")
+	return t.settle("gone")
+}
+
+func (t *task) update(ctx context.Context) {
+	t.mu.Lock()
+	t.outdated = false
+	t.mu.Unlock()
+	d, err := t.driver()
+	if err != nil {
+		return
+	}
+	u, ok := d.(drivers.Updater)
+	if !ok {
+		return
+	}
+	dt, _ := t.build()
+	if err := u.Update(ctx, dt); err != nil && ctx.Err() == nil {
+		t.log.Warn("a running task's limits could not be changed", "error", err)
+		t.event("driver error", "changing its limits failed: "+err.Error())
+		t.publish(false)
+	}
+}
+
+func (t *task) wait(ctx context.Context, wakes uint64) error {
+	d, err := t.driver()
+	if err != nil {
+		t.attached = false
+		return nil
+	}
+	opCtx, release := t.interruptible(ctx, wakes, false)
+	exit, err := d.Wait(opCtx, taskID(t.key.Alloc, t.key.Task))
+	interrupted := opCtx.Err() != nil
+	release()
+	switch {
+	case err == nil:
+		t.succeeded()
+		t.ended(exit, "exited")
+		return t.settle("exited")
+	case problem.Is(err, problem.NotFound):
+		t.ended(&drivers.Exit{Err: "the driver lost it: " + err.Error(), At: time.Now()}, "lost")
+		return t.settle("exited")
+	case interrupted:
+		return nil
+	}
+	// The driver cannot say (a plugin that was restarted, perhaps): find the task again.
+	t.attached, t.stopped = false, false
+	t.retry(ctx, "wait", err)
+	return nil
+}
+
+func (t *task) doStop(ctx context.Context) error {
+	d, err := t.driver()
+	if err != nil {
+		t.retry(ctx, "stop", err)
+		return nil
+	}
+	dt, _ := t.build()
+	if t.rec.Restart == "" && t.failures == 0 {
+		t.mu.Lock()
+		why := t.stopWhy
+		t.mu.Unlock()
+		t.event("killing", killWords(dt, why))
+		t.publish(false)
+	}
+	err = d.Stop(ctx, dt.ID, dt.KillSignal, dt.KillTimeout)
+	if err != nil && !problem.Is(err, problem.NotFound) {
+		if !stoppedBy(ctx, err) {
+			t.retry(ctx, "stop", err)
+		}
+		return nil
+	}
+	t.stopped = true
+	t.succeeded()
+	return nil
+}
+
+// remove has the driver clean up, then decides what becomes of the task.
+func (t *task) remove(ctx context.Context) error {
+	if d, err := t.driver(); err == nil {
+		dt, _ := t.build()
+		if err := d.Remove(ctx, dt, t.rec.Handle); err != nil {
+			if !stoppedBy(ctx, err) {
+				t.retry(ctx, "remove", err)
+			}
+			return nil
+		}
+	}
+	if err := t.m.fault("removed"); err != nil {
+		return err
+	}
+	if err := t.m.cfg.Layout.dropHandle(t.key); err != nil {
+		t.log.Warn("the second copy of the task's handle cannot be deleted", "error", err)
+	}
+	s, _ := t.situation()
+	t.conclude(judge(t.rec, t.alloc.policy(t.def), s.stop, s.now), s.now)
+	t.succeeded()
+	return t.settle("removed")
+}
+
+func (t *task) conclude(v verdict, now time.Time) {
+	st := t.rec.State
+	t.rec.Handle, st.Pid = nil, 0
+	if v.again {
+		if v.counts {
+			keep := recentRestarts(t.rec.Restarts, t.alloc.policy(t.def).interval, now)
+			t.rec.Restarts = append(keep, now)
+		}
+		t.rec.Phase, t.rec.NotBefore, t.rec.Exit, t.rec.Restart = store.Waiting, v.at, nil, ""
+		st.Phase = berthv1.TaskState_waiting
+		st.Restarts++
+		words := "now"
+		if d := v.at.Sub(now); d > 0 {
+			words = "in " + d.Round(time.Millisecond).String()
+		}
+		if v.why != "" {
+			words += ": " + v.why
+		}
+		t.event("restarting", words)
+		return
+	}
+	t.rec.Phase, st.Phase, st.Failed = store.Dead, berthv1.TaskState_dead, v.failed
+	st.FinishTime = timestamppb.New(now)
+	if t.rec.Exit != nil && !t.rec.Exit.At.IsZero() {
+		st.FinishTime = timestamppb.New(t.rec.Exit.At)
+	}
+	if v.failed {
+		t.event("failed", v.why)
+		t.log.Warn("task failed for good", "why", v.why)
+	}
+}
+
+func pidWords(h *drivers.Handle) string {
+	if h.PID > 0 {
+		return fmt.Sprintf("pid %d", h.PID)
+	}
+	return "no process of its own"
+}
+
+func killWords(dt *drivers.Task, why string) string {
+	words := fmt.Sprintf("%s, and after %s SIGKILL", dt.KillSignal, dt.KillTimeout)
+	if why != "" {
+		words = why + ": " + words
+	}
+	return words
+}
