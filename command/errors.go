@@ -7,30 +7,34 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/problem"
 )
 
 // printError writes an error as one plain paragraph: where, what, why, what to do. When
 // several things are wrong, each gets its own, and the sum comes last.
 func (a *app) printError(err error) {
-	var ready interface{ Render(color bool) string }
-	if errors.As(err, &ready) {
-		fmt.Fprint(a.Err, ready.Render(a.term.err && a.term.color))
+	last := ""
+	if errors.As(err, new(specError)) {
+		last = " Nothing was submitted."
+	}
+	var found *jobspec.Errors
+	if errors.As(err, &found) {
+		// Each comes with its line and a mark under what was wrong.
+		fmt.Fprintf(a.Err, "%s\n%s.%s\n", found.Error(), count(len(found.Diagnostics)+found.More, "error"), last)
 		return
 	}
 	p := problem.From(err)
 	if len(p.Causes) == 0 {
-		fmt.Fprintln(a.Err, a.paragraph("Error: ", p))
+		fmt.Fprintln(a.Err, a.paragraph("Error: ", p)+last)
 		return
 	}
-	for _, cause := range flatten(p.Causes) {
+	causes := flatten(p.Causes)
+	for _, cause := range causes {
 		fmt.Fprintln(a.Err, a.paragraph("", cause))
 	}
-	reason := p.Reason
-	if p.Remedy != "" {
-		reason += ". " + sentence(p.Remedy)
-	}
-	fmt.Fprintln(a.Err, a.paragraph("Error: ", &problem.Error{Reason: or(reason, count(len(p.Causes), "error"))}))
+	sum := &problem.Error{Reason: or(p.Reason, count(len(causes), "error")), Remedy: p.Remedy}
+	fmt.Fprintln(a.Err, a.paragraph("Error: ", sum)+last)
 }
 
 func (a *app) paragraph(prefix string, p *problem.Error) string {

@@ -121,6 +121,15 @@ func outcome(g *berthv1.GroupOutcome) string {
 	return or(strings.Join(parts, ", "), "nothing to do")
 }
 
+// notPlaced says how many of a group have no place.
+func notPlaced(g *berthv1.GroupOutcome) string {
+	missing := g.GetWanted() - min(g.GetPlaced(), g.GetWanted())
+	if g.GetPlaced() == 0 && g.GetWanted() > 1 {
+		return fmt.Sprintf("none of the %d of %s can be placed now.", missing, g.GetGroup())
+	}
+	return fmt.Sprintf("%d of %s cannot be placed now.", missing, g.GetGroup())
+}
+
 // printExplanation shows why an ask was not placed: what it needs, how many nodes failed
 // which check, which came nearest, and what would help.
 func (a *app) printExplanation(x *berthv1.Explanation) {
@@ -210,7 +219,7 @@ func (a *app) printExplained(e *berthv1.Evaluation) {
 			continue
 		}
 		waits = true
-		a.printf("%s v%d: %d of %s cannot be placed now.\n\n", e.GetJob(), e.GetJobVersion(), g.GetWanted()-min(g.GetPlaced(), g.GetWanted()), g.GetGroup())
+		a.printf("%s v%d: %s\n\n", e.GetJob(), e.GetJobVersion(), notPlaced(g))
 		a.printExplanation(g.GetExplanation())
 	}
 	switch {

@@ -220,7 +220,7 @@ func (f *follower) tellBlocked(stages []stage, e *berthv1.Evaluation) (bool, err
 		if g.GetExplanation() == nil {
 			continue
 		}
-		f.printf("\n%d of %s cannot be placed now, and wait.\n\n", g.GetWanted()-min(g.GetPlaced(), g.GetWanted()), g.GetGroup())
+		f.printf("\n%s\n\n", notPlaced(g))
 		f.printExplanation(g.GetExplanation())
 	}
 	if f.wait == 0 {

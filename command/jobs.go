@@ -177,7 +177,7 @@ func (a *app) printWaiting(e *berthv1.Evaluation) {
 		if g.GetExplanation() == nil {
 			continue
 		}
-		a.printf("\n%d of %s cannot be placed now.\n\n", g.GetWanted()-min(g.GetPlaced(), g.GetWanted()), g.GetGroup())
+		a.printf("\n%s\n\n", notPlaced(g))
 		a.printExplanation(g.GetExplanation())
 	}
 }

@@ -1,18 +1,43 @@
 package command
 
 import (
-	"google.golang.org/protobuf/encoding/protojson"
+	"os"
+	"strings"
 
+	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
+// variablePrefix begins the names of environment variables that fill in a spec's.
+const variablePrefix = "BERTH_VAR_"
+
+// parseSpec makes a job of a spec's text.
 func (a *app) parseSpec(name, dir string, src []byte, f *specFlags) (*berthv1.Job, error) {
-	job := &berthv1.Job{}
-	if err := protojson.Unmarshal(src, job); err != nil {
-		return nil, problem.New(problem.Invalid, name, "%w", err)
+	opts := jobspec.Options{Filename: name, Dir: dir, Variables: map[string]string{}, EnvVariables: map[string]string{}}
+	if name == "-" {
+		opts.Filename = "stdin"
 	}
-	return job, nil
+	for _, pair := range f.vars {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, problem.New(problem.Invalid, "-var", "%q is not name=value", pair)
+		}
+		opts.Variables[key] = value
+	}
+	for _, file := range f.varFiles {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, problem.New(problem.Invalid, "-var-file "+file, "the file cannot be read: %w", unpath(err))
+		}
+		opts.VarFiles = append(opts.VarFiles, jobspec.File{Name: file, Data: data})
+	}
+	for _, pair := range a.Environ() {
+		if key, value, _ := strings.Cut(pair, "="); strings.HasPrefix(key, variablePrefix) {
+			opts.EnvVariables[strings.TrimPrefix(key, variablePrefix)] = value
+		}
+	}
+	return jobspec.Parse(src, opts)
 }
 
 func formatSpec(name string, src []byte) ([]byte, error) { return src, nil }

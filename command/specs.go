@@ -177,10 +177,13 @@ func joined(problems []*berthv1.Problem) error {
 	return nothingSubmitted(problem.Join(problem.Invalid, count(len(causes), "error"), causes))
 }
 
-// nothingSubmitted ends an error about a spec by what that meant.
-func nothingSubmitted(err error) error {
-	return &exitStatus{code: exitError, err: err}
-}
+// specError is an error about a spec: what was wrong is followed by what that meant.
+type specError struct{ error }
+
+func (e specError) Unwrap() error { return e.error }
+
+// nothingSubmitted says that because of err nothing was submitted.
+func nothingSubmitted(err error) error { return specError{err} }
 
 func (a *app) warn(warnings []string) {
 	for _, w := range warnings {
