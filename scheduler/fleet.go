@@ -35,7 +35,6 @@ type Fleet struct {
 type fleetNode struct {
 	node  *berthv1.Node // nil: the slot is vacant
 	usage *topology.Usage
-	hash  uint64
 }
 
 // capacity sums up a node: enough to score it, and to see at a glance that it does not fit.
@@ -43,6 +42,8 @@ type capacity struct {
 	milli, memory, disk uint64
 	// invMilli and invMemory are 1 over what the whole node has.
 	invMilli, invMemory float64
+	// hash is of the node's id: the stable order among equals.
+	hash uint64
 }
 
 // instances are how many allocations of a group are wanted on each node, by slot.
@@ -89,7 +90,8 @@ func (f *Fleet) UpsertNode(n *berthv1.Node) (bool, error) {
 	if err != nil {
 		machine, _ = topology.NewMachine(topology.Machine{})
 	}
-	f.nodes[slot] = fleetNode{node: n, usage: topology.NewUsage(machine), hash: hashString(n.GetId())}
+	f.nodes[slot] = fleetNode{node: n, usage: topology.NewUsage(machine)}
+	f.free[slot].hash = hashString(n.GetId())
 	f.recount(slot)
 	return true, err
 }
@@ -229,7 +231,7 @@ func (f *Fleet) release(slot int32, a *berthv1.Assignment) {
 // recount sums the node up after its usage changed.
 func (f *Fleet) recount(slot int32) {
 	u := f.nodes[slot].usage
-	var c capacity
+	c := capacity{hash: f.free[slot].hash}
 	var milli, memory uint64
 	cells := u.Machine().Cells
 	for i := range cells {

@@ -191,13 +191,18 @@ func (r *run) place(placements []Placement) []Placement {
 // gather finds every node that may fit and scores it.
 func (r *run) gather() {
 	own := r.f.groups[r.g.Key]
+	n := int32(0)
 	r.domains.reset(r.f.scratch.candidates)
 	for w, word := range r.view.ok {
 		for ; word != 0; word &= word - 1 {
 			slot := int32(w<<6 + trailingZeros(word))
-			if r.may(slot) {
-				r.domains.add(r.candidate(slot, own[slot]))
+			if !r.may(slot) {
+				continue
 			}
+			if len(own) > 0 {
+				n = own[slot]
+			}
+			r.domains.add(r.candidate(slot, n))
 		}
 	}
 	r.domains.build(r.f)
@@ -209,7 +214,7 @@ func (r *run) may(slot int32) bool {
 	if free.milli < r.g.total.milli || free.memory < r.g.total.memory || free.disk < r.g.diskMiB {
 		return false
 	}
-	if r.excluded[slot] || r.only != nil && !r.only[slot] {
+	if r.excluded != nil && r.excluded[slot] || r.only != nil && !r.only[slot] {
 		return false
 	}
 	for i := range r.g.ports {

@@ -46,10 +46,10 @@ func (r *run) candidate(slot, own int32) candidate {
 	if r.view.affinity != nil {
 		score += float64(affinityWeight * float64(r.view.affinity[slot]))
 	}
-	if r.penalised[slot] {
+	if r.penalised != nil && r.penalised[slot] {
 		score -= penaltyWeight
 	}
-	return candidate{score: fixed(score), tie: mix(r.f.nodes[slot].hash ^ r.g.seed), slot: slot}
+	return candidate{score: fixed(score), tie: mix(free.hash ^ r.g.seed), slot: slot}
 }
 
 // fixed rounds to millionths. The conversions around products keep a compiler from
