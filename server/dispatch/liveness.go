@@ -146,10 +146,13 @@ func (d *Dispatcher) touchOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timing.Heartbeat)
 	defer cancel()
 	req := &berthv1.TouchNodesRequest{ServerId: d.cfg.ServerID}
-	limit := time.Now().Add(-d.heartbeat() - d.cfg.Timing.Heartbeat/2)
+	now, recent, ttl := time.Now(), d.heartbeat()+d.cfg.Timing.Heartbeat/2, d.ttl()
 	for _, s := range d.all() {
-		if s.lastHeard().After(limit) {
+		switch silent := now.Sub(s.lastHeard()); {
+		case silent < recent:
 			req.NodeIds = append(req.NodeIds, s.nodeID)
+		case silent > ttl:
+			s.end("the agent is silent")
 		}
 	}
 	d.mu.Lock()

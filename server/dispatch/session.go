@@ -167,10 +167,11 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 	}
 	for {
 		s.mu.Lock()
-		out, dirty, complete := s.outbox, s.dirty, s.complete
+		out, complete := s.outbox, s.complete
 		s.outbox, s.complete = nil, false
-		if len(dirty) > 0 {
-			s.dirty = map[string]struct{}{}
+		var dirty map[string]struct{}
+		if len(s.dirty) > 0 {
+			dirty, s.dirty = s.dirty, map[string]struct{}{}
 		}
 		s.mu.Unlock()
 		if complete || len(dirty) > 0 {

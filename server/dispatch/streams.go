@@ -21,7 +21,7 @@ const openTimeout = 10 * time.Second
 type Stream interface {
 	Send(*berthv1.StreamFrame) error
 	Recv() (*berthv1.StreamFrame, error)
-	Close()
+	Close() error
 }
 
 // streams are the orders that agents have not opened a stream for yet.
@@ -40,7 +40,10 @@ type agentStream struct {
 }
 
 // Close ends the stream towards the agent.
-func (s *agentStream) Close() { s.once.Do(func() { close(s.closed) }) }
+func (s *agentStream) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return nil
+}
 
 // Open has the node's agent open a stream for an order, through the server that holds
 // its session. Unavailable: there is no session.
@@ -62,7 +65,7 @@ func (d *Dispatcher) openHere(ctx context.Context, s *session, order *berthv1.St
 		d.streams.mu.Unlock()
 		select { // it came just now, too late
 		case late := <-opened:
-			late.Close()
+			_ = late.Close()
 		default:
 		}
 	}()
@@ -141,7 +144,10 @@ type relayStream struct {
 }
 
 // Close ends the relay.
-func (s *relayStream) Close() { s.cancel() }
+func (s *relayStream) Close() error {
+	s.cancel()
+	return nil
+}
 
 // Relay implements berthv1.InternalServiceServer: another server's user talks to an
 // agent of this server.
@@ -159,7 +165,7 @@ func (d *Dispatcher) Relay(from grpc.BidiStreamingServer[berthv1.StreamFrame, be
 	if err != nil {
 		return problem.Wire(err)
 	}
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	go func() { // ends with from, that is when this handler returns
 		for {
 			frame, err := from.Recv()
