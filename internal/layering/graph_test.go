@@ -55,26 +55,31 @@ func (r rule) forbids(from, path string) bool {
 	return anyCovers(r.forbid, path) && !anyCovers(r.except, path) && !itself
 }
 
-// violations checks imports against the rules. Each is told once, where it is: a chain ends
-// at the first package that is forbidden, and starts at a package that no rule forbids.
+// violations checks imports against the rules. A chain of imports that several rules forbid
+// is told once, with the reason of the first.
 func violations(pkgs []pkg, rules []rule) []string {
 	byPath := map[string]pkg{}
 	for _, p := range pkgs {
 		byPath[p.path] = p
 	}
 	var found []string
+	told := map[string]bool{}
 	for _, r := range rules {
 		for _, p := range pkgs {
 			if !r.applies(p.path) {
 				continue
 			}
 			for _, chain := range forbidden(byPath, r, []string{p.path}, map[string]bool{}) {
-				found = append(found, fmt.Sprintf("%s: %s", strings.Join(chain, " -> "), r.why))
+				way := strings.Join(chain, " -> ")
+				if !told[way] {
+					told[way] = true
+					found = append(found, way+": "+r.why)
+				}
 			}
 		}
 	}
 	slices.Sort(found)
-	return slices.Compact(found)
+	return found
 }
 
 // forbidden walks on from the end of chain, and gives the chains that end in what r forbids
