@@ -24,9 +24,10 @@ ifneq ($(wildcard ../shared/data),)
 export BERTH_TESTDATA ?= $(abspath ../shared/data)
 endif
 
-VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.1.0-dev)
-COMMIT ?= $(shell git describe --always --exclude '*' --abbrev=12 --dirty 2>/dev/null || echo unknown)
-LDFLAGS = -s -w -X $(MODULE)/command.buildVersion=$(VERSION) -X $(MODULE)/command.buildCommit=$(COMMIT)
+# Empty: what package command says. The commit is taken from git by Go itself, where there is git.
+VERSION ?= $(patsubst v%,%,$(shell git describe --tags --match 'v*' 2>/dev/null))
+LDFLAGS = -s -w $(if $(VERSION),-X $(MODULE)/command.Version=$(VERSION))
+BUILDVCS = $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 
 .PHONY: help
 help: ## List the targets
@@ -50,7 +51,7 @@ $(TOOLS)/.%:
 
 .PHONY: build
 build: ## Build the static binary .build/berth (VERSION=... to name it)
-	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BUILD)/berth ./cmd/berth
+	$(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)' -o $(BUILD)/berth ./cmd/berth
 
 .PHONY: dev
 dev: build ## Start a server and an agent in one process on loopback, and stay
@@ -135,13 +136,14 @@ format: $(call tool,golangci-lint buf) ## Format the Go code and the protos
 GENERATORS := $(call tool,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv3)
 
 .PHONY: generate
-generate: $(GENERATORS) googleapis ## Generate code from the protos, after formatting and linting them
+generate: $(GENERATORS) googleapis ## Generate code and documents from the protos, after formatting and linting them
 	$(TOOLS)/buf format -w proto
 	$(TOOLS)/buf lint
 	$(TOOLS)/buf generate
+	$(GO) generate ./...
 
 .PHONY: check-generate
-check-generate: $(GENERATORS) googleapis ## Fail where generated code is not what the protos say
+check-generate: $(GENERATORS) googleapis ## Fail where generated files are not what generate makes
 	@hack/check-generate
 
 # The HTTP annotations come with a module; the Go package for them is another one.
