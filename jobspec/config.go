@@ -43,6 +43,14 @@ func configFor(msg protoreflect.Message, f *schema.Field) protoreflect.Message {
 	return nil
 }
 
+// configName names a task's config in errors.
+func configName(msg protoreflect.Message) string {
+	if task, ok := msg.Interface().(*berthv1.Task); ok {
+		return fmt.Sprintf("config of driver %q", task.GetDriver())
+	}
+	return "config"
+}
+
 // free decodes a Free field: by the driver's schema when it is known, otherwise as it
 // stands, blocks becoming objects.
 func (d *decoder) free(msg protoreflect.Message, f *schema.Field, member *tree.Member, path string) {
@@ -68,7 +76,7 @@ func (d *decoder) free(msg protoreflect.Message, f *schema.Field, member *tree.M
 	}
 	// Keys of a known driver's config were written as HCL writes them or as the API
 	// does; in HCL the values of an attribute are an object all the same.
-	d.message(config, member.Value, path, fmt.Sprintf("config of driver %q", msg.Interface().(*berthv1.Task).GetDriver()))
+	d.message(config, member.Value, path, configName(msg))
 	if s, err := structOf(config.Interface()); err == nil {
 		msg.Set(f.Desc, protoreflect.ValueOfMessage(s.ProtoReflect()))
 	} else {

@@ -103,7 +103,10 @@ type errorText string
 func (e errorText) Error() string { return string(e) }
 
 // apiJSON is a job as the API gives it, indented the same way every time.
-func apiJSON(t *testing.T, job proto.Message) []byte {
+func apiJSON(t interface {
+	Helper()
+	Fatal(...any)
+}, job proto.Message) []byte {
 	t.Helper()
 	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(job)
 	if err != nil {

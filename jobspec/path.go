@@ -3,6 +3,7 @@ package jobspec
 import (
 	"strconv"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/berthd/berth/jobspec/internal/schema"
@@ -30,6 +31,13 @@ func elementKeys(m *schema.Message, list protoreflect.List) []string {
 		}
 	}
 	return keys
+}
+
+// elementKeysOf are the keys of a message's field of that name.
+func elementKeysOf(msg proto.Message, field protoreflect.Name) []string {
+	m := msg.ProtoReflect()
+	fd := m.Descriptor().Fields().ByName(field)
+	return elementKeys(schema.Of(fd.Message()), m.Get(fd).List())
 }
 
 // labelOf is a message's label as people write it; "" where it has none.
