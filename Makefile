@@ -83,7 +83,7 @@ test: ## Run all that CI runs (STAGES="unit e2e" for a part of it)
 
 .PHONY: layering
 layering: testsum
-	$(TESTSUM) -o $(BUILD)/results/layering.json ./internal/layering
+	$(TESTSUM) -o $(BUILD)/results/layering.json -- ./internal/layering
 
 .PHONY: vet
 vet:
@@ -91,20 +91,20 @@ vet:
 
 .PHONY: unit
 unit: testsum
-	$(TESTSUM) -o $(BUILD)/results/unit.json $(TESTFLAGS) $(if $(strip $(RACE)),$(shell printf '%s\n' $(packages) | grep -vE '$(racy)'),$(packages))
+	$(TESTSUM) -o $(BUILD)/results/unit.json -- $(TESTFLAGS) $(if $(strip $(RACE)),$(shell printf '%s\n' $(packages) | grep -vE '$(racy)'),$(packages))
 
 .PHONY: race
 race: testsum
 	@$(if $(strip $(RACE)),,echo 'RACE is empty: no package is tested with the race detector'; exit 0); hack/need gcc gcc libc6-dev
-	$(if $(strip $(RACE)),CGO_ENABLED=1 $(TESTSUM) -o $(BUILD)/results/race.json -race $(TESTFLAGS) $(shell printf '%s\n' $(packages) | grep -E '$(racy)'))
+	$(if $(strip $(RACE)),CGO_ENABLED=1 $(TESTSUM) -o $(BUILD)/results/race.json -- -race $(TESTFLAGS) $(shell printf '%s\n' $(packages) | grep -E '$(racy)'))
 
 .PHONY: plugin-example
 plugin-example: testsum
-	$(TESTSUM) -C examples/driver-plugin -o $(BUILD)/results/plugin-example.json $(TESTFLAGS) ./...
+	$(TESTSUM) -C examples/driver-plugin -o $(BUILD)/results/plugin-example.json -- $(TESTFLAGS) ./...
 
 .PHONY: e2e
 e2e: testsum build
-	BERTH_BINARY=$(abspath $(BUILD)/berth) $(TESTSUM) -o $(BUILD)/results/e2e.json $(TESTFLAGS) ./e2e/...
+	BERTH_BINARY=$(abspath $(BUILD)/berth) $(TESTSUM) -o $(BUILD)/results/e2e.json -- $(TESTFLAGS) ./e2e/...
 
 .PHONY: testsum
 testsum:

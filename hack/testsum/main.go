@@ -2,7 +2,7 @@
 // package, the output of what failed, and every skipped test with its reason. A test that is
 // skipped without a reason is a failure.
 //
-//	testsum [-C dir] [-o file] ARGS...   go test ARGS..., what it counted goes to file
+//	testsum [-C dir] [-o file] -- ARGS...   go test ARGS..., what it counted goes to file
 //	testsum -report FILE...              the sum of such files
 //
 // The Makefile calls it; go test alone runs the same tests.
