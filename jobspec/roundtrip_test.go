@@ -1,6 +1,7 @@
 package jobspec
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 
@@ -16,6 +17,11 @@ import (
 	"github.com/berthd/berth/jobspec/internal/schema"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
+
+func init() {
+	_ = flag.Set("rapid.nofailfile", "true")
+	_ = flag.Set("rapid.shrinktime", "5s")
+}
 
 // generator makes random jobs by the schema, so that a new field is covered as soon as
 // it is there; what no schema can say is set right afterwards.
@@ -119,7 +125,8 @@ func (g generator) scalar(f *schema.Field) protoreflect.Value {
 		if values := f.Values(); len(values) > 0 {
 			return protoreflect.ValueOfString(rapid.SampledFrom(values).Draw(g.t, f.Name))
 		}
-		return protoreflect.ValueOfString(text.Draw(g.t, f.Name))
+		some := text.Filter(func(s string) bool { return s != "" && noNUL(s) })
+		return protoreflect.ValueOfString(some.Draw(g.t, f.Name))
 	case protoreflect.EnumKind:
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(rapid.IntRange(0, f.Desc.Enum().Values().Len()-1).Draw(g.t, f.Name)))
 	case protoreflect.MessageKind:
@@ -229,7 +236,10 @@ func policies(p *berthv1.RestartPolicy) {
 
 func (g generator) constraints(list []*berthv1.Constraint) {
 	for _, c := range list {
-		c.Attribute, c.Operator, c.Value = "node.x", "=", "y"+c.Value
+		c.Attribute, c.Operator = "node.x", "="
+		if c.Value == "" {
+			c.Value = "y"
+		}
 	}
 }
 

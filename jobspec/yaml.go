@@ -167,6 +167,9 @@ func (r *yamlReader) node(n ast.Node, depth int) (*tree.Node, error) {
 	case *ast.FloatNode:
 		return r.number(n.Token, pos)
 	case *ast.StringNode:
+		if n.Token.Type == token.StringType && plain.MatchString(n.Token.Value) {
+			return r.number(n.Token, pos) // the library takes 1e3 for a string
+		}
 		return &tree.Node{Kind: tree.String, Text: n.Value, Pos: pos}, nil
 	case *ast.LiteralNode:
 		return &tree.Node{Kind: tree.String, Text: n.Value.Value, Pos: pos}, nil
