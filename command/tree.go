@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/berthd/berth/command/near"
 )
 
 // run is what a command does with its arguments.
@@ -46,8 +48,8 @@ func unknownCommand(parent *cobra.Command, typed string) error {
 			names = append(names, c.Name())
 		}
 	}
-	if near := nearest(typed, names); near != "" {
-		return usageError(parent, "there is no command %q; did you mean %q?", typed, near)
+	if meant := near.Word(typed, names); meant != "" {
+		return usageError(parent, "there is no command %q; did you mean %q?", typed, meant)
 	}
 	return usageError(parent, "there is no command %q; there are %s", typed, strings.Join(names, ", "))
 }

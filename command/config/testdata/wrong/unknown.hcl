@@ -1,0 +1,8 @@
+data_dri = "/srv"
+server {
+  bootstrap_expct = 3
+}
+agnet {
+  pool = "x"
+}
+zzz = 1
