@@ -1,0 +1,62 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/fsm"
+)
+
+// leader is what only the leader does: it names the cluster, places, finds late nodes,
+// collects what is over.
+type leader struct {
+	server *Server
+}
+
+func newLeader(s *Server) *leader { return &leader{server: s} }
+
+// reign runs until ctx ends, which it does when this server leads no longer.
+func (l *leader) reign(ctx context.Context, term uint64) {
+	s := l.server
+	log := s.log.With("part", "leader", "term", term)
+	if err := l.foundCluster(ctx); err != nil {
+		log.Warn("the cluster could not be named; the next leader does", "error", err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { l.report(log.Error, "finding late nodes", s.dispatch.Lead(ctx)) })
+	s.cluster.setLeads(true)
+	defer s.cluster.setLeads(false)
+	wg.Wait()
+}
+
+func (l *leader) report(say func(string, ...any), what string, err error) {
+	if quiet(err) != nil {
+		say("the leader stopped "+what, "error", err)
+	}
+}
+
+// foundCluster proposes a new cluster's first entry.
+func (l *leader) foundCluster(ctx context.Context) error {
+	s := l.server
+	if s.store.View().ClusterID() != "" {
+		return nil
+	}
+	_, err := s.cluster.Propose(ctx, fsm.NewEntry(time.Now(), func(e *berthv1.LogEntry) {
+		e.Fact = &berthv1.LogEntry_ClusterCreated{ClusterCreated: &berthv1.ClusterCreated{ClusterId: uuid.NewString()}}
+	}))
+	return err
+}
+
+// DryRun implements api.Planner.
+func (l *leader) DryRun(context.Context, *berthv1.Job) ([]*berthv1.GroupOutcome, error) {
+	return nil, errNoLeader
+}
+
+// CollectGarbage implements api.Planner.
+func (l *leader) CollectGarbage(context.Context) (*berthv1.CollectGarbageResponse, error) {
+	return nil, errNoLeader
+}
