@@ -2,31 +2,292 @@ package command
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
 
-	"github.com/spf13/cobra"
+	"github.com/berthd/berth/client"
+	"github.com/berthd/berth/command/config"
+	"github.com/berthd/berth/jobspec"
+	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
-// annotationDaemon marks commands that run a daemon; `berth server` has commands below
-// it and runs one itself.
-const annotationDaemon = "daemon"
-
-func (a *app) serverCommands() *cobra.Command {
-	cmd := a.leaf("server", "Run a server, or look after those of the cluster", "", func(context.Context, []string) error { return nil })
-	cmd.Annotations = map[string]string{annotationDaemon: "yes"}
-	cmd.AddCommand(a.memberCommands()...)
-	return cmd
+// part is a server or an agent that a daemon is made of.
+type part interface {
+	// Run runs until ctx ends.
+	Run(ctx context.Context) error
 }
 
-func (a *app) agentCommand() *cobra.Command {
-	cmd := a.leaf("agent", "Run an agent", "", func(context.Context, []string) error { return nil })
-	cmd.Annotations = map[string]string{annotationDaemon: "yes"}
-	return cmd
+// daemon is a process with a server, an agent or both.
+type daemon struct {
+	app   *app
+	flags *daemonFlags
+	cfg   *config.Config
+	log   *slog.Logger
+	level *slog.LevelVar
+
+	server, agent part
+	// stopWorkloads is called before the agent ends; nil: its workloads go on.
+	stopWorkloads func(context.Context) error
+	// grpcAddress is where this process's own server answers; "": there is none.
+	grpcAddress string
+	// undo gives back what was taken, last first: locks, the temporary directory.
+	undo []func()
 }
 
-func (a *app) configCommands() *cobra.Command {
-	return a.group("config", "Check configuration files", "")
+// stopWorkloadsFor bounds how long a dev agent waits for its workloads to stop.
+const stopWorkloadsFor = 30 * time.Second
+
+// runDaemon composes a daemon by its configuration and runs it until ctx ends.
+func (a *app) runDaemon(ctx context.Context, f *daemonFlags) (err error) {
+	cfg, err := f.load(a.Getenv)
+	if err != nil {
+		return err
+	}
+	d := &daemon{app: a, flags: f, cfg: cfg, level: new(slog.LevelVar)}
+	d.log = newLogger(a.Err, cfg, d.level)
+	defer d.close()
+	if err := d.compose(); err != nil {
+		return err
+	}
+	d.announce()
+	return d.run(ctx)
 }
 
-func (a *app) snapshotInspect() *cobra.Command {
-	return a.leaf("inspect FILE", "Show what a snapshot holds", "", func(context.Context, []string) error { return nil })
+func (d *daemon) close() {
+	for i := len(d.undo) - 1; i >= 0; i-- {
+		d.undo[i]()
+	}
+}
+
+// newLogger writes as the configuration says.
+func newLogger(w interface{ Write([]byte) (int, error) }, cfg *config.Config, level *slog.LevelVar) *slog.Logger {
+	setLevel(level, cfg.LogLevel)
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func setLevel(level *slog.LevelVar, name string) {
+	// The configuration has checked the name.
+	_ = level.UnmarshalText([]byte(name))
+}
+
+// compose makes the parts; nothing runs yet.
+func (d *daemon) compose() error {
+	if err := d.makeDataDir(); err != nil {
+		return err
+	}
+	if d.cfg.Name == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return problem.New(problem.Invalid, "name", "the host has no name: %w", err).WithRemedy("set name, or -name")
+		}
+		d.cfg.Name = name
+	}
+	if d.cfg.Server.Enabled {
+		if err := d.makeServer(); err != nil {
+			return fmt.Errorf("starting the server: %w", err)
+		}
+	}
+	if d.cfg.Agent.Enabled {
+		if err := d.makeAgent(); err != nil {
+			return fmt.Errorf("starting the agent: %w", err)
+		}
+	}
+	return nil
+}
+
+// makeDataDir makes the data directory and locks it for the roles of this process, so
+// that a server and an agent may share it, and two of a kind may not.
+func (d *daemon) makeDataDir() error {
+	if d.cfg.DataDir == "" { // -dev
+		dir, err := os.MkdirTemp("", "berth-dev-")
+		if err != nil {
+			return problem.New(problem.Invalid, "data_dir", "no temporary directory can be made: %w", err)
+		}
+		d.cfg.DataDir = dir
+		d.undo = append(d.undo, func() {
+			if err := os.RemoveAll(dir); err != nil {
+				d.log.Error("the temporary data directory could not be removed", "dir", dir, "error", err)
+			}
+		})
+	}
+	if err := os.MkdirAll(d.cfg.DataDir, 0o755); err != nil {
+		return problem.New(problem.Invalid, d.cfg.DataDir, "the data directory cannot be made: %w", unpath(err)).
+			WithRemedy("set data_dir, -data-dir or BERTH_DATA_DIR to a place that this user may write to")
+	}
+	for _, role := range []struct {
+		name string
+		here bool
+	}{{"server", d.cfg.Server.Enabled}, {"agent", d.cfg.Agent.Enabled}} {
+		if !role.here {
+			continue
+		}
+		unlock, err := lockFile(filepath.Join(d.cfg.DataDir, role.name+".lock"), role.name)
+		if err != nil {
+			return err
+		}
+		d.undo = append(d.undo, unlock)
+	}
+	return nil
+}
+
+// lockFile takes a lock that ends with the process, and says in the file whose it is.
+func lockFile(name, role string) (unlock func(), err error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, problem.New(problem.Invalid, name, "the lock file cannot be opened: %w", unpath(err)).
+			WithRemedy("set data_dir, -data-dir or BERTH_DATA_DIR to a place that this user may write to")
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(name)
+		_ = f.Close()
+		return nil, problem.New(problem.Conflict, filepath.Dir(name), "another %s (process %s) works in this data directory", role, or(strings.TrimSpace(string(holder)), "unknown")).
+			WithRemedy("stop that one, or give this one a data directory of its own by -data-dir")
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// announce says to people and to systemd that the daemon is up.
+func (d *daemon) announce() {
+	if d.flags.dev {
+		d.app.printf("Berth %s, a server and an agent in one process on loopback, to try things out.\n", Version)
+		d.app.printf("  API    %s (gRPC)   http://%s/v1\n", d.grpcAddress, d.cfg.Listen(d.cfg.Addresses.HTTP, d.cfg.Ports.HTTP))
+		d.app.printf("  data   %s%s\n", d.cfg.DataDir, map[bool]string{true: " (removed at the end)"}[d.flags.dataDir == ""])
+		d.app.printf("  next   berth job init && berth job run example.hcl\n")
+		d.app.printf("Ctrl-C ends it and stops what it runs.\n")
+	}
+	d.log.Info("berth is starting", "version", Version, "name", d.cfg.Name, "server", d.cfg.Server.Enabled, "agent", d.cfg.Agent.Enabled, "data_dir", d.cfg.DataDir)
+	notifySystemd(d.app.Getenv, "READY=1")
+}
+
+// run runs the parts until ctx ends or one of them does, and ends the agent before the
+// server that it may be connected to.
+func (d *daemon) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	reloads := make(chan os.Signal, 1)
+	signal.Notify(reloads, syscall.SIGHUP)
+	defer signal.Stop(reloads)
+
+	var wg sync.WaitGroup
+	stopServer := d.start(ctx, &wg, d.server, "server", cancel)
+	agentCtx := context.WithoutCancel(ctx)
+	var agents sync.WaitGroup
+	stopAgent := d.start(agentCtx, &agents, d.agent, "agent", cancel)
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-reloads:
+			d.reload(ctx)
+		}
+	}
+	notifySystemd(d.app.Getenv, "STOPPING=1")
+	d.log.Info("berth is stopping")
+	if d.stopWorkloads != nil {
+		grace, done := context.WithTimeout(context.WithoutCancel(ctx), stopWorkloadsFor)
+		if err := d.stopWorkloads(grace); err != nil {
+			d.log.Error("not every workload could be stopped", "error", err)
+		}
+		done()
+	}
+	stopAgent()
+	agents.Wait()
+	stopServer()
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errEnded) {
+		return err
+	}
+	return nil
+}
+
+// errEnded is why a daemon ends whose server has left the cluster.
+var errEnded = errors.New("ended by itself")
+
+// start runs a part until stop is called; when it ends, the daemon does, unless it was
+// told to. A server ends with ctx only when the agent has.
+func (d *daemon) start(ctx context.Context, wg *sync.WaitGroup, p part, name string, ended context.CancelCauseFunc) (stop func()) {
+	if p == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	wg.Go(func() {
+		err := p.Run(ctx)
+		switch {
+		case ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)):
+			ended(errEnded)
+		case err != nil:
+			ended(fmt.Errorf("the %s has ended: %w", name, err))
+		default:
+			ended(errEnded)
+		}
+	})
+	return cancel
+}
+
+// reload applies what can be changed while running, and says what needs a restart.
+func (d *daemon) reload(ctx context.Context) {
+	next, err := d.flags.load(d.app.Getenv)
+	if err != nil {
+		d.log.Error("the configuration was not reloaded: it is wrong", "error", problem.From(err).Error())
+		var found *jobspec.Errors
+		if errors.As(err, &found) {
+			d.app.printError(err)
+		}
+		return
+	}
+	// What compose filled in is no difference.
+	next.Name, next.DataDir = or(next.Name, d.cfg.Name), or(next.DataDir, d.cfg.DataDir)
+	var applied, restart []string
+	for _, diff := range d.cfg.Differences(next) {
+		switch diff.Path {
+		case "log_level":
+			setLevel(d.level, next.LogLevel)
+			d.cfg.LogLevel = next.LogLevel
+		case "server.join":
+			if err := d.join(ctx, config.WithPort(next.Server.Join, config.PortGossip)); err != nil {
+				d.log.Error("the servers to join did not answer", "error", problem.From(err).Error())
+			}
+			d.cfg.Server.Join = next.Server.Join
+		default:
+			restart = append(restart, diff.Path)
+			continue
+		}
+		applied = append(applied, diff.Path)
+	}
+	d.log.Info("the configuration was reloaded", "applied", strings.Join(applied, " "), "needs_restart", strings.Join(restart, " "))
+}
+
+// join has this process's server join others, by the way that anybody asks for it.
+func (d *daemon) join(ctx context.Context, addresses []string) error {
+	if d.grpcAddress == "" || len(addresses) == 0 {
+		return nil
+	}
+	tlsConfig, err := d.clientTLS()
+	if err != nil {
+		return err
+	}
+	c, err := client.New(client.Config{Address: d.grpcAddress, TLS: tlsConfig})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err = c.Status.JoinServers(ctx, &berthv1.JoinServersRequest{Addresses: addresses})
+	return err
 }

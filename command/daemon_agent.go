@@ -1,0 +1,90 @@
+package command
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"github.com/berthd/berth/agent"
+	"github.com/berthd/berth/command/config"
+	"github.com/berthd/berth/drivers"
+	"github.com/berthd/berth/drivers/exec"
+	"github.com/berthd/berth/drivers/mock"
+	"github.com/berthd/berth/problem"
+)
+
+// makeAgent opens the agent's store.
+func (d *daemon) makeAgent() error {
+	cfg := d.cfg
+	dir, err := filepath.Abs(cfg.DataDir)
+	if err != nil {
+		return problem.New(problem.Invalid, "data_dir", "%w", err)
+	}
+	servers := config.WithPort(cfg.Agent.Servers, config.PortGRPC)
+	if d.grpcAddress != "" {
+		// The server of this process first: it is there when nothing else is.
+		servers = append([]string{d.grpcAddress}, servers...)
+	}
+	if len(servers) == 0 {
+		return problem.New(problem.Invalid, "agent.servers", "the agent knows no server").
+			WithRemedy("name one by -servers, BERTH_AGENT_SERVERS or agent { servers = [...] }; for a first look: berth agent -dev")
+	}
+	tlsConfig, err := d.clientTLS()
+	if err != nil {
+		return err
+	}
+	all, err := d.drivers()
+	if err != nil {
+		return err
+	}
+	r := cfg.Agent.ReservedAll
+	ports := make([]uint32, 0, len(r.Ports))
+	for _, p := range r.Ports {
+		ports = append(ports, uint32(p))
+	}
+	a, err := agent.New(agent.Config{
+		DataDir: dir, Name: cfg.Name, Pool: cfg.Agent.Pool, Meta: cfg.Agent.Meta,
+		Servers: servers, TLS: tlsConfig, Logger: d.log, Drivers: all,
+		Reserved: agent.Reserved{CPUs: r.CPUs, MemoryMiB: uint64(r.Memory), DiskMiB: uint64(r.Disk), Ports: ports},
+		Address:  cfg.Agent.Address, MinPort: uint32(cfg.Agent.MinPort), MaxPort: uint32(cfg.Agent.MaxPort),
+		Version: Version, MaxDeadAllocs: cfg.Agent.MaxDead,
+	})
+	if err != nil {
+		return err
+	}
+	d.agent = a
+	if d.flags.dev {
+		d.stopWorkloads = a.StopWorkloads
+	}
+	return nil
+}
+
+// builtin makes each driver that this program has.
+var builtin = map[string]func(*daemon) (drivers.Driver, error){
+	"mock": func(*daemon) (drivers.Driver, error) { return mock.New(mock.NewHost()), nil },
+	"exec": func(d *daemon) (drivers.Driver, error) { return exec.New(exec.Config{Log: d.log}), nil },
+}
+
+// drivers makes those that the configuration names: exec unless it says otherwise.
+func (d *daemon) drivers() ([]drivers.Driver, error) {
+	names := d.cfg.Agent.Drivers
+	if len(names) == 0 {
+		names = []string{"exec"}
+		if d.flags.dev {
+			names = append(names, "mock")
+		}
+	}
+	var all []drivers.Driver
+	for _, name := range names {
+		newDriver := builtin[name]
+		if newDriver == nil {
+			return nil, problem.New(problem.Invalid, "agent.drivers", "this program has no driver %q; it has %q", name, slices.Sorted(maps.Keys(builtin)))
+		}
+		driver, err := newDriver(d)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, driver)
+	}
+	return all, nil
+}
