@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -73,10 +75,9 @@ func newCluster(t testing.TB, n int, change ...func(*Config)) *cluster {
 }
 
 func (c *cluster) start(id string, change []func(*Config)) *member {
-	m := &member{c: c, id: id, store: state.New(), listener: bufconn.Listen(1 << 16)}
-	m.fsm = fsm.New(m.store, func(err error) { c.t.Errorf("the FSM of %s gave up: %v", id, err) })
+	m := &member{c: c, id: id, listener: bufconn.Listen(1 << 16)}
 	config := Config{
-		Store: m.store, Leadership: m, Raft: m, Gossip: m, Proposer: m, Planner: m, Streams: m,
+		Store: state.New(), Leadership: m, Raft: m, Gossip: m, Proposer: m, Planner: m, Streams: m,
 		Logger:  slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Version: &berthv1.Version{Version: "1.2.3"},
 		Metrics: prometheus.NewRegistry(),
@@ -87,6 +88,8 @@ func (c *cluster) start(id string, change []func(*Config)) *member {
 	for _, f := range change {
 		f(&config)
 	}
+	m.store = config.Store
+	m.fsm = fsm.New(m.store, func(err error) { c.t.Errorf("the FSM of %s gave up: %v", id, err) })
 	var err error
 	if m.api, err = New(config); err != nil {
 		c.t.Fatal(err)
@@ -317,3 +320,7 @@ func (a answer) problem(t testing.TB, status int) map[string]any {
 func jobJSON(name string, count int) string {
 	return fmt.Sprintf(`{"job": {"name": %q, "groups": [{"name": "web", "count": %d, "tasks": [{"name": "server", "driver": "mock"}]}]}}`, name, count)
 }
+
+func urlEscape(s string) string { return url.QueryEscape(s) }
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -34,7 +34,10 @@ func (s statusService) StreamEvents(q *berthv1.StreamEventsRequest, stream grpc.
 	}
 	after := q.GetIndex()
 	if after == 0 {
-		after = s.a.store.Revision()
+		after = max(s.a.store.Revision(), s.a.store.OldestChange())
+	}
+	if after < s.a.store.OldestChange() { // before the first event, so that it has a status of its own
+		return s.a.tooOld(after)
 	}
 	if err := stream.Send(heartbeat(after)); err != nil {
 		return err

@@ -68,15 +68,13 @@ func (g *gateway) execOver(ctx context.Context, cancel context.CancelFunc, ws *w
 	g.a.calls.Go(func() { // ends at the latest when the session does
 		for {
 			frame, err := readFrame(ctx, ws)
-			if err == nil {
-				err = stream.Send(frame)
-			}
-			if err != nil {
+			if err != nil { // the client has gone, or sends what is no frame
 				refused <- err
-				if !errors.Is(err, io.EOF) {
-					cancel()
-				}
+				cancel()
 				return
+			}
+			if stream.Send(frame) != nil {
+				return // the call is over, and Recv says why
 			}
 		}
 	})
@@ -89,9 +87,7 @@ func (g *gateway) execOver(ctx context.Context, cancel context.CancelFunc, ws *w
 		if err != nil {
 			select {
 			case why := <-refused:
-				if !errors.Is(why, io.EOF) {
-					return why
-				}
+				return why
 			default:
 			}
 			return err
