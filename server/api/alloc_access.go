@@ -17,7 +17,7 @@ import (
 // The asked server does it: nothing of it needs the leader.
 
 func (s allocService) RestartAlloc(ctx context.Context, q *berthv1.RestartAllocRequest) (*berthv1.RestartAllocResponse, error) {
-	q = proto.Clone(q).(*berthv1.RestartAllocRequest)
+	q = proto.CloneOf(q)
 	_, err := s.ask(ctx, &q.AllocId, &q.Task, everyTask, &berthv1.StreamOrder{Order: &berthv1.StreamOrder_Restart{Restart: q}})
 	return &berthv1.RestartAllocResponse{}, err
 }
@@ -26,13 +26,13 @@ func (s allocService) SignalAlloc(ctx context.Context, q *berthv1.SignalAllocReq
 	if q.GetSignal() == "" {
 		return nil, problem.New(problem.Invalid, "signal", "no signal was named").WithRemedy("name one, such as SIGHUP")
 	}
-	q = proto.Clone(q).(*berthv1.SignalAllocRequest)
+	q = proto.CloneOf(q)
 	_, err := s.ask(ctx, &q.AllocId, &q.Task, everyTask, &berthv1.StreamOrder{Order: &berthv1.StreamOrder_Signal{Signal: q}})
 	return &berthv1.SignalAllocResponse{}, err
 }
 
 func (s allocService) ListFiles(ctx context.Context, q *berthv1.ListFilesRequest) (*berthv1.ListFilesResponse, error) {
-	q = proto.Clone(q).(*berthv1.ListFilesRequest)
+	q = proto.CloneOf(q)
 	frame, err := s.ask(ctx, &q.AllocId, nil, everyTask, &berthv1.StreamOrder{Order: &berthv1.StreamOrder_ListFiles{ListFiles: q}})
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (s allocService) ListFiles(ctx context.Context, q *berthv1.ListFilesRequest
 }
 
 func (s allocService) StatFile(ctx context.Context, q *berthv1.StatFileRequest) (*berthv1.FileInfo, error) {
-	q = proto.Clone(q).(*berthv1.StatFileRequest)
+	q = proto.CloneOf(q)
 	frame, err := s.ask(ctx, &q.AllocId, nil, everyTask, &berthv1.StreamOrder{Order: &berthv1.StreamOrder_StatFile{StatFile: q}})
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (s allocService) Logs(q *berthv1.LogsRequest, stream grpc.ServerStreamingSe
 	if q.GetTailBytes() < 0 || q.GetTailLines() < 0 {
 		return problem.New(problem.Invalid, "tail_bytes", "a negative number of bytes or lines")
 	}
-	q = proto.Clone(q).(*berthv1.LogsRequest)
+	q = proto.CloneOf(q)
 	order := &berthv1.StreamOrder{Order: &berthv1.StreamOrder_Logs{Logs: q}}
 	return s.follow(stream, &q.AllocId, &q.Task, oneTask, order, func(f *berthv1.StreamFrame) error {
 		if f.GetLog() == nil {
@@ -73,7 +73,7 @@ func (s allocService) ReadFile(q *berthv1.ReadFileRequest, stream grpc.ServerStr
 	if q.GetOffset() < 0 || q.GetLimit() < 0 {
 		return problem.New(problem.Invalid, "offset", "a negative offset or limit")
 	}
-	q = proto.Clone(q).(*berthv1.ReadFileRequest)
+	q = proto.CloneOf(q)
 	order := &berthv1.StreamOrder{Order: &berthv1.StreamOrder_ReadFile{ReadFile: q}}
 	return s.follow(stream, &q.AllocId, nil, everyTask, order, func(f *berthv1.StreamFrame) error {
 		if f.GetChunk() == nil {
@@ -95,7 +95,7 @@ func (s allocService) Exec(stream grpc.BidiStreamingServer[berthv1.ExecFrame, be
 	if len(start.GetCommand()) == 0 {
 		return problem.New(problem.Invalid, "start.command", "no command was given")
 	}
-	start = proto.Clone(start).(*berthv1.ExecStart)
+	start = proto.CloneOf(start)
 	order := &berthv1.StreamOrder{Order: &berthv1.StreamOrder_Exec{Exec: start}}
 	agent, err := s.open(stream.Context(), &start.AllocId, &start.Task, oneTask, order)
 	if err != nil {

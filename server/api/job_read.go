@@ -5,6 +5,7 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/state"
@@ -90,7 +91,7 @@ func (s jobService) GetJobHistory(ctx context.Context, q *berthv1.GetJobHistoryR
 		for i, job := range versions {
 			v := &berthv1.JobVersion{Job: job}
 			if q.GetDiff() && i+1 < len(versions) {
-				v.Diff = diffOf(versions[i+1], job)
+				v.Diff = jobspec.Diff(versions[i+1], job)
 			}
 			resp.Versions = append(resp.Versions, v)
 		}

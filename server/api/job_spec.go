@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -27,7 +28,7 @@ func (s jobService) PlanJob(ctx context.Context, q *berthv1.PlanJobRequest) (*be
 	resp := &berthv1.PlanJobResponse{
 		SpecRevision: stored.GetSpecRevision(),
 		Changes:      job.GetVersion() != stored.GetVersion(),
-		Warnings:     warningsOf(job),
+		Warnings:     jobspec.Warnings(job),
 	}
 	if resp.Groups, err = s.a.planner.DryRun(ctx, job); err != nil {
 		return nil, err
@@ -36,10 +37,7 @@ func (s jobService) PlanJob(ctx context.Context, q *berthv1.PlanJobRequest) (*be
 		resp.Changes = resp.GetChanges() || g.GetPlaced() > 0 || g.GetStopped() > 0 || g.GetUpdated() > 0
 	}
 	if q.GetDiff() {
-		if stored == nil {
-			stored = &berthv1.Job{}
-		}
-		resp.Diff = diffOf(stored, job)
+		resp.Diff = jobspec.Diff(stored, job)
 	}
 	return resp, nil
 }
@@ -58,11 +56,14 @@ func (s jobService) ValidateJob(_ context.Context, q *berthv1.ValidateJobRequest
 		}
 		return resp, nil
 	}
-	return &berthv1.ValidateJobResponse{Warnings: warningsOf(job)}, nil
+	return &berthv1.ValidateJobResponse{Warnings: jobspec.Warnings(job)}, nil
 }
 
+// ParseJob reads a spec as it is: no file beside it, and no environment.
 func (s jobService) ParseJob(_ context.Context, q *berthv1.ParseJobRequest) (*berthv1.Job, error) {
-	return parseSpec(q)
+	return jobspec.Parse([]byte(q.GetText()), jobspec.Options{
+		Filename: q.GetFile(), Format: jobspec.Syntax(q.GetFormat()), Variables: q.GetVariables(),
+	})
 }
 
 // canonical gives a copy of a job that a client has sent with every default filled in,
@@ -71,11 +72,14 @@ func canonical(sent *berthv1.Job) (*berthv1.Job, error) {
 	if sent == nil {
 		return nil, problem.New(problem.Invalid, "job", "no job was given")
 	}
-	job := proto.Clone(sent).(*berthv1.Job)
+	job := proto.CloneOf(sent)
 	clearServerSet(job)
+	if err := invalid(jobspec.Validate(job)); err != nil {
+		return nil, err
+	}
+	job = jobspec.Canonicalize(job)
 	job.Source = sent.GetSource()
-	canonicalizeSpec(job)
-	return job, invalid(validateSpec(job))
+	return job, nil
 }
 
 func invalid(problems []*problem.Error) error {
@@ -84,7 +88,7 @@ func invalid(problems []*problem.Error) error {
 
 // sameSpec says whether two jobs differ only in what the servers write.
 func sameSpec(a, b *berthv1.Job) bool {
-	a, b = proto.Clone(a).(*berthv1.Job), proto.Clone(b).(*berthv1.Job)
+	a, b = proto.CloneOf(a), proto.CloneOf(b)
 	clearServerSet(a)
 	clearServerSet(b)
 	return proto.Equal(a, b)

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
@@ -28,7 +29,7 @@ func (s jobService) RegisterJob(ctx context.Context, q *berthv1.RegisterJobReque
 	if err != nil {
 		return nil, err
 	}
-	resp.Warnings = append(warningsOf(job), resp.GetWarnings()...)
+	resp.Warnings = append(jobspec.Warnings(job), resp.GetWarnings()...)
 	return resp, nil
 }
 
@@ -53,7 +54,7 @@ func scale(stored *berthv1.Job, group string, count uint32) (*berthv1.Job, error
 	if stored.GetStopped() {
 		return nil, problem.New(problem.Conflict, "job", "job %q is stopped", stored.GetName()).WithRemedy("submit it again to run it")
 	}
-	scaled := proto.Clone(stored).(*berthv1.Job)
+	scaled := proto.CloneOf(stored)
 	if group == "" && len(scaled.GetGroups()) == 1 {
 		group = scaled.GetGroups()[0].GetName()
 	}
@@ -62,7 +63,7 @@ func scale(stored *berthv1.Job, group string, count uint32) (*berthv1.Job, error
 		names = append(names, g.GetName())
 		if g.GetName() == group {
 			g.Count = proto.Uint32(count)
-			return scaled, invalid(validateSpec(scaled))
+			return scaled, invalid(jobspec.Validate(scaled))
 		}
 	}
 	if group == "" {
@@ -100,7 +101,7 @@ func (s jobService) register(ctx context.Context, check bool, checkRevision uint
 
 func (s jobService) proposeJob(ctx context.Context, job, stored *berthv1.Job, check bool, checkRevision uint64) (*berthv1.RegisterJobResponse, error) {
 	source := job.GetSource()
-	job = proto.Clone(job).(*berthv1.Job)
+	job = proto.CloneOf(job)
 	clearServerSet(job)
 	job.Source = source
 	job.Version = stored.GetVersion() + 1

@@ -49,7 +49,7 @@ func (s namespaceService) SetNamespace(ctx context.Context, q *berthv1.SetNamesp
 	if err := checkNamespaceName("namespace.name", name); err != nil {
 		return nil, err
 	}
-	ns := proto.Clone(q.GetNamespace()).(*berthv1.Namespace)
+	ns := proto.CloneOf(q.GetNamespace())
 	ns.CreateRevision, ns.ModifyRevision = 0, 0
 	_, err := s.a.propose(ctx, func(e *berthv1.LogEntry) { e.Fact = &berthv1.LogEntry_NamespaceSet{NamespaceSet: ns} })
 	if err != nil {

@@ -123,7 +123,7 @@ func (s operatorService) SetSchedulerConfig(ctx context.Context, q *berthv1.SetS
 		return nil, problem.New(problem.Conflict, "check_revision", "the configuration is to be at revision %d, and is at %d", q.GetCheckRevision(), stored).
 			WithRemedy("somebody has changed it: read it again and decide anew")
 	}
-	config := proto.Clone(q.GetConfig()).(*berthv1.SchedulerConfig)
+	config := proto.CloneOf(q.GetConfig())
 	config.ModifyRevision = 0
 	_, err := s.a.propose(ctx, func(e *berthv1.LogEntry) {
 		e.Fact = &berthv1.LogEntry_SchedulerConfigSet{SchedulerConfigSet: config}

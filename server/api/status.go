@@ -60,7 +60,7 @@ func (s statusService) GetHealth(context.Context, *berthv1.GetHealthRequest) (*b
 }
 
 func (s statusService) GetVersion(context.Context, *berthv1.GetVersionRequest) (*berthv1.Version, error) {
-	v := proto.Clone(s.a.version).(*berthv1.Version)
+	v := proto.CloneOf(s.a.version)
 	v.ClusterId = s.a.store.View().ClusterID()
 	return v, nil
 }
