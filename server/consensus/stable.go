@@ -47,10 +47,16 @@ func openStable(dir string) (*stableStore, error) {
 		return nil, err
 	}
 	s := &stableStore{db}
+	good := false
+	defer func() { // also when damage makes bbolt panic: the file's lock must go
+		if !good {
+			_ = db.Close()
+		}
+	}()
 	if err := s.verify(); err != nil {
-		_ = db.Close()
 		return nil, err
 	}
+	good = true
 	return s, nil
 }
 

@@ -62,13 +62,13 @@ func openStores(dataDir string, logger *slog.Logger) (_ *Stores, err error) {
 	}()
 	var log *wal.WAL
 	err = guard(func() (err error) {
-		log, err = wal.Open(logDir, wal.WithMetaStore(stable), wal.WithCodec(entryCodec{}), wal.WithLogger(raftLogger(logger)))
+		log, err = wal.Open(logDir, wal.WithMetaStore(stable), wal.WithLogger(raftLogger(logger)))
 		return err
 	})
 	if err != nil {
 		return nil, storeProblem(logDir, err)
 	}
-	s.Log = log
+	s.Log = checkedLog{log}
 	s.Close = func() error { return errors.Join(log.Close(), stable.Close()) }
 	if s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, raftLogger(logger)); err != nil {
 		return nil, storeProblem(filepath.Join(dir, snapshotsDir), err)
