@@ -164,8 +164,7 @@ func (d *decoder) scalar(f *schema.Field, n *tree.Node, member *tree.Member, pat
 		return
 	}
 	if f.Default.IsValid() && !f.Desc.HasPresence() && isZero(v) && !f.List {
-		def := f.Human(f.Default).Text
-		d.fail(n.Pos, path, fmt.Sprintf("leave it out for the default, %s", def), "%s cannot be %s", member.Name, zeroText(n))
+		d.fail(n.Pos, path, "leave it out for the default, "+f.Options.GetDefault(), "%s cannot be %s", member.Name, zeroText(n))
 		return
 	}
 	set(v)

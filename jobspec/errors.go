@@ -116,6 +116,8 @@ type finding struct {
 	path    string
 	summary string
 	hint    string
+	// file and line are those of another file than the spec's.
+	file, line string
 }
 
 // findings collects what is wrong.
@@ -132,7 +134,26 @@ func (f *findings) add(pos tree.Pos, path, hint, format string, args ...any) {
 		f.more++
 		return
 	}
-	f.list = append(f.list, finding{pos, path, fmt.Sprintf(format, args...), hint})
+	f.list = append(f.list, finding{pos: pos, path: path, summary: fmt.Sprintf(format, args...), hint: hint})
+}
+
+// adopt takes over what was found in another file.
+func (f *findings) adopt(other *findings, file string, src []byte) {
+	for _, x := range other.list {
+		x.file, x.line = file, lineAt(src, x.pos.Line)
+		f.list = append(f.list, x)
+	}
+	f.more += other.more
+}
+
+// lineAt is a line of a source, without its end; "" where there is none.
+func lineAt(src []byte, number int) string {
+	for line := range strings.Lines(string(src)) {
+		if number--; number == 0 {
+			return strings.TrimRight(line, "\r\n")
+		}
+	}
+	return ""
 }
 
 // err makes the error of what was found; nil: nothing was.
@@ -141,21 +162,22 @@ func (f *findings) err(file string, src []byte) error {
 		return nil
 	}
 	slices.SortStableFunc(f.list, func(a, b finding) int {
-		return cmp.Or(cmp.Compare(a.pos.Line, b.pos.Line), cmp.Compare(a.pos.Col, b.pos.Col))
+		return cmp.Or(-cmp.Compare(a.file, b.file), cmp.Compare(a.pos.Line, b.pos.Line), cmp.Compare(a.pos.Col, b.pos.Col))
 	})
 	f.list = slices.CompactFunc(f.list, func(a, b finding) bool {
-		return a.pos == b.pos && a.summary == b.summary
+		return a.file == b.file && a.pos == b.pos && a.summary == b.summary
 	})
 	e := &Errors{More: f.more}
-	lines := strings.Split(string(src), "\n")
 	for i, x := range f.list {
 		if i == MaxDiagnostics {
 			e.More += len(f.list) - i
 			break
 		}
 		d := Diagnostic{File: file, Line: x.pos.Line, Col: x.pos.Col, Path: x.path, Summary: x.summary, Hint: x.hint}
-		if d.Line > 0 && d.Line <= len(lines) {
-			d.Snippet = strings.TrimRight(lines[d.Line-1], "\r")
+		if x.file != "" {
+			d.File, d.Snippet = x.file, x.line
+		} else {
+			d.Snippet = lineAt(src, d.Line)
 		}
 		e.Diagnostics = append(e.Diagnostics, d)
 	}

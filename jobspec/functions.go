@@ -51,7 +51,7 @@ var library = map[string]struct {
 	"jsondecode":      {stdlib.JSONDecodeFunc, nil},
 	"jsonencode":      {stdlib.JSONEncodeFunc, nil},
 	"keys":            {stdlib.KeysFunc, nil},
-	"length":          {stdlib.LengthFunc, nil},
+	"length":          {length, nil},
 	"log":             {stdlib.LogFunc, nil},
 	"lookup":          {stdlib.LookupFunc, nil},
 	"lower":           {stdlib.LowerFunc, nil},
@@ -161,6 +161,18 @@ func makeTo(want cty.Type) function.Function {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return convert.Convert(args[0], want) },
 	})
 }
+
+// length counts the elements of a collection, or the characters of a string.
+var length = function.New(&function.Spec{
+	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType}},
+	Type:   function.StaticReturnType(cty.Number),
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+		if args[0].Type() == cty.String {
+			return stdlib.Strlen(args[0])
+		}
+		return stdlib.Length(args[0])
+	},
+})
 
 var base64Encode = textFunc(func(s string) (string, error) {
 	return base64.StdEncoding.EncodeToString([]byte(s)), nil

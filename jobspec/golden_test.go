@@ -92,8 +92,10 @@ func parseArchive(t *testing.T, archive *txtar.Archive) (*berthv1.Job, error) {
 	}
 	parsed, err := Parse(archive.Files[0].Data, opts)
 	if err != nil {
-		text := strings.ReplaceAll(err.Error(), opts.Dir+"/", "")
-		return nil, errorText(text)
+		if opts.Dir == "" {
+			return nil, err
+		}
+		return nil, errorText(strings.ReplaceAll(err.Error(), opts.Dir+"/", ""))
 	}
 	return parsed, nil
 }

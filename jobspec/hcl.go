@@ -97,7 +97,7 @@ func addDiags(found *findings, diags hcl.Diagnostics) {
 		if len(text) > 300 {
 			text = strings.ToValidUTF8(text[:300], "") + "..."
 		}
-		found.add(pos, "", hint, "%s: %s", lowerFirst(d.Summary), text)
+		found.add(pos, "", lowerFirst(hint), "%s", lowerFirst(text))
 	}
 }
 

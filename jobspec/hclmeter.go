@@ -9,12 +9,22 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
+// maxMelded bounds what the parser copies: it puts the pieces of a text (lines, and what
+// stands between its % and $) together one by one.
+const maxMelded = 256 << 20
+
 // boundHCL refuses a text that could exhaust the stack of the recursive parser, or of
 // the evaluation after it.
 func boundHCL(src []byte, file string, found *findings) bool {
 	tokens, _ := hclsyntax.LexConfig(src, file, hcl.InitialPos) // errors come again from the parser
-	depth, operators := 0, 0
+	depth, operators, run, melded := 0, 0, 0, 0
 	for _, t := range tokens {
+		if t.Type == hclsyntax.TokenQuotedLit || t.Type == hclsyntax.TokenStringLit {
+			run += len(t.Bytes)
+			melded += run
+		} else {
+			run = 0
+		}
 		switch t.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOParen, hclsyntax.TokenOBrack, hclsyntax.TokenOQuote, hclsyntax.TokenOHeredoc:
 			depth++
@@ -30,6 +40,10 @@ func boundHCL(src []byte, file string, found *findings) bool {
 			hclsyntax.TokenEqualOp, hclsyntax.TokenNotEqual, hclsyntax.TokenLessThan, hclsyntax.TokenGreaterThan,
 			hclsyntax.TokenLessThanEq, hclsyntax.TokenGreaterThanEq:
 			operators++
+		}
+		if melded > maxMelded {
+			found.add(posOf(t.Range), "", "keep it in a file and read that with file()", "too long a text in too many lines")
+			return false
 		}
 		if depth > MaxDepth {
 			found.add(posOf(t.Range), "", "", "braces, brackets and templates nest deeper than %d", MaxDepth)

@@ -38,6 +38,9 @@ func (r *hclReader) variables(blocks []*hclsyntax.Block) {
 		switch {
 		case !hclsyntax.ValidIdentifier(name):
 			r.found.add(posOf(b.LabelRanges[0]), "", "", "%q cannot be the name of a variable", name)
+		case len(declared) >= MaxEntries:
+			r.found.add(posOf(b.LabelRanges[0]), "", "", "more than %d variables", MaxEntries)
+			return
 		case declared[name] != nil:
 			r.found.add(posOf(b.LabelRanges[0]), "", "", "a second variable %q", name)
 		default:
@@ -212,13 +215,7 @@ func (r *hclReader) varFile(declared map[string]*variable, f File) {
 			}
 		}
 	}
-	for _, x := range found.list {
-		where := name
-		if x.pos.Line > 0 {
-			where = fmt.Sprintf("%s:%d:%d", name, x.pos.Line, x.pos.Col)
-		}
-		r.found.add(tree.Pos{}, "", x.hint, "%s: %s", where, x.summary)
-	}
+	r.found.adopt(found, name, f.Data)
 }
 
 // ctyOf is a tree as a value of HCL.
@@ -301,6 +298,10 @@ func (r *hclReader) locals(blocks []*hclsyntax.Block) {
 				r.found.add(posOf(a.NameRange), "", "", "a second local %q", a.Name)
 				continue
 			}
+			if len(all) >= MaxEntries {
+				r.found.add(posOf(a.NameRange), "", "", "more than %d locals", MaxEntries)
+				return
+			}
 			all[a.Name] = a
 			r.scope.locals[a.Name] = true
 		}
@@ -328,11 +329,9 @@ func (s *localSorter) visit(name string, path []string) {
 	case s.state[name] == 1:
 		s.r.found.add(posOf(a.NameRange), "", "", "locals need each other in a circle: %s", strings.Join(append(path, name), " -> "))
 		return
-	case len(path) > MaxElements:
-		s.r.found.add(posOf(a.NameRange), "", "", "locals need each other in a chain of more than %d", MaxElements)
-		return
 	}
 	s.state[name] = 1
+	s.values[name] = cty.DynamicVal // what needs it all the same is not complained about again
 	path = append(path[:len(path):len(path)], name)
 	for _, t := range a.Expr.Variables() {
 		if t.RootName() != "local" || len(t) < 2 {
@@ -343,7 +342,6 @@ func (s *localSorter) visit(name string, path []string) {
 		}
 	}
 	s.state[name] = 2
-	s.values[name] = cty.DynamicVal
 	s.r.ctx.Variables["local"] = cty.ObjectVal(s.values)
 	if v, ok := s.r.eval(a.Expr, s.r.ctx); ok {
 		s.values[name] = v

@@ -19,6 +19,9 @@ type jsonReader struct {
 	src   []byte
 	lines []int // offsets at which the lines begin
 	nodes int
+	// last is the offset that was asked for last, and where it was: lines may be long.
+	last   int
+	lastAt tree.Pos
 }
 
 // readJSON gives the tree; nil: it was complained about.
@@ -77,7 +80,12 @@ func lineStarts(src []byte) []int {
 func (r *jsonReader) pos(at int) tree.Pos {
 	at = min(at, len(r.src))
 	line := sort.SearchInts(r.lines, at+1)
-	return tree.Pos{Line: line, Col: utf8.RuneCount(r.src[r.lines[line-1]:at]) + 1}
+	from, col := r.lines[line-1], 1
+	if line == r.lastAt.Line && r.last <= at {
+		from, col = r.last, r.lastAt.Col
+	}
+	r.last, r.lastAt = at, tree.Pos{Line: line, Col: col + utf8.RuneCount(r.src[from:at])}
+	return r.lastAt
 }
 
 // next is the offset at which the next token begins.

@@ -225,7 +225,11 @@ func (r *yamlReader) alias(n *ast.AliasNode, depth int) (*tree.Node, error) {
 	}
 	r.inside[name] = true
 	defer delete(r.inside, name)
-	return r.node(value, depth+1)
+	copied, err := r.node(value, depth+1)
+	if r.nodes > MaxNodes { // the alias is at fault, not what it stands for
+		return nil, &yamlError{pos, err.Error()}
+	}
+	return copied, err
 }
 
 func (r *yamlReader) object(values []*ast.MappingValueNode, pos tree.Pos, depth int) (*tree.Node, error) {

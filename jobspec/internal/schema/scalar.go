@@ -111,9 +111,6 @@ func (f *Field) fromNode(n *tree.Node, own bool) (protoreflect.Value, error) {
 		}
 		return protoreflect.ValueOfBool(n.Text == "true"), nil
 	case protoreflect.StringKind:
-		if n.Kind == tree.Bool {
-			return none, errType
-		}
 		return protoreflect.ValueOfString(n.Text), nil
 	case protoreflect.EnumKind:
 		if ev := f.Desc.Enum().Values().ByName(protoreflect.Name(n.Text)); ev != nil {

@@ -1,0 +1,151 @@
+# Everything that a job spec can say. What is commented out shows the default, or what
+# one might write. The reference is docs/job-spec.md.
+#
+# Check it with: berth job validate FILE    Run it with: berth job run -var greeting=hello FILE
+
+# Values from outside: -var NAME=VALUE, -var-file FILE, or BERTH_VAR_NAME in the environment.
+variable "greeting" {
+  type        = string
+  default     = "hello"
+  description = "what the service says"
+
+  validation {
+    condition     = length(var.greeting) > 0
+    error_message = "a service has to say something"
+  }
+}
+
+# Values that are used in several places; functions and other locals may be used.
+locals {
+  page = "<p>${upper(var.greeting)} from ${node.name}</p>" # ${node...} is filled in on the node
+}
+
+job "example" {
+  # namespace = "default"
+  # node_pool = "default"     # "all": every pool
+  type     = "service" # service | batch | system | sysbatch
+  priority = 50        # 1 to 100; who goes first
+  arch     = ["amd64", "arm64"]
+
+  # Words for the tasks, as BERTH_META_<KEY>. Groups and tasks may have them too.
+  meta {
+    owner = "team-web"
+  }
+
+  # What every node must satisfy: = != > >= < <= matches contains any_of is_set not_set
+  # version distinct_hosts distinct_property.
+  constraint {
+    attribute = "kernel.name"
+    operator  = "="
+    value     = "linux"
+  }
+
+  # What a node should satisfy; a negative weight pushes away.
+  affinity {
+    attribute = "node.class"
+    # operator = "="
+    value  = "fast"
+    weight = 50
+  }
+
+  # Put the instances into different values of an attribute; targets are optional.
+  spread {
+    attribute = "node.rack"
+    weight    = 50
+    target "r1" { percent = 60 }
+    target "r2" { percent = 40 }
+  }
+
+  # A group is placed on one node, together.
+  group "web" {
+    count = 2     # not for system and sysbatch jobs
+    gang  = false # all instances are placed, or none
+
+    disk = "300MiB" # for the group's directory
+
+    # How cores, memory and devices must lie in the node's NUMA cells.
+    topology {
+      policy = "none" # none | best-effort | restricted | single
+      align  = ["cpu", "memory"]
+    }
+
+    # A task that ends is started again on its node...
+    restart {
+      attempts  = 3
+      interval  = "10m"
+      delay     = "1s" # doubles each time
+      max_delay = "1m"
+      mode      = "fail" # fail: give it up; delay: wait for the interval to end
+    }
+
+    # ...and what is given up is placed elsewhere.
+    reschedule {
+      # attempts = 3           # or unlimited, as services are by default
+      unlimited = true
+      interval  = "24h"
+      delay     = "5s"
+      max_delay = "1h"
+      backoff   = "exponential" # constant | exponential | fibonacci
+    }
+
+    # When the node is out of touch.
+    on_disconnect {
+      lost_after = "0s" # replaced so long after the node is down
+      stop_after = "0s" # the agent stops it itself; 0: never
+      replace    = true
+      reconcile  = "keep_new" # keep_new | keep_old | best
+    }
+
+    network {
+      mode = "host"
+      port "http" {}
+      # port "admin" { static = 9000 }
+      # to = 8080              # of a port: inside the group's own network
+    }
+
+    task "server" {
+      driver = "exec"
+      # user        = "nobody"
+      # kill_signal = "SIGTERM"
+      kill_timeout = "5s"
+
+      config {
+        command = "/bin/sh"
+        args = [
+          "-c",
+          "echo \"$PAGE\" > index.html; exec /usr/bin/python3 -m http.server \"$BERTH_PORT_HTTP\"",
+        ]
+      }
+
+      env {
+        PAGE = local.page
+      }
+
+      resources {
+        cpu    = "200m" # shared; "500m" is half a core, 2 is two
+        memory = "128MiB"
+        # memory_max = "256MiB"  # when the node has it to spare
+        # cores      = 4         # exclusive, pinned; instead of cpu
+        # core_unit  = "core"    # or "thread"
+        pids = 4096
+        # io_weight  = 100       # 1 to 10000
+        # hugepages "2MiB" { count = 64 }
+        # device "gpu" {
+        #   count   = 1
+        #   model   = "NVIDIA H100*"
+        #   memory  = "40GiB"
+        #   profile = "1g.10gb"
+        #   share   = 0.5
+        #   link    = "nvlink"
+        #   network = "storage"  # of a virtual function
+        #   rdma    = true
+        # }
+      }
+
+      logs {
+        max_files     = 5
+        max_file_size = "10MiB"
+      }
+    }
+  }
+}
