@@ -18,6 +18,9 @@ type Ask struct {
 	Penalised []string
 	// Excluded nodes are never taken.
 	Excluded []string
+	// Silent asks for no explanation: it looks at every node and costs far more than a
+	// placement.
+	Silent bool
 }
 
 // wanted is how many instances are asked for.
@@ -77,7 +80,11 @@ func Place(f *Fleet, asks []*Ask) ([]Placement, []Unplaced) {
 			left, placements = asks[i].wanted(), placements[:first]
 			r.prepare()
 		}
-		unplaced = append(unplaced, Unplaced{Ask: i, Count: left, Nodes: r.missed(placements[first:]), Explanation: r.explain()})
+		u := Unplaced{Ask: i, Count: left, Nodes: r.missed(placements[first:])}
+		if !asks[i].Silent {
+			u.Explanation = r.explain()
+		}
+		unplaced = append(unplaced, u)
 	}
 	return placements, unplaced
 }
@@ -295,4 +302,19 @@ func (f *Fleet) Feasible(g *Group) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// Allows says whether a node passes the group's static checks, whether or not it is
+// ready and eligible now: what stays on it may stay.
+func (f *Fleet) Allows(g *Group, nodeID string) bool {
+	slot, known := f.slots[nodeID]
+	if !known {
+		return false
+	}
+	allowed := true
+	g.checks.failures(f.nodes[slot].node, func(name, _ string) bool {
+		allowed = name == "status" || name == "eligibility"
+		return allowed
+	})
+	return allowed
 }

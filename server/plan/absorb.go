@@ -1,0 +1,276 @@
+package plan
+
+import (
+	"iter"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
+	"github.com/berthd/berth/server/state"
+)
+
+// load builds everything anew from a view. What is on the way stays so.
+func (l *Loop) load(view *state.View) {
+	l.view, l.fleet = view, scheduler.NewFleet()
+	l.nodes = map[string]*berthv1.Node{}
+	old := l.jobs
+	l.jobs, l.ready, l.timers = map[jobKey]*job{}, nil, nil
+	l.blocked, l.system = map[*job]struct{}{}, map[*job]struct{}{}
+	l.configure(view.SchedulerConfig())
+	for n := range view.Nodes("") {
+		l.upsertNode(n)
+	}
+	now := time.Now()
+	for spec := range view.Jobs("", "") {
+		j := l.job(spec.GetNamespace(), spec.GetName())
+		if was := old[j.key]; was != nil {
+			j.flying = was.flying // its plans land on this one: see land
+		}
+		l.described(j, spec)
+		l.mark(j, now, berthv1.Evaluation_node_changed)
+	}
+	for a := range view.Allocs("") {
+		delete(l.pending, a.GetId())
+		l.fleet.ChangeAlloc(nil, a)
+		if j := l.jobs[jobKey{a.GetNamespace(), a.GetJob()}]; j != nil {
+			j.allocs++
+		}
+	}
+	for id, p := range l.pending {
+		if p.landed { // written, and forgotten since
+			delete(l.pending, id)
+			continue
+		}
+		l.fleet.ChangeAlloc(nil, p.alloc)
+	}
+	for e := range view.Evaluations("") {
+		l.evaluation(e, now)
+	}
+}
+
+func (l *Loop) configure(c *berthv1.SchedulerConfig) {
+	l.fleet.SetStrategy(c.GetStrategy())
+	l.paused = c.GetPaused()
+	l.stirred = true
+}
+
+// described notes what the spec says of a job.
+func (l *Loop) described(j *job, spec *berthv1.Job) {
+	j.priority = spec.GetPriority()
+	delete(l.system, j)
+	if t := spec.GetType(); t == berthv1.Job_system || t == berthv1.Job_sysbatch {
+		l.system[j] = struct{}{}
+	}
+}
+
+// changesAtOnce is how many changes are asked of the store at a time.
+const changesAtOnce = 4096
+
+// absorb follows the store to what it is now.
+func (l *Loop) absorb(now time.Time) {
+	view := l.cfg.Store.View()
+	seen := l.view.Revision()
+	if seen == view.Revision() {
+		return
+	}
+	anew := map[string]bool{} // nodes whose hardware has changed
+	for l.view = view; seen < view.Revision(); {
+		changes, ok := l.cfg.Store.Changes(seen, changesAtOnce)
+		if !ok {
+			l.log.Warn("the plan loop fell behind and starts anew", "seen", seen, "revision", view.Revision())
+			l.load(view)
+			return
+		}
+		if len(changes) == 0 {
+			break
+		}
+		for i := range changes {
+			if changes[i].Revision > view.Revision() {
+				seen = view.Revision()
+				break
+			}
+			l.change(&changes[i], now, anew)
+			seen = changes[i].Revision
+		}
+	}
+	for id := range anew {
+		l.fleet.Regrant(id, l.allocsOn(id))
+	}
+}
+
+// allocsOn are all allocations on a node, those on the way among them.
+func (l *Loop) allocsOn(node string) iter.Seq[*berthv1.Alloc] {
+	return func(yield func(*berthv1.Alloc) bool) {
+		for a := range l.view.AllocsByNode(node) {
+			if !yield(a) {
+				return
+			}
+		}
+		for _, p := range l.pending {
+			if p.alloc.GetNodeId() == node && !yield(p.alloc) {
+				return
+			}
+		}
+	}
+}
+
+func (l *Loop) change(c *state.Change, now time.Time, anew map[string]bool) {
+	switch c.Table {
+	case state.TableNodes:
+		before, _ := c.Before.(*berthv1.Node)
+		after, _ := c.Item.(*berthv1.Node)
+		if l.nodeChanged(before, after, now) {
+			anew[c.Key] = true
+		}
+	case state.TableAllocs:
+		before, _ := c.Before.(*berthv1.Alloc)
+		after, _ := c.Item.(*berthv1.Alloc)
+		l.allocChanged(before, after, now)
+	case state.TableJobs:
+		before, _ := c.Before.(*berthv1.Job)
+		after, _ := c.Item.(*berthv1.Job)
+		l.jobChanged(before, after, now)
+	case state.TableEvaluations:
+		if e, ok := c.Item.(*berthv1.Evaluation); ok && e != nil {
+			l.evaluation(e, now)
+		}
+	case state.TableConfig:
+		l.configure(l.view.SchedulerConfig())
+	}
+}
+
+func (l *Loop) upsertNode(n *berthv1.Node) bool {
+	l.nodes[n.GetId()] = n
+	anew, err := l.fleet.UpsertNode(n)
+	if err != nil {
+		l.log.Warn("a node's inventory makes no sense; nothing is placed on it", "node", n.GetName(), "error", err)
+	}
+	return anew
+}
+
+// nodeChanged takes a node in; true: what is granted on it must be told anew.
+func (l *Loop) nodeChanged(before, after *berthv1.Node, now time.Time) (anew bool) {
+	id := after.GetId()
+	if after == nil {
+		id = before.GetId()
+		delete(l.nodes, id)
+		l.fleet.RemoveNode(id)
+	} else {
+		anew = l.upsertNode(after)
+	}
+	if before != nil && after != nil && before.GetStatus() == after.GetStatus() && sameOffer(before, after) {
+		return anew
+	}
+	if before == nil || after == nil || before.GetStatus() != after.GetStatus() {
+		for a := range l.view.AllocsByNode(id) {
+			if !a.Terminal() {
+				l.mark(l.job(a.GetNamespace(), a.GetJob()), now, berthv1.Evaluation_node_changed)
+			}
+		}
+	}
+	for j := range l.system {
+		l.mark(j, now.Add(systemDebounce), berthv1.Evaluation_node_changed)
+	}
+	l.stirred = true
+	return anew
+}
+
+// systemDebounce gathers nodes that come together into one look at the system jobs.
+const systemDebounce = 20 * time.Millisecond
+
+// sameOffer says whether a node can take just what it could before.
+func sameOffer(a, b *berthv1.Node) bool {
+	x, y := proto.Clone(a).(*berthv1.Node), proto.Clone(b).(*berthv1.Node)
+	for _, n := range []*berthv1.Node{x, y} {
+		n.StatusTime, n.StatusReason, n.ModifyRevision, n.Version, n.BootId = nil, "", 0, "", ""
+	}
+	return proto.Equal(x, y)
+}
+
+// allocChanged takes an allocation in and has its job looked at when it is over, given
+// up or told to stop by somebody else.
+func (l *Loop) allocChanged(before, after *berthv1.Alloc, now time.Time) {
+	either := after
+	if either == nil {
+		either = before
+	}
+	j := l.job(either.GetNamespace(), either.GetJob())
+	if _, ours := l.pending[either.GetId()]; ours && before == nil {
+		delete(l.pending, either.GetId()) // the fleet has it already
+	} else {
+		l.fleet.ChangeAlloc(before, after)
+	}
+	switch {
+	case before == nil:
+		j.allocs++
+	case after == nil:
+		j.allocs--
+		l.stirred = l.stirred || before.HoldsGrant()
+		if j.allocs <= 0 && !j.busy() && l.view.Job(j.key.namespace, j.key.name) == nil {
+			delete(l.jobs, j.key)
+		}
+	default:
+		l.stirred = l.stirred || before.HoldsGrant() && !after.HoldsGrant()
+		if l.matters(j, before, after) {
+			l.mark(j, l.debounced(j, now), berthv1.Evaluation_alloc_changed)
+		}
+	}
+}
+
+// matters says whether a job is to be looked at for a change of an allocation. That a
+// pending one runs matters only where others wait for it.
+func (l *Loop) matters(j *job, before, after *berthv1.Alloc) bool {
+	switch {
+	case before.GetDesired() != after.GetDesired():
+		return true
+	case before.GetStatus() == after.GetStatus():
+		return false
+	case before.GetStatus() == berthv1.Alloc_pending && after.GetStatus() == berthv1.Alloc_running:
+		return j.rolling
+	}
+	return true
+}
+
+func (l *Loop) jobChanged(before, after *berthv1.Job, now time.Time) {
+	if after == nil {
+		if j := l.jobs[jobKey{before.GetNamespace(), before.GetName()}]; j != nil {
+			delete(l.blocked, j)
+			delete(l.system, j)
+			if j.allocs == 0 && !j.busy() {
+				delete(l.jobs, j.key)
+			}
+		}
+		return
+	}
+	j := l.job(after.GetNamespace(), after.GetName())
+	l.described(j, after)
+	if before.GetSpecRevision() != after.GetSpecRevision() || before.GetPurge() != after.GetPurge() {
+		if j.work != nil {
+			j.work.drop()
+		}
+		l.mark(j, now, berthv1.Evaluation_job_changed)
+	}
+}
+
+// evaluation notes an evaluation that asks to be answered, or that says what is blocked.
+func (l *Loop) evaluation(e *berthv1.Evaluation, now time.Time) {
+	j := l.jobs[jobKey{e.GetNamespace(), e.GetJob()}]
+	if j == nil {
+		return
+	}
+	switch e.GetStatus() {
+	case berthv1.Evaluation_pending:
+		j.evals = append(j.evals, e)
+		l.mark(j, now, e.GetTrigger())
+	case berthv1.Evaluation_blocked:
+		if j.blockedEval == nil || j.blockedEval.GetCreateRevision() <= e.GetCreateRevision() {
+			j.blockedEval = e
+		}
+	case berthv1.Evaluation_complete, berthv1.Evaluation_superseded:
+		if j.blockedEval.GetId() == e.GetId() {
+			j.blockedEval = nil
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/fsm"
+)
+
+// maxPlan bounds an entry's content in bytes, below fsm.MaxEntry by what surrounds it.
+const maxPlan = fsm.MaxEntry - 2048
+
+// entry is a plan in the making, for one or several jobs.
+type entry struct {
+	plan berthv1.Plan
+	size int
+	jobs map[jobKey]struct{}
+}
+
+// batch gathers what a round proposes into as few entries as it takes.
+type batch struct {
+	loop *Loop
+	now  time.Time
+	open *entry
+	full []*entry
+}
+
+// room gives the entry that takes n more bytes of a job's.
+func (b *batch) room(j *job, n int) *entry {
+	if b.open != nil && b.open.size+n > maxPlan {
+		b.flush()
+	}
+	if b.open == nil {
+		b.open = &entry{jobs: map[jobKey]struct{}{}}
+	}
+	b.open.size += n
+	b.open.jobs[j.key] = struct{}{}
+	if w := j.work; w != nil {
+		w.spilled = w.spilled || w.open != nil && w.open != b.open
+		w.open, w.did = b.open, true
+	}
+	return b.open
+}
+
+// flush closes the entry: what follows goes into another one.
+func (b *batch) flush() {
+	if b.open != nil {
+		b.full = append(b.full, b.open)
+		b.open = nil
+	}
+}
+
+// has says that something of the job is in an entry that is not sent yet.
+func (b *batch) has(j *job) bool {
+	for _, e := range b.full {
+		if _, ok := e.jobs[j.key]; ok {
+			return true
+		}
+	}
+	if b.open == nil {
+		return false
+	}
+	_, ok := b.open.jobs[j.key]
+	return ok
+}
+
+// framed is the size of a message inside another one.
+func framed(m proto.Message) int { return proto.Size(m) + 5 }
+
+func (b *batch) place(j *job, a *berthv1.Alloc) {
+	e := b.room(j, framed(a))
+	e.plan.Placements = append(e.plan.Placements, a)
+}
+
+func (b *batch) change(j *job, c *berthv1.AllocChange) {
+	e := b.room(j, framed(c))
+	e.plan.Changes = append(e.plan.Changes, c)
+}
+
+func (b *batch) evaluation(j *job, eval *berthv1.Evaluation) {
+	e := b.room(j, framed(eval))
+	e.plan.Evaluations = append(e.plan.Evaluations, eval)
+}
+
+func (b *batch) status(j *job, c *berthv1.JobStatusChange) {
+	e := b.room(j, framed(c))
+	e.plan.Jobs = append(e.plan.Jobs, c)
+}
+
+// atomic closes an entry whose placements are written all or not at all. A gang that is
+// larger than an entry is written in several: nobody but this loop places, so none is
+// refused.
+func (b *batch) atomic() {
+	if b.open != nil && len(b.open.plan.GetPlacements()) > 0 {
+		b.open.plan.Atomic = true
+	}
+	b.flush()
+}
+
+// flight is an entry on its way.
+type flight struct {
+	entry  *entry
+	result fsm.Result
+	err    error
+}
+
+// send proposes the entries; each lands in Loop.landed.
+func (l *Loop) send(ctx context.Context, b *batch) {
+	b.flush()
+	for _, e := range b.full {
+		for key := range e.jobs {
+			if j := l.jobs[key]; j != nil {
+				j.flying++
+			}
+		}
+		l.flying++
+		go func() {
+			f := &flight{entry: e}
+			f.result, f.err = l.cfg.Proposer.Propose(ctx, fsm.NewEntry(b.now, func(le *berthv1.LogEntry) {
+				le.Fact = &berthv1.LogEntry_Plan{Plan: &e.plan}
+			}))
+			if f.err == nil && f.result.Err != nil {
+				f.err = f.result.Err
+			}
+			l.landed <- f
+		}()
+	}
+}
+
+// onTheWay is an allocation that the fleet holds and the view does not yet.
+type onTheWay struct {
+	alloc  *berthv1.Alloc
+	landed bool // it is written: the view will have it
+}
+
+// land takes in what became of an entry. What was not written is taken back out of the
+// fleet, and its jobs are looked at again.
+func (l *Loop) land(f *flight) {
+	l.flying--
+	placed := f.entry.plan.GetPlacements()
+	failed := f.err != nil
+	if failed {
+		for _, a := range placed {
+			l.takeBack(a.GetId())
+		}
+	} else {
+		for _, r := range f.result.Refused {
+			l.log.Warn("a placement was refused", "alloc", r.AllocID, "reason", r.Reason)
+			l.takeBack(r.AllocID)
+		}
+		for _, a := range placed {
+			if p := l.pending[a.GetId()]; p != nil {
+				p.landed = true
+			}
+		}
+	}
+	for key := range f.entry.jobs {
+		j := l.jobs[key]
+		if j == nil {
+			continue
+		}
+		j.flying--
+		if failed || len(f.result.Refused) > 0 {
+			l.upset(j, failed)
+		}
+		l.settle(j)
+	}
+	if failed {
+		l.log.Warn("a plan was not written", "placements", len(placed), "error", f.err)
+	}
+}
+
+// retryFailed is how long a job waits after its plan was not written.
+const retryFailed = 100 * time.Millisecond
+
+// upset has a job looked at anew after something of its plan was not written.
+func (l *Loop) upset(j *job, failed bool) {
+	at := time.Now()
+	if failed {
+		at = at.Add(retryFailed)
+	}
+	if j.work != nil {
+		j.work.drop()
+	}
+	if failed { // the answer to its evaluations may have been in the entry
+		j.evals, j.blockedEval = nil, nil
+		for e := range l.view.EvaluationsByJob(j.key.namespace, j.key.name) {
+			l.evaluation(e, at)
+		}
+		if j.work != nil {
+			j.work.evals = nil // they are among those
+		}
+	}
+	l.mark(j, at, berthv1.Evaluation_alloc_changed)
+}
+
+// settle gives a job its turn when its last entry has landed and something is left to do.
+func (l *Loop) settle(j *job) {
+	switch {
+	case j.flying > 0 || j.queued:
+	case j.work != nil:
+		l.push(j)
+	case j.again:
+		j.again = false
+		l.push(j)
+	}
+}
+
+// takeBack removes a placement from the fleet that was not written.
+func (l *Loop) takeBack(id string) {
+	if p := l.pending[id]; p != nil {
+		delete(l.pending, id)
+		l.fleet.ChangeAlloc(p.alloc, nil)
+		l.stirred = true
+	}
+}
+
+func updated(spec *berthv1.Job) string { return fmt.Sprintf(reasonUpdated, spec.GetVersion()) }

@@ -1,0 +1,197 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
+)
+
+// instances reconciles a group of a service or batch job: instances 0 to count-1.
+func (r *reconciler) instances(g *group) {
+	count := scheduler.GroupCount(g.spec)
+	places := places{taken: make([]bool, count)}
+	live := r.returned(g)
+	live = r.excess(g, live, &places)
+	r.goneAway(g, &places)
+	r.over(g, &places)
+	for index := range count {
+		if !places.taken[index] {
+			r.ask(g, Ask{Index: uint32(index)})
+		}
+	}
+	r.update(g, live, count) // last: what is missing counts against it
+}
+
+// places are the indexes of a group that have an allocation, or wait for theirs.
+type places struct{ taken []bool }
+
+// take gives false when the place is taken already or beyond the count.
+func (p *places) take(index uint32) bool {
+	if int64(index) >= int64(len(p.taken)) || p.taken[index] {
+		return false
+	}
+	p.taken[index] = true
+	return true
+}
+
+func (p *places) free(index uint32) bool {
+	return int64(index) < int64(len(p.taken)) && !p.taken[index]
+}
+
+// returned settles who stays when an allocation's node is back and it was replaced.
+func (r *reconciler) returned(g *group) []*berthv1.Alloc {
+	byID := make(map[string]*berthv1.Alloc)
+	for _, a := range g.live {
+		if a.GetNextAlloc() != "" {
+			byID[a.GetNextAlloc()] = a
+		}
+	}
+	if len(byID) == 0 {
+		return g.live
+	}
+	drop := map[*berthv1.Alloc]bool{}
+	for _, successor := range g.live {
+		old := byID[successor.GetId()]
+		if old == nil || drop[old] {
+			continue
+		}
+		if old.GetStatus() == berthv1.Alloc_unknown {
+			drop[old] = true // its agent has yet to say what became of it
+			r.live++
+			continue
+		}
+		if keepsOld(g.spec.GetOnDisconnect().GetReconcile(), old, successor) {
+			drop[successor] = true
+			r.stop(g, successor, reasonKeptOld)
+		} else {
+			drop[old] = true
+			r.stop(g, old, reasonReplaced)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(g.live), func(a *berthv1.Alloc) bool { return drop[a] })
+}
+
+// keepsOld decides by the policy; "best" keeps what runs, the older where both do.
+func keepsOld(policy string, old, successor *berthv1.Alloc) bool {
+	switch policy {
+	case "keep_old":
+		return true
+	case "best":
+		return old.GetStatus() == berthv1.Alloc_running || successor.GetStatus() != berthv1.Alloc_running
+	}
+	return false
+}
+
+// excess stops what has no place: beyond the count, or in a place that is taken. The
+// first in a place by creation stays.
+func (r *reconciler) excess(g *group, live []*berthv1.Alloc, places *places) []*berthv1.Alloc {
+	kept := live[:0:0]
+	for _, a := range live {
+		switch {
+		case places.take(a.GetIndex()):
+			kept = append(kept, a)
+		case int64(a.GetIndex()) >= int64(len(places.taken)):
+			r.stop(g, a, reasonCount)
+		default:
+			r.stop(g, a, reasonDuplicate)
+		}
+	}
+	return kept
+}
+
+// goneAway deals with allocations whose node is not there: given up at once, or waited
+// for (lost_after), with a stand-in where the group wants one.
+func (r *reconciler) goneAway(g *group, places *places) {
+	policy := g.spec.GetOnDisconnect()
+	for _, a := range g.away {
+		until := r.Node(a.GetNodeId()).GetStatusTime().AsTime().Add(policy.GetLostAfter().AsDuration())
+		if int64(a.GetIndex()) >= int64(len(places.taken)) || r.Node(a.GetNodeId()) == nil || policy.GetLostAfter().AsDuration() <= 0 || !r.Now.Before(until) {
+			r.lose(g, a)
+			if places.take(a.GetIndex()) {
+				r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Reschedules: a.GetReschedules()})
+			}
+			continue
+		}
+		r.wake(until)
+		r.live++
+		if a.GetStatus() != berthv1.Alloc_unknown {
+			r.change(a, &berthv1.AllocChange{Status: berthv1.Alloc_unknown.Enum(), StatusReason: reasonNodeAway})
+		}
+		if !places.take(a.GetIndex()) {
+			continue // a stand-in is there
+		}
+		if policy == nil || policy.Replace == nil || policy.GetReplace() {
+			r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Reschedules: a.GetReschedules()})
+		}
+	}
+}
+
+// over deals with allocations that have ended by themselves and were not replaced.
+func (r *reconciler) over(g *group, places *places) {
+	for i := len(g.ended) - 1; i >= 0; i-- { // the newest speaks for its place
+		a := g.ended[i]
+		if !places.free(a.GetIndex()) || r.outdated(g, a) {
+			continue // somebody has its place, or a new version makes a new start
+		}
+		switch verdict, at := r.reschedule(g, a); verdict {
+		case isDone:
+			places.take(a.GetIndex())
+		case givenUp:
+			places.take(a.GetIndex())
+			r.failed++
+			g.missing++
+		case waits:
+			places.take(a.GetIndex())
+			r.waiting++
+			g.missing++
+			r.wake(at)
+		case isDue:
+			places.take(a.GetIndex())
+			r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Penalised: a.GetNodeId(), Reschedules: r.recorded(a)})
+		}
+	}
+}
+
+// update brings live allocations to the job's version: in place where that will do, else
+// by replacement, a part of the group at a time.
+func (r *reconciler) update(g *group, live []*berthv1.Alloc, count int) {
+	budget := max(1, (count+rollingShare-1)/rollingShare)
+	if r.toCompletion() {
+		budget = count
+	}
+	for _, a := range live {
+		r.live++
+		if a.GetStatus() == berthv1.Alloc_pending && a.GetJobVersion() == r.Job.GetVersion() {
+			budget--
+		}
+	}
+	budget -= int(g.outcome.GetWanted()) + g.missing
+	for _, a := range live {
+		switch r.updateOf(g, a) {
+		case upToDate:
+		case inPlace:
+			r.change(a, &berthv1.AllocChange{JobVersion: r.Job.GetVersion()})
+			g.outcome.Updated++
+		case replaced:
+			if budget <= 0 {
+				r.result.Rolling = true
+				continue
+			}
+			budget--
+			r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Replaces: true})
+		}
+	}
+}
+
+// rollingShare is the part of a service's instances that may be away at a time while a
+// new version is rolled out: one in so many, at least one.
+const rollingShare = 4
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,176 @@
+package plan
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
+	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/state"
+)
+
+// Proposer makes facts durable. When Propose returns, the Store has taken the entry in.
+type Proposer interface {
+	Propose(ctx context.Context, entry *berthv1.LogEntry) (fsm.Result, error)
+}
+
+// Config is what a Loop needs.
+type Config struct {
+	Store    *state.Store
+	Proposer Proposer
+	Logger   *slog.Logger
+	// NewID makes the ids of allocations and evaluations; nil: random UUIDs.
+	NewID  func() string
+	Tuning Tuning
+}
+
+// Tuning bounds the loop's work. Zero values take the defaults.
+type Tuning struct {
+	// Flying is how many entries may be on the way at a time; 16.
+	Flying int
+	// Slice is how many instances of a job are placed before the next job has its turn;
+	// 512.
+	Slice int
+	// Round is how many instances are placed before the loop looks at what has come back
+	// and what has changed; 2048.
+	Round int
+	// Retry is how soon a job that could not be placed is tried again after something
+	// was freed; 500 ms.
+	Retry time.Duration
+	// Debounce is how long a job waits for more of its allocations to end, per allocation
+	// that it has, up to a second; 10 us.
+	Debounce time.Duration
+	// Collect is how often what is over is collected; 1 min. Below 0: never.
+	Collect time.Duration
+	// Keep is how long what is over is kept.
+	Keep Keep
+}
+
+func (t Tuning) withDefaults() Tuning {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&t.Flying, 16)
+	def(&t.Slice, 512)
+	def(&t.Round, 2048)
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&t.Retry, 500 * time.Millisecond}, {&t.Debounce, 10 * time.Microsecond}, {&t.Collect, time.Minute}} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	t.Keep = t.Keep.withDefaults()
+	return t
+}
+
+// maxDebounce bounds how long a job of any size waits.
+const maxDebounce = time.Second
+
+// Loop is the leader's loop, for one term. Its state belongs to the goroutine of Run.
+type Loop struct {
+	cfg   Config
+	log   *slog.Logger
+	fleet *scheduler.Fleet
+	view  *state.View // what the fleet and the jobs are caught up with
+	nodes map[string]*berthv1.Node
+
+	jobs    map[jobKey]*job
+	ready   []*job // in turn
+	timers  timers
+	blocked map[*job]struct{}
+	system  map[*job]struct{}
+	stirred bool // something was freed, or may fit now
+	paused  bool
+
+	// pending are the allocations that are on the way, or not seen in the view yet.
+	pending map[string]*onTheWay
+	flying  int
+	landed  chan *flight
+}
+
+// New makes a loop that has seen nothing yet; Run starts it.
+func New(cfg Config) *Loop {
+	cfg.Tuning = cfg.Tuning.withDefaults()
+	if cfg.NewID == nil {
+		cfg.NewID = uuid.NewString
+	}
+	return &Loop{
+		cfg: cfg, log: cfg.Logger, pending: map[string]*onTheWay{},
+		landed: make(chan *flight, cfg.Tuning.Flying),
+	}
+}
+
+// Run plans until ctx ends, and returns when nothing of it is on the way any more.
+func (l *Loop) Run(ctx context.Context) error {
+	defer func() {
+		for ; l.flying > 0; l.flying-- {
+			<-l.landed
+		}
+	}()
+	l.load(l.cfg.Store.View())
+	collect := time.NewTimer(max(l.cfg.Tuning.Collect, time.Millisecond))
+	if l.cfg.Tuning.Collect < 0 {
+		collect.Stop()
+	}
+	defer collect.Stop()
+	for ctx.Err() == nil {
+		watch := l.cfg.Store.Watch(state.Topic{Table: state.TableAny})
+		l.catchUp(time.Now())
+		l.round(ctx, time.Now())
+		if len(l.ready) > 0 && l.flying < l.cfg.Tuning.Flying {
+			watch.Close()
+			continue
+		}
+		l.wait(ctx, watch, collect)
+		watch.Close()
+	}
+	return ctx.Err()
+}
+
+// wait returns when there is something to do.
+func (l *Loop) wait(ctx context.Context, watch *state.Watch, collect *time.Timer) {
+	var due <-chan time.Time
+	if at, ok := l.timers.next(); ok {
+		t := time.NewTimer(time.Until(at))
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-watch.C:
+	case <-due:
+	case f := <-l.landed:
+		l.land(f)
+	case <-collect.C:
+		l.collect(ctx, time.Now())
+		collect.Reset(l.cfg.Tuning.Collect)
+	}
+}
+
+// catchUp takes in what has landed, what has changed and what is due.
+func (l *Loop) catchUp(now time.Time) {
+	for more := true; more; {
+		select {
+		case f := <-l.landed:
+			l.land(f)
+		default:
+			more = false
+		}
+	}
+	l.absorb(now)
+	if l.stirred {
+		l.stirred = false
+		l.retry(now)
+	}
+	for j := range l.timers.due(now) {
+		l.enqueue(j)
+	}
+}

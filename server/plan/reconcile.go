@@ -1,0 +1,363 @@
+package plan
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// Input is all that Reconcile looks at.
+type Input struct {
+	// Job is the newest version; nil: it is gone.
+	Job *berthv1.Job
+	// Version gives an older version that is kept; nil: it is not.
+	Version func(version uint64) *berthv1.Job
+	// Allocs are all of the job's allocations, in any order.
+	Allocs iter.Seq[*berthv1.Alloc]
+	// Node gives a node; nil: it is gone.
+	Node func(id string) *berthv1.Node
+	// Feasible gives the nodes that pass a group's static checks; asked of system jobs.
+	Feasible func(group *berthv1.Group) []string
+	// Allows says whether a node passes a group's static checks, whether or not anything
+	// new may be placed on it; asked of allocations that are updated in place.
+	Allows func(group *berthv1.Group, nodeID string) bool
+	Now    time.Time
+}
+
+// Result is what should be different.
+type Result struct {
+	// Changes are of allocations that exist.
+	Changes []*berthv1.AllocChange
+	// Asks are the instances to be placed.
+	Asks []Ask
+	// Groups counts what is done, by the job's groups in their order.
+	Groups []*berthv1.GroupOutcome
+	// Wake is when time alone will make a difference; zero: never.
+	Wake time.Time
+	// Status is what the job has come to when nothing of Asks can be placed.
+	Status Status
+	// Rolling says that allocations of an older version wait for their turn, so that the
+	// job must be looked at again when a pending one runs.
+	Rolling bool
+	// Over says that nothing of the job is left that may still run.
+	Over bool
+}
+
+// Status is a job's status in words.
+type Status struct {
+	Status berthv1.Job_Status
+	Reason string
+}
+
+// Ask is one instance to be placed.
+type Ask struct {
+	Group *berthv1.Group
+	Index uint32
+	// Node is the only one that does (system jobs); empty: any.
+	Node string
+	// Previous is the allocation that it replaces; nil: none.
+	Previous *berthv1.Alloc
+	// Replaces says that Previous still runs: it is stopped when this is placed.
+	Replaces bool
+	// Penalised is a node that is to be taken only where no other fits.
+	Penalised string
+	// Reschedules are the times for the new allocation's record.
+	Reschedules []*timestamppb.Timestamp
+}
+
+// Reasons for stopping, as people read them.
+const (
+	reasonJobStopped  = "the job is stopped"
+	reasonGroupGone   = "the job has no such group any more"
+	reasonCount       = "fewer instances are wanted"
+	reasonDuplicate   = "another allocation has its place"
+	reasonUpdated     = "replaced by version %d"
+	reasonNodeDown    = "its node is down"
+	reasonNodeGone    = "its node is gone"
+	reasonNodeAway    = "its node has lost touch"
+	reasonReplaced    = "it was replaced while its node was away"
+	reasonKeptOld     = "the allocation that it replaced is back"
+	reasonNotAllowed  = "its node does not fit version %d"
+	statusAllComplete = "all instances are complete"
+)
+
+// Reconcile works out what a job lacks and what it has too much of. It is pure, and a
+// fixed point: reconciling what it gives, carried out, gives nothing more.
+func Reconcile(in Input) Result {
+	r := reconciler{Input: in, groups: map[string]*group{}}
+	for _, spec := range in.Job.GetGroups() {
+		g := &group{spec: spec, outcome: &berthv1.GroupOutcome{Group: spec.GetName()}}
+		r.groups[spec.GetName()] = g
+		r.result.Groups = append(r.result.Groups, g.outcome)
+	}
+	for a := range in.Allocs {
+		r.sort(a)
+	}
+	if r.ended() {
+		r.stopAll()
+		return r.finish()
+	}
+	for _, spec := range in.Job.GetGroups() {
+		g := r.groups[spec.GetName()]
+		g.order()
+		if r.perNode() {
+			r.system(g)
+		} else {
+			r.instances(g)
+		}
+	}
+	return r.finish()
+}
+
+// reconciler is Reconcile at work.
+type reconciler struct {
+	Input
+	result Result
+	groups map[string]*group
+	// live are the allocations that are, or may be, running after this.
+	live    int
+	failed  int // instances that failed for good
+	waiting int // instances that wait for their time or their placement
+	updates map[updateKey]update
+}
+
+// group is what there is of one group.
+type group struct {
+	spec    *berthv1.Group // nil: the job has it no more
+	outcome *berthv1.GroupOutcome
+	// live are wanted and may run; away are those of them whose node is not there.
+	live, away []*berthv1.Alloc
+	// ended are over, not replaced, and were not told to stop.
+	ended []*berthv1.Alloc
+	// missing are instances that failed, for good or until their time.
+	missing int
+}
+
+// perNode says that the job wants one instance on every node.
+func (r *reconciler) perNode() bool {
+	t := r.Job.GetType()
+	return t == berthv1.Job_system || t == berthv1.Job_sysbatch
+}
+
+// toCompletion says that what is complete is done.
+func (r *reconciler) toCompletion() bool {
+	t := r.Job.GetType()
+	return t == berthv1.Job_batch || t == berthv1.Job_sysbatch
+}
+
+// ended says that the job is to have nothing running: it is gone, stopped, or a batch
+// job that is over (whose allocations may be forgotten already).
+func (r *reconciler) ended() bool {
+	return r.Job == nil || r.Job.GetStopped() || r.toCompletion() && r.Job.GetStatus() == berthv1.Job_dead
+}
+
+// sort puts an allocation where it belongs.
+func (r *reconciler) sort(a *berthv1.Alloc) {
+	g := r.groups[a.GetGroup()]
+	if g == nil {
+		g = &group{outcome: &berthv1.GroupOutcome{Group: a.GetGroup()}}
+		r.groups[a.GetGroup()] = g
+	}
+	switch {
+	case a.Ended():
+		if a.Wanted() && a.GetNextAlloc() == "" {
+			g.ended = append(g.ended, a)
+		}
+	case a.Terminal(): // lost: it was replaced, or needs not be
+	case !a.Wanted():
+		if r.nodeUp(a) {
+			r.live++
+		} else {
+			r.change(a, lost(r.whereabouts(a)))
+		}
+	case r.nodeUp(a):
+		g.live = append(g.live, a)
+	default:
+		g.away = append(g.away, a)
+	}
+}
+
+// order makes what follows independent of the order of the input: by index, then by
+// creation.
+func (g *group) order() {
+	for _, list := range [][]*berthv1.Alloc{g.live, g.away, g.ended} {
+		if byIndex(list) {
+			continue
+		}
+		slices.SortFunc(list, func(a, b *berthv1.Alloc) int {
+			return cmp.Or(
+				cmp.Compare(a.GetIndex(), b.GetIndex()),
+				cmp.Compare(a.GetCreateRevision(), b.GetCreateRevision()),
+				cmp.Compare(a.GetId(), b.GetId()))
+		})
+	}
+}
+
+// byIndex orders a list without two of the same index in linear time: large jobs are
+// looked at often. false: there are two, or the indexes are far apart.
+func byIndex(list []*berthv1.Alloc) bool {
+	top := uint32(0)
+	for _, a := range list {
+		top = max(top, a.GetIndex())
+	}
+	if int64(top) > 4*int64(len(list))+64 {
+		return false
+	}
+	slots := make([]*berthv1.Alloc, top+1)
+	for _, a := range list {
+		if slots[a.GetIndex()] != nil {
+			return false
+		}
+		slots[a.GetIndex()] = a
+	}
+	n := 0
+	for _, a := range slots {
+		if a != nil {
+			list[n] = a
+			n++
+		}
+	}
+	return true
+}
+
+// nodeUp says whether an allocation's node can speak for it. A node that this leader has
+// not heard yet counts as up: it gets the time to be heard.
+func (r *reconciler) nodeUp(a *berthv1.Alloc) bool {
+	n := r.Node(a.GetNodeId())
+	return n != nil && n.GetStatus() != berthv1.Node_down && n.GetStatus() != berthv1.Node_disconnected
+}
+
+// whereabouts says what is wrong with an allocation's node.
+func (r *reconciler) whereabouts(a *berthv1.Alloc) string {
+	if r.Node(a.GetNodeId()) == nil {
+		return reasonNodeGone
+	}
+	return reasonNodeDown
+}
+
+// change records a change of an allocation.
+func (r *reconciler) change(a *berthv1.Alloc, c *berthv1.AllocChange) {
+	c.AllocId = a.GetId()
+	r.result.Changes = append(r.result.Changes, c)
+}
+
+// lost is that an allocation is given up: should it come back, it is stopped.
+func lost(reason string) *berthv1.AllocChange {
+	return &berthv1.AllocChange{
+		Desired: berthv1.Alloc_stop.Enum(), DesiredReason: reason,
+		Status: berthv1.Alloc_lost.Enum(), StatusReason: reason,
+	}
+}
+
+// stop asks an allocation to end.
+func (r *reconciler) stop(g *group, a *berthv1.Alloc, reason string) {
+	r.change(a, &berthv1.AllocChange{Desired: berthv1.Alloc_stop.Enum(), DesiredReason: reason})
+	g.outcome.Stopped++
+	r.live++ // until its agent says that it has ended
+}
+
+// lose gives an allocation up.
+func (r *reconciler) lose(g *group, a *berthv1.Alloc) {
+	r.change(a, lost(r.whereabouts(a)))
+	g.outcome.Stopped++
+}
+
+// ask records an instance to be placed.
+func (r *reconciler) ask(g *group, ask Ask) {
+	ask.Group = g.spec
+	r.result.Asks = append(r.result.Asks, ask)
+	g.outcome.Wanted++
+	if !ask.Replaces {
+		r.waiting++
+	}
+}
+
+// wake asks for another look at that time.
+func (r *reconciler) wake(at time.Time) {
+	if r.result.Wake.IsZero() || at.Before(r.result.Wake) {
+		r.result.Wake = at
+	}
+}
+
+// stopAll ends everything.
+func (r *reconciler) stopAll() {
+	for _, name := range r.groupNames() {
+		g := r.groups[name]
+		g.order()
+		for _, a := range g.live {
+			r.stop(g, a, reasonJobStopped)
+		}
+		for _, a := range g.away {
+			r.lose(g, a)
+		}
+	}
+}
+
+// groupNames are the names of all groups, those that the job has no more among them.
+func (r *reconciler) groupNames() []string {
+	names := make([]string, 0, len(r.groups))
+	for name := range r.groups {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// finish ends groups that are gone and sums up.
+func (r *reconciler) finish() Result {
+	if !r.ended() {
+		for _, name := range r.groupNames() {
+			g := r.groups[name]
+			if g.spec != nil {
+				continue
+			}
+			g.order()
+			for _, a := range g.live {
+				r.stop(g, a, reasonGroupGone)
+			}
+			for _, a := range g.away {
+				r.lose(g, a)
+			}
+		}
+	}
+	r.result.Over = r.live == 0
+	r.result.Status = r.status()
+	return r.result
+}
+
+// status is what the job has come to. It is running while anything may run, pending
+// before anything was placed, and dead when nothing more will be.
+func (r *reconciler) status() Status {
+	stored := Status{r.Job.GetStatus(), r.Job.GetStatusReason()}
+	switch {
+	case r.Job == nil:
+		return stored
+	case r.Job.GetStopped() && r.live == 0:
+		return Status{berthv1.Job_dead, reasonJobStopped}
+	case r.Job.GetStopped(), r.ended():
+		return stored
+	case r.toCompletion() && r.live == 0 && r.waiting == 0 && r.failed > 0:
+		return Status{berthv1.Job_dead, counted(r.failed, "instance") + " failed for good"}
+	case r.toCompletion() && r.live == 0 && r.waiting == 0 && r.complete():
+		return Status{berthv1.Job_dead, statusAllComplete}
+	case r.live > 0:
+		return Status{Status: berthv1.Job_running}
+	}
+	return Status{Status: max(stored.Status, berthv1.Job_pending)}
+}
+
+// complete says that a job that runs to completion has anything that is complete: a
+// sysbatch job that no node fits yet is not over.
+func (r *reconciler) complete() bool {
+	for _, g := range r.groups {
+		if len(g.ended) > 0 {
+			return true
+		}
+	}
+	return !r.perNode()
+}

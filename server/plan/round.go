@@ -1,0 +1,176 @@
+package plan
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/state"
+)
+
+// input is what Reconcile needs of a view; the questions about nodes are the caller's.
+func input(view *state.View, key jobKey, spec *berthv1.Job, now time.Time) Input {
+	return Input{
+		Job:     spec,
+		Version: func(v uint64) *berthv1.Job { return view.JobVersion(key.namespace, key.name, v) },
+		Allocs:  view.AllocsByJob(key.namespace, key.name),
+		Node:    view.Node,
+		Now:     now,
+	}
+}
+
+// round gives jobs their turns, until enough is placed or on the way, and proposes it.
+func (l *Loop) round(ctx context.Context, now time.Time) {
+	b := &batch{loop: l, now: now}
+	for left := l.cfg.Tuning.Round; left > 0 && len(l.ready) > 0 && l.flying+len(b.full) < l.cfg.Tuning.Flying; {
+		j := l.ready[0]
+		l.ready[0] = nil
+		l.ready = l.ready[1:]
+		j.queued = false
+		left -= 1 + l.turn(ctx, j, b, now)
+	}
+	l.send(ctx, b)
+}
+
+// turn works on a job and says how much was done.
+func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
+	if j.work == nil {
+		if l.jobs[j.key] != j {
+			return 0 // forgotten meanwhile
+		}
+		j.work = l.look(j, now)
+	}
+	w := j.work
+	n := l.advance(j, b, l.cfg.Tuning.Slice, now)
+	switch {
+	case w.dropped:
+		j.evals = append(w.evals, j.evals...) // they are still to be answered
+		j.work, j.again = nil, true
+		l.onceMore(j, b)
+		return n
+	case len(w.changes)+len(w.asks) > 0:
+		l.push(j) // behind the others
+		return n
+	case w.spilled && (j.flying > 0 || b.has(j)):
+		return n // answered when all of it has landed: see settle
+	}
+	l.answer(j, b, now)
+	j.work = nil
+	if w.result.Over && w.spec.GetPurge() {
+		l.forget(ctx, j, now)
+	}
+	l.onceMore(j, b)
+	return n
+}
+
+// onceMore gives a job another turn where it needs one and nothing of it is on the way;
+// otherwise settle does.
+func (l *Loop) onceMore(j *job, b *batch) {
+	if j.again && j.flying == 0 && !b.has(j) {
+		j.again = false
+		l.push(j)
+	}
+}
+
+// answer says what came of the work: to the evaluations that asked, to the one that is
+// blocked, or, where it did anything unasked, in a new one.
+func (l *Loop) answer(j *job, b *batch, now time.Time) {
+	w := j.work
+	if w.left > 0 {
+		j.tried = now
+		l.blocked[j] = struct{}{}
+	}
+	l.jobStatus(j, b)
+	wasBlocked := j.blockedEval
+	asked := len(w.evals) > 0 || w.did || (w.left > 0) != (wasBlocked != nil) || w.left > 0 && !w.silent
+	if !asked || w.spec == nil || w.evalID == "" {
+		return
+	}
+	eval := &berthv1.Evaluation{Id: w.evalID, Namespace: j.key.namespace, Job: j.key.name, JobVersion: w.spec.GetVersion(),
+		Trigger: w.trigger, Status: berthv1.Evaluation_complete, Groups: w.result.Groups}
+	if n := len(w.evals); n > 0 {
+		eval.Trigger = w.evals[n-1].GetTrigger()
+	}
+	if w.left > 0 {
+		eval.Status, eval.StatusReason = berthv1.Evaluation_blocked, counted(w.left, "instance")+" could not be placed"
+		if !w.silent {
+			j.told = now
+		}
+		w.keepExplanations(wasBlocked)
+		if len(w.evals) == 0 && !w.did && sameAnswer(eval, wasBlocked) {
+			return
+		}
+	}
+	fitEvaluation(eval)
+	b.evaluation(j, eval)
+	l.supersede(j, b, eval)
+	j.blockedEval = nil
+	if w.left > 0 {
+		j.blockedEval = eval
+	}
+}
+
+// supersede closes the evaluations that the answer stands for too.
+func (l *Loop) supersede(j *job, b *batch, answer *berthv1.Evaluation) {
+	old := j.work.evals
+	if j.blockedEval != nil {
+		old = append([]*berthv1.Evaluation{j.blockedEval}, old...)
+	}
+	for _, e := range old {
+		if e.GetId() == answer.GetId() {
+			continue
+		}
+		c := proto.Clone(e).(*berthv1.Evaluation)
+		c.Status, c.StatusReason = berthv1.Evaluation_superseded, "evaluation "+answer.GetId()+" took over"
+		b.evaluation(j, c)
+	}
+}
+
+// keepExplanations takes over what was explained before where that was not done again.
+func (w *work) keepExplanations(old *berthv1.Evaluation) {
+	for _, g := range old.GetGroups() {
+		if o := w.outcomes[g.GetGroup()]; o != nil && o.Explanation == nil && o.GetPlaced() < o.GetWanted() {
+			o.Explanation = g.GetExplanation()
+		}
+	}
+}
+
+// sameAnswer says that a blocked evaluation would only be told what it says already.
+func sameAnswer(a, b *berthv1.Evaluation) bool {
+	if b == nil || a.GetStatus() != b.GetStatus() || len(a.GetGroups()) != len(b.GetGroups()) {
+		return false
+	}
+	for i, g := range a.GetGroups() {
+		if !proto.Equal(g.GetExplanation(), b.GetGroups()[i].GetExplanation()) {
+			return false
+		}
+	}
+	return true
+}
+
+// fitEvaluation makes an evaluation fit into an entry: explanations are dropped from the
+// last group on until it does.
+func fitEvaluation(e *berthv1.Evaluation) {
+	for i := len(e.GetGroups()) - 1; i >= 0 && proto.Size(e) > maxPlan; i-- {
+		e.Groups[i].Explanation = nil
+	}
+}
+
+// jobStatus proposes what the job has come to, where that is new.
+func (l *Loop) jobStatus(j *job, b *batch) {
+	w := j.work
+	stored := l.view.Job(j.key.namespace, j.key.name)
+	if w.spec == nil || stored == nil || stored.GetVersion() != w.spec.GetVersion() || stored.GetStopped() != w.spec.GetStopped() {
+		return
+	}
+	s := w.result.Status
+	if w.placed > 0 {
+		s = Status{Status: berthv1.Job_running}
+	}
+	if s.Status == stored.GetStatus() && s.Reason == stored.GetStatusReason() {
+		return
+	}
+	b.status(j, &berthv1.JobStatusChange{Namespace: j.key.namespace, Job: j.key.name, Status: s.Status, Reason: s.Reason})
+}

@@ -1,0 +1,103 @@
+package plan
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// update is how an allocation comes to a newer version of its job.
+type update uint8
+
+const (
+	upToDate update = iota
+	inPlace         // its agent takes the new version over while it runs
+	replaced        // it is stopped, and another placed
+)
+
+type updateKey struct {
+	group   string
+	version uint64
+}
+
+// updateOf says how a live allocation comes to the job's version.
+func (r *reconciler) updateOf(g *group, a *berthv1.Alloc) update {
+	if a.GetJobVersion() == r.Job.GetVersion() {
+		return upToDate
+	}
+	u := r.between(g, a.GetJobVersion())
+	if u == inPlace && r.Allows != nil && !r.Allows(g.spec, a.GetNodeId()) {
+		return replaced
+	}
+	return u
+}
+
+// outdated says that an allocation that has ended ran something else than the job is now.
+func (r *reconciler) outdated(g *group, a *berthv1.Alloc) bool {
+	return a.GetJobVersion() != r.Job.GetVersion() && r.between(g, a.GetJobVersion()) == replaced
+}
+
+// between compares the group in an older version with what it is now. A version that is
+// not kept cannot be compared.
+func (r *reconciler) between(g *group, version uint64) update {
+	key := updateKey{g.spec.GetName(), version}
+	if u, known := r.updates[key]; known {
+		return u
+	}
+	u := replaced
+	if old := r.Version(version); old != nil && sameRun(old, r.Job, groupOf(old, g.spec.GetName()), g.spec) {
+		u = inPlace
+	}
+	if r.updates == nil {
+		r.updates = map[updateKey]update{}
+	}
+	r.updates[key] = u
+	return u
+}
+
+func groupOf(job *berthv1.Job, name string) *berthv1.Group {
+	for _, g := range job.GetGroups() {
+		if g.GetName() == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// sameRun says whether an allocation of the old version runs just as one of the new
+// would, so that it needs no restart. These may differ:
+//
+//   - the job's priority, pool, architectures, constraints, affinities and spreads, and
+//     the group's: they choose the node (which must pass the new ones);
+//   - the group's count and gang, and its reschedule, restart and disconnect policies;
+//   - a task's restart policy, kill signal and kill timeout: the agent reads them when
+//     they are due.
+func sameRun(oldJob, newJob *berthv1.Job, old, now *berthv1.Group) bool {
+	if old == nil || oldJob.GetType() != newJob.GetType() || !sameMeta(oldJob.GetMeta(), newJob.GetMeta()) {
+		return false
+	}
+	return proto.Equal(runOf(old), runOf(now))
+}
+
+func sameMeta(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || v != w {
+			return false
+		}
+	}
+	return true
+}
+
+// runOf is a group with nothing but what its tasks see.
+func runOf(g *berthv1.Group) *berthv1.Group {
+	c := proto.Clone(g).(*berthv1.Group)
+	c.Count, c.Gang, c.Constraints, c.Affinities, c.Spreads = nil, false, nil, nil, nil
+	c.Restart, c.Reschedule, c.OnDisconnect = nil, nil, nil
+	for _, t := range c.GetTasks() {
+		t.Constraints, t.Restart, t.KillSignal, t.KillTimeout = nil, nil, "", nil
+	}
+	return c
+}

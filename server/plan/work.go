@@ -1,0 +1,292 @@
+package plan
+
+import (
+	"slices"
+	"time"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
+)
+
+// work is what a look at a job has found to do, done a slice at a time.
+type work struct {
+	spec     *berthv1.Job // nil: it is gone
+	result   Result
+	outcomes map[string]*berthv1.GroupOutcome
+	changes  []*berthv1.AllocChange // still to be proposed
+	asks     []*identical           // still to be placed
+	evalID   string                 // of what is placed
+	trigger  berthv1.Evaluation_Trigger
+	evals    []*berthv1.Evaluation // that it answers
+	silent   bool                  // do not explain
+	placed   int
+	left     int  // instances that could not be placed
+	did      bool // anything was proposed
+	spilled  bool // in more than one entry
+	dropped  bool // the rest is not to be done: the job is looked at anew
+	open     *entry
+}
+
+// identical are asks that the scheduler need not tell apart.
+type identical struct {
+	group   *scheduler.Group
+	asks    []Ask // placed in this order
+	problem error // why the group cannot be placed at all
+}
+
+func (i *identical) name() string { return i.asks[0].Group.GetName() }
+
+// drop forgets what has not been done: what it was made of is no longer so.
+func (w *work) drop() { w.changes, w.asks, w.dropped = nil, nil, true }
+
+// identicals groups asks: instances of one group that may go anywhere, those that had
+// better not go to some node, those that stand in for running ones, and one for every
+// node of a system job.
+func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, error)) []*identical {
+	type kind struct {
+		group     string
+		penalised string
+		perNode   bool
+		replaces  bool
+	}
+	var out []*identical
+	index := map[kind]*identical{}
+	for _, a := range asks {
+		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces}
+		same := index[k]
+		if same == nil {
+			same = &identical{}
+			same.group, same.problem = compile(a.Group)
+			index[k] = same
+			out = append(out, same)
+		}
+		same.asks = append(same.asks, a)
+	}
+	// Those that replace nothing first: they are missed already.
+	slices.SortStableFunc(out, func(a, b *identical) int {
+		switch {
+		case a.asks[0].Replaces == b.asks[0].Replaces:
+			return 0
+		case b.asks[0].Replaces:
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// ask is what the scheduler gets for the first n of them.
+func (i *identical) ask(n int, silent bool) *scheduler.Ask {
+	ask := &scheduler.Ask{Group: i.group, Count: n, Silent: silent}
+	if p := i.asks[0].Penalised; p != "" {
+		ask.Penalised = []string{p}
+	}
+	if i.asks[0].Node != "" {
+		ask.Nodes = make([]string, n)
+		for k := range n {
+			ask.Nodes[k] = i.asks[k].Node
+		}
+	}
+	return ask
+}
+
+// take removes the ask that a placement answers: the first, or the one of its node.
+func (i *identical) take(p scheduler.Placement) Ask {
+	at := 0
+	if i.asks[0].Node != "" {
+		at = slices.IndexFunc(i.asks, func(a Ask) bool { return a.Node == p.NodeID })
+	}
+	a := i.asks[at]
+	if at == 0 {
+		i.asks = i.asks[1:]
+	} else {
+		i.asks = slices.Delete(i.asks, at, at+1)
+	}
+	return a
+}
+
+// look reconciles a job on the view.
+func (l *Loop) look(j *job, now time.Time) *work {
+	spec := l.view.Job(j.key.namespace, j.key.name)
+	in := input(l.view, j.key, spec, now)
+	in.Node = func(id string) *berthv1.Node { return l.nodes[id] }
+	in.Feasible = func(g *berthv1.Group) []string {
+		if compiled, err := j.compile(spec, g); err == nil {
+			return l.fleet.Feasible(compiled)
+		}
+		return nil
+	}
+	in.Allows = func(g *berthv1.Group, node string) bool {
+		compiled, err := j.compile(spec, g)
+		return err == nil && l.fleet.Allows(compiled, node)
+	}
+	result := Reconcile(in)
+	w := &work{
+		spec: spec, result: result, outcomes: map[string]*berthv1.GroupOutcome{}, trigger: j.trigger,
+		changes: result.Changes, evals: j.evals,
+		asks: identicals(result.Asks, func(g *berthv1.Group) (*scheduler.Group, error) { return j.compile(spec, g) }),
+	}
+	for _, g := range result.Groups {
+		w.outcomes[g.GetGroup()] = g
+	}
+	_, retried := l.blocked[j]
+	w.silent = retried && len(j.evals) == 0 && j.trigger == berthv1.Evaluation_capacity_freed && now.Sub(j.told) < explainEvery
+	switch {
+	case len(j.evals) > 0:
+		w.evalID = j.evals[len(j.evals)-1].GetId()
+	case j.blockedEval != nil:
+		w.evalID = j.blockedEval.GetId()
+	case len(w.changes)+len(w.asks) > 0:
+		w.evalID = l.cfg.NewID()
+	}
+	j.evals, j.rolling = nil, result.Rolling
+	delete(l.blocked, j)
+	if !result.Wake.IsZero() {
+		l.mark(j, result.Wake, berthv1.Evaluation_timer)
+	}
+	return w
+}
+
+// explainEvery is how often it is worked out anew why a blocked job is blocked.
+const explainEvery = 10 * time.Second
+
+// advance does a slice of a job's work and returns how many instances and changes that
+// took.
+func (l *Loop) advance(j *job, b *batch, slice int, now time.Time) int {
+	w := j.work
+	n := min(len(w.changes), slice)
+	for _, c := range w.changes[:n] {
+		b.change(j, c)
+	}
+	w.changes = w.changes[n:]
+	for n < slice && len(w.asks) > 0 {
+		same := w.asks[0]
+		switch {
+		case same.problem != nil:
+			w.blockedBy(same, len(same.asks), &berthv1.Explanation{Remedies: []string{"correct the job: " + same.problem.Error()}})
+			w.asks = w.asks[1:]
+		case l.paused:
+			w.blockedBy(same, len(same.asks), &berthv1.Explanation{Needs: "the scheduler to go on: it is paused"})
+			w.asks = w.asks[1:]
+		case same.group.Gang:
+			n += l.placeGang(j, b, same)
+			w.asks = w.asks[1:]
+		default:
+			n += l.placeSome(j, b, same, slice-n)
+			if len(same.asks) == 0 {
+				w.asks = w.asks[1:]
+			}
+		}
+	}
+	return n
+}
+
+// blockedBy records that so many of a group could not be placed.
+func (w *work) blockedBy(same *identical, n int, e *berthv1.Explanation) {
+	w.left += n
+	if o := w.outcomes[same.name()]; o != nil && e != nil {
+		o.Explanation = e
+	}
+}
+
+// placeSome places up to max of the asks, and gives the rest up when one does not fit.
+func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
+	n := min(len(same.asks), max)
+	name, perNode := same.name(), same.asks[0].Node != ""
+	placements, unplaced := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(n, j.work.silent)})
+	for _, p := range placements {
+		l.propose(j, b, same.take(p), p)
+	}
+	if o := j.work.outcomes[name]; o != nil {
+		o.Placed += uint32(len(placements))
+	}
+	if len(unplaced) == 0 {
+		return n
+	}
+	rest := same.asks
+	if perNode { // the others' nodes may still do
+		rest = nil
+		for _, node := range unplaced[0].Nodes {
+			rest = append(rest, same.take(scheduler.Placement{NodeID: node}))
+		}
+	} else {
+		same.asks = nil
+	}
+	w := j.work
+	w.blockedBy(&identical{asks: rest}, len(rest), unplaced[0].Explanation)
+	if rest[0].Replaces {
+		l.makeRoom(j, b, same.group, rest)
+	}
+	return n
+}
+
+// placeGang places all of the asks or none, in an entry of their own.
+func (l *Loop) placeGang(j *job, b *batch, same *identical) int {
+	n, name := len(same.asks), same.name()
+	placements, unplaced := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(n, j.work.silent)})
+	if len(unplaced) > 0 {
+		j.work.blockedBy(same, n, unplaced[0].Explanation)
+		if same.asks[0].Replaces {
+			l.makeRoom(j, b, same.group, same.asks)
+		}
+		return n
+	}
+	b.flush()
+	for _, p := range placements {
+		l.propose(j, b, same.take(p), p)
+	}
+	b.atomic()
+	if o := j.work.outcomes[name]; o != nil {
+		o.Placed += uint32(n)
+	}
+	return n
+}
+
+// propose makes an allocation of a placement.
+func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) {
+	a := &berthv1.Alloc{
+		Id: l.cfg.NewID(), Namespace: j.key.namespace, Job: j.key.name, JobVersion: j.work.spec.GetVersion(),
+		Group: ask.Group.GetName(), Index: ask.Index, NodeId: p.NodeID, NodeName: p.NodeName,
+		EvalId: j.work.evalID, Assignment: p.Assignment,
+		PreviousAlloc: ask.Previous.GetId(), Reschedules: ask.Reschedules,
+	}
+	l.pending[a.Id] = &onTheWay{alloc: a}
+	b.place(j, a)
+	j.work.placed++
+	if ask.Replaces {
+		b.change(j, &berthv1.AllocChange{AllocId: ask.Previous.GetId(), Desired: berthv1.Alloc_stop.Enum(), DesiredReason: updated(j.work.spec)})
+		if o := j.work.outcomes[ask.Group.GetName()]; o != nil {
+			o.Stopped++
+		}
+	}
+}
+
+// makeRoom is for instances that stand in for running ones and fit nowhere beside them:
+// where they would fit in their place, those are stopped, and what they held is asked
+// for again when they have ended. Otherwise they are left alone.
+func (l *Loop) makeRoom(j *job, b *batch, group *scheduler.Group, asks []Ask) {
+	var held []*berthv1.Alloc
+	for _, a := range asks {
+		if now := l.view.Alloc(a.Previous.GetId()); now != nil && now.HoldsGrant() && now.Wanted() {
+			held = append(held, now)
+			l.fleet.ChangeAlloc(now, nil)
+		}
+	}
+	if len(held) == 0 {
+		return
+	}
+	ask := (&identical{group: group, asks: asks}).ask(len(asks), true)
+	placements, _ := scheduler.Place(l.fleet, []*scheduler.Ask{ask})
+	for _, p := range placements {
+		l.fleet.Undo(group, p)
+	}
+	for _, a := range held {
+		l.fleet.ChangeAlloc(nil, a)
+	}
+	for _, a := range held[:min(len(held), len(placements))] {
+		b.change(j, &berthv1.AllocChange{AllocId: a.GetId(), Desired: berthv1.Alloc_stop.Enum(), DesiredReason: updated(j.work.spec)})
+		if o := j.work.outcomes[a.GetGroup()]; o != nil {
+			o.Stopped++
+		}
+	}
+}
