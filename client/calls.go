@@ -30,10 +30,17 @@ func (c *caller) unary(ctx context.Context, method string, req, reply any, conn 
 	c.fill(req)
 	ctx = c.authorize(ctx)
 	giveUp := time.Now().Add(c.cfg.RetryFor)
+	var header metadata.MD
+	if c.cfg.Observe != nil {
+		opts = append(opts, grpc.Header(&header))
+	}
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, time.Second) {
 		err := invoke(ctx, method, req, reply, conn, opts...)
 		if err == nil {
 			c.connected.Store(true)
+			if c.cfg.Observe != nil {
+				c.cfg.Observe(FreshnessOf(header))
+			}
 			return nil
 		}
 		again := isRead(method) && c.mayPass(err)

@@ -53,6 +53,9 @@ type Config struct {
 	Stale bool
 	// RetryFor bounds the retries of reads. 0: DefaultRetryFor; negative: none.
 	RetryFor time.Duration
+	// Observe, when not nil, is told how fresh each answer was. It is called from the
+	// goroutine that made the call.
+	Observe func(Freshness)
 	// DialOptions are added to the connection's own; for tests.
 	DialOptions []grpc.DialOption
 }

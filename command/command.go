@@ -61,6 +61,7 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	root := a.root()
 	root.SetArgs(normalize(root, args))
 	ran, err := root.ExecuteContextC(ctx)
+	a.tellStaleness()
 	if err == nil {
 		return exitOK
 	}
@@ -98,6 +99,8 @@ type app struct {
 	term   terminal
 	flags  connectionFlags
 	client *client.Client
+	// stalest is the stalest answer of a run with -stale; nil: there was none.
+	stalest *client.Freshness
 }
 
 func newApp(streams Streams) *app {
@@ -117,11 +120,32 @@ func (a *app) api() (*client.Client, error) {
 		if err != nil {
 			return nil, err
 		}
+		if cfg.Stale {
+			cfg.Observe = a.observe
+		}
 		if a.client, err = client.New(cfg); err != nil {
 			return nil, err
 		}
 	}
 	return a.client, nil
+}
+
+// observe remembers the stalest of the answers that -stale allowed.
+func (a *app) observe(f client.Freshness) {
+	if a.stalest == nil || f.LastContact > a.stalest.LastContact || !f.KnownLeader {
+		a.stalest = &f
+	}
+}
+
+// tellStaleness says on stderr how old what was shown may be.
+func (a *app) tellStaleness() {
+	switch f := a.stalest; {
+	case f == nil:
+	case !f.KnownLeader:
+		a.note("Stale: the server that answered knows of no leader; it last heard one %s ago.", seconds(f.LastContact))
+	case f.LastContact > 0:
+		a.note("Stale by at most %s: that long ago the server that answered heard the leader.", seconds(f.LastContact))
+	}
 }
 
 // root is the tree of commands.

@@ -37,8 +37,9 @@ type daemon struct {
 	server, agent part
 	// stopWorkloads is called before the agent ends; nil: its workloads go on.
 	stopWorkloads func(context.Context) error
-	// grpcAddress is where this process's own server answers; "": there is none.
-	grpcAddress string
+	// grpcAddress and httpAddress are where this process's own server answers; "": there
+	// is none.
+	grpcAddress, httpAddress string
 	// undo gives back what was taken, last first: locks, the temporary directory.
 	undo []func()
 }
@@ -166,7 +167,7 @@ func lockFile(name, role string) (unlock func(), err error) {
 func (d *daemon) announce() {
 	if d.flags.dev {
 		d.app.printf("Berth %s, a server and an agent in one process on loopback, to try things out.\n", Version)
-		d.app.printf("  API    %s (gRPC)   http://%s/v1\n", d.grpcAddress, d.cfg.Listen(d.cfg.Addresses.HTTP, d.cfg.Ports.HTTP))
+		d.app.printf("  API    %s (gRPC)   http://%s/v1\n", d.grpcAddress, d.httpAddress)
 		d.app.printf("  data   %s%s\n", d.cfg.DataDir, map[bool]string{true: " (removed at the end)"}[d.flags.dataDir == ""])
 		d.app.printf("  next   berth job init && berth job run example.hcl\n")
 		d.app.printf("Ctrl-C ends it and stops what it runs.\n")

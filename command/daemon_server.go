@@ -57,7 +57,7 @@ func (d *daemon) makeServer() error {
 	if err != nil {
 		return err
 	}
-	d.server, d.grpcAddress = s, listeners["grpc"].Addr().String()
+	d.server, d.grpcAddress, d.httpAddress = s, listeners["grpc"].Addr().String(), listeners["http"].Addr().String()
 	return nil
 }
 

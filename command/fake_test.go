@@ -80,7 +80,11 @@ func (f *fakeCluster) intercept(ctx context.Context, req any, _ *grpc.UnaryServe
 		return nil, problem.Wire(problem.New(problem.Unavailable, "", "the servers have no leader just now").WithRemedy("try again in a moment"))
 	}
 	r, err := h(ctx, req)
-	_ = grpc.SetHeader(ctx, metadata.Pairs("berth-index", strconv.FormatUint(f.revision, 10), "berth-known-leader", "true", "berth-last-contact-ms", "0"))
+	behind := "0"
+	if s, ok := req.(interface{ GetStale() bool }); ok && s.GetStale() {
+		behind = "2300"
+	}
+	_ = grpc.SetHeader(ctx, metadata.Pairs("berth-index", strconv.FormatUint(f.revision, 10), "berth-known-leader", "true", "berth-last-contact-ms", behind))
 	return r, problem.Wire(err)
 }
 

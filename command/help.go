@@ -17,7 +17,10 @@ func (a *app) help(cmd *cobra.Command, _ []string) {
 		width = 100
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", wrapParagraphs(or(cmd.Long, cmd.Short), width))
+	fmt.Fprintf(&b, "%s.\n\n", cmd.Short)
+	if cmd.Long != "" {
+		fmt.Fprintf(&b, "%s\n\n", wrapParagraphs(cmd.Long, width))
+	}
 	fmt.Fprintf(&b, "Usage: %s\n", useLine(cmd))
 	if cmd.HasAvailableSubCommands() {
 		b.WriteString("\nCommands:\n")

@@ -209,3 +209,39 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestReference holds docs/config.md against the tags; -update writes it.
+func TestReference(t *testing.T) {
+	const file = "../../docs/config.md"
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(Reference()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, _ := os.ReadFile(file)
+	if diff := cmp.Diff(Reference(), string(got)); diff != "" {
+		t.Errorf("docs/config.md is not current; go test ./command/config -update writes it\n%s", diff)
+	}
+	walk(Default(), func(f field) {
+		if f.doc == "" {
+			t.Errorf("%s has no doc tag", f.path)
+		}
+	})
+}
+
+// TestSamples holds the files that packages install right.
+func TestSamples(t *testing.T) {
+	c, err := Load([]string{"../../packaging/berth.d"}, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Check(); err != nil {
+		t.Error(err)
+	}
+	if len(c.Server.Join) != 3 || len(c.Agent.Servers) != 3 {
+		t.Errorf("the samples say %+v", c)
+	}
+}
