@@ -102,13 +102,14 @@ func (g *gateway) fail(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshal
 
 // noRoute answers a request for what is not there.
 func (g *gateway) noRoute(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
-	switch status {
-	case http.StatusMethodNotAllowed:
-		verbs := g.verbsOf(r.URL.Path)
+	verbs := g.verbsOf(r.URL.Path)
+	switch {
+	case len(verbs) > 0:
+		status = http.StatusMethodNotAllowed
 		w.Header().Set("Allow", strings.Join(verbs, ", "))
 		writeProblemAs(w, status, problem.New(problem.Unsupported, "method", "%s is not possible for %s", r.Method, r.URL.Path).
 			WithRemedy("it takes %s", orList(verbs)))
-	case http.StatusNotFound:
+	case status == http.StatusNotFound:
 		writeProblem(w, problem.New(problem.NotFound, "path", "there is nothing at %s", r.URL.Path).
 			WithRemedy("%s", g.hint(r.URL.Path)))
 	default:
