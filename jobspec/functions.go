@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -97,10 +98,12 @@ var library = map[string]struct {
 // fileFunctions read files; a server refuses them.
 var fileFunctions = []string{"file", "filebase64", "fileexists", "templatefile"}
 
-// functionNames are all that there are, in order.
-func functionNames() []string {
+// Functions are the names of what a spec may call, in order.
+func Functions() []string {
 	names := append(sortedKeys(library), fileFunctions...)
-	return append(names, "can", "try")
+	names = append(names, "can", "try")
+	slices.Sort(names)
+	return names
 }
 
 // functions is what a spec may call.

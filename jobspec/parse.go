@@ -12,6 +12,8 @@
 // unless it is told to, and does not panic.
 package jobspec
 
+//go:generate go run ./internal/reference
+
 import (
 	"bytes"
 	"fmt"

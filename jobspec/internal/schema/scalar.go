@@ -265,17 +265,17 @@ func (f *Field) checkRange(v protoreflect.Value) string {
 	got := f.Human(v).Text
 	switch {
 	case low != 0 && high != 0 && (x < float64(low) || x > float64(high)):
-		return fmt.Sprintf("must be from %s to %s, not %s", f.bound(low), f.bound(high), got)
+		return fmt.Sprintf("must be from %s to %s, not %s", f.Bound(low), f.Bound(high), got)
 	case low != 0 && x < float64(low):
-		return fmt.Sprintf("must be at least %s, not %s", f.bound(low), got)
+		return fmt.Sprintf("must be at least %s, not %s", f.Bound(low), got)
 	case high != 0 && x > float64(high):
-		return fmt.Sprintf("must be at most %s, not %s", f.bound(high), got)
+		return fmt.Sprintf("must be at most %s, not %s", f.Bound(high), got)
 	}
 	return ""
 }
 
-// bound is a bound as people would write it.
-func (f *Field) bound(b int64) string {
+// Bound is a bound as people would write it.
+func (f *Field) Bound(b int64) string {
 	if u := f.Options.GetUnit(); u != berthv1.Unit_UNIT_NONE && b >= 0 {
 		return FormatQuantity(uint64(b), u).Text
 	}
