@@ -154,6 +154,6 @@ GOOGLEAPIS := github.com/gogo/googleapis@v1.4.1
 .PHONY: googleapis
 googleapis: $(BUILD)/googleapis/google/api/annotations.proto $(BUILD)/googleapis/google/api/http.proto
 $(BUILD)/googleapis/google/api/%.proto:
-	@mkdir -p $(@D)
-	@dir=$$(cd / && $(GO) mod download -json $(GOOGLEAPIS) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-	@sed 's|^option go_package = .*|option go_package = "google.golang.org/genproto/googleapis/api/annotations;annotations";|' "$$dir/google/api/$*.proto" > $@
+	@mkdir -p $(@D); \
+	dir=$$(cd / && $(GO) mod download -json $(GOOGLEAPIS) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	sed 's|^option go_package = .*|option go_package = "google.golang.org/genproto/googleapis/api/annotations;annotations";|' "$$dir/google/api/$*.proto" > $@
