@@ -27,7 +27,8 @@ type Constraint struct {
 	// Node attribute, such as "kernel.version", "node.rack" or "meta.zone".
 	Attribute string `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
 	// How attribute and value are compared.
-	Operator      string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	Operator string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	// What it is compared with; any_of takes several, with commas.
 	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -86,10 +87,13 @@ func (x *Constraint) GetValue() string {
 
 // Affinity is what a node should satisfy: it pulls, or pushes when its weight is negative.
 type Affinity struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Attribute string                 `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
-	Operator  string                 `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
-	Value     string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node attribute, as in a constraint.
+	Attribute string `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
+	// How attribute and value are compared.
+	Operator string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	// What it is compared with.
+	Value string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	// From -100 to 100, without 0.
 	Weight        int32 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -156,8 +160,9 @@ func (x *Affinity) GetWeight() int32 {
 
 // Spread puts the instances of a group into different values of an attribute.
 type Spread struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Attribute string                 `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node attribute, such as "node.rack" or "node.id".
+	Attribute string `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
 	// How strong it is against bin-packing, 1 to 100.
 	Weight int32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
 	// Shares wanted per value. None: evenly over the values there are.
@@ -219,9 +224,11 @@ func (x *Spread) GetTargets() []*SpreadTarget {
 
 // SpreadTarget is the share that one value of the attribute should get.
 type SpreadTarget struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
-	Percent       uint32                 `protobuf:"varint,2,opt,name=percent,proto3" json:"percent,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Value of the attribute.
+	Value string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// Part of the instances; what the targets leave is for the other values.
+	Percent       uint32 `protobuf:"varint,2,opt,name=percent,proto3" json:"percent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -598,8 +598,9 @@ type Task struct {
 	// What the driver needs to know; each driver has its own keys.
 	Config *structpb.Struct `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
 	// Environment variables; ${...} takes BERTH_ variables and node attributes.
-	Env       map[string]string `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Resources *Resources        `protobuf:"bytes,5,opt,name=resources,proto3" json:"resources,omitempty"`
+	Env map[string]string `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What the task asks for.
+	Resources *Resources `protobuf:"bytes,5,opt,name=resources,proto3" json:"resources,omitempty"`
 	// User, or user:group, that the task runs as.
 	User string `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
 	// What the node must satisfy for this task.
@@ -609,8 +610,10 @@ type Task struct {
 	// How long after that signal the task is killed.
 	KillTimeout *durationpb.Duration `protobuf:"bytes,9,opt,name=kill_timeout,json=killTimeout,proto3" json:"kill_timeout,omitempty"`
 	// Overrides the group's restart policy.
-	Restart       *RestartPolicy    `protobuf:"bytes,10,opt,name=restart,proto3" json:"restart,omitempty"`
-	Logs          *LogPolicy        `protobuf:"bytes,11,opt,name=logs,proto3" json:"logs,omitempty"`
+	Restart *RestartPolicy `protobuf:"bytes,10,opt,name=restart,proto3" json:"restart,omitempty"`
+	// What is kept of its output.
+	Logs *LogPolicy `protobuf:"bytes,11,opt,name=logs,proto3" json:"logs,omitempty"`
+	// Free words, given to the task as BERTH_META_<KEY> over the group's.
 	Meta          map[string]string `protobuf:"bytes,12,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -734,10 +737,12 @@ func (x *Task) GetMeta() map[string]string {
 type RestartPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Restarts allowed within the interval.
-	Attempts *uint32              `protobuf:"varint,1,opt,name=attempts,proto3,oneof" json:"attempts,omitempty"`
+	Attempts *uint32 `protobuf:"varint,1,opt,name=attempts,proto3,oneof" json:"attempts,omitempty"`
+	// Time in which the attempts are counted.
 	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
 	// Wait before the first restart; doubles with each up to max_delay.
-	Delay    *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Longest wait.
 	MaxDelay *durationpb.Duration `protobuf:"bytes,4,opt,name=max_delay,json=maxDelay,proto3" json:"max_delay,omitempty"`
 	// When the attempts are used up: "fail" gives the allocation up, so that it is
 	// rescheduled; "delay" waits for the interval to end and goes on.
@@ -814,12 +819,16 @@ func (x *RestartPolicy) GetMode() string {
 // ReschedulePolicy is how a failed allocation is replaced, on another node where there is one.
 type ReschedulePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Replacements allowed within the interval; ignored when unlimited.
-	Attempts *uint32              `protobuf:"varint,1,opt,name=attempts,proto3,oneof" json:"attempts,omitempty"`
+	// Replacements allowed within the interval. One for batch jobs that do not say.
+	Attempts *uint32 `protobuf:"varint,1,opt,name=attempts,proto3,oneof" json:"attempts,omitempty"`
+	// Time in which the attempts are counted.
 	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
-	Delay    *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Wait before the first replacement.
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Longest wait.
 	MaxDelay *durationpb.Duration `protobuf:"bytes,4,opt,name=max_delay,json=maxDelay,proto3" json:"max_delay,omitempty"`
-	Backoff  string               `protobuf:"bytes,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	// How the wait grows from one replacement to the next.
+	Backoff string `protobuf:"bytes,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
 	// No limit on the attempts. True for services unless attempts is given.
 	Unlimited     *bool `protobuf:"varint,6,opt,name=unlimited,proto3,oneof" json:"unlimited,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1091,9 +1100,11 @@ func (x *Port) GetTo() uint32 {
 
 // LogPolicy bounds what is kept of a task's output, per stream.
 type LogPolicy struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MaxFiles      uint32                 `protobuf:"varint,1,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"`
-	MaxFileMib    uint64                 `protobuf:"varint,2,opt,name=max_file_mib,json=maxFileMib,proto3" json:"max_file_mib,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Files that are kept; the oldest goes first.
+	MaxFiles uint32 `protobuf:"varint,1,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"`
+	// Size at which a new file is begun.
+	MaxFileMib    uint64 `protobuf:"varint,2,opt,name=max_file_mib,json=maxFileMib,proto3" json:"max_file_mib,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

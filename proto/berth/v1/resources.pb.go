@@ -33,9 +33,11 @@ type Resources struct {
 	// Memory that is reserved for the task.
 	MemoryMib uint64 `protobuf:"varint,4,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
 	// Memory that the task may use where there is some left; 0: memory.
-	MemoryMaxMib uint64       `protobuf:"varint,5,opt,name=memory_max_mib,json=memoryMaxMib,proto3" json:"memory_max_mib,omitempty"`
-	Hugepages    []*Hugepages `protobuf:"bytes,6,rep,name=hugepages,proto3" json:"hugepages,omitempty"`
-	Devices      []*DeviceAsk `protobuf:"bytes,7,rep,name=devices,proto3" json:"devices,omitempty"`
+	MemoryMaxMib uint64 `protobuf:"varint,5,opt,name=memory_max_mib,json=memoryMaxMib,proto3" json:"memory_max_mib,omitempty"`
+	// Hugepages, beside the memory.
+	Hugepages []*Hugepages `protobuf:"bytes,6,rep,name=hugepages,proto3" json:"hugepages,omitempty"`
+	// Devices: GPUs, virtual functions and the like.
+	Devices []*DeviceAsk `protobuf:"bytes,7,rep,name=devices,proto3" json:"devices,omitempty"`
 	// Processes and threads that the task may have.
 	Pids uint32 `protobuf:"varint,8,opt,name=pids,proto3" json:"pids,omitempty"`
 	// Share of disk bandwidth against others, 1 to 10000; 0: the kernel's default.
@@ -141,7 +143,8 @@ func (x *Resources) GetIoWeight() uint32 {
 type Hugepages struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Size of a page: "2MiB", "1GiB".
-	SizeKib       uint64 `protobuf:"varint,1,opt,name=size_kib,json=sizeKib,proto3" json:"size_kib,omitempty"`
+	SizeKib uint64 `protobuf:"varint,1,opt,name=size_kib,json=sizeKib,proto3" json:"size_kib,omitempty"`
+	// Number of pages.
 	Count         uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -195,10 +198,12 @@ func (x *Hugepages) GetCount() uint64 {
 type DeviceAsk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "gpu", "vf", or a device plugin's kind.
-	Kind  string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Number of devices.
 	Count uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	// Model, with * as wildcard.
-	Model     string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	// Memory that each must have at least.
 	MemoryMib uint64 `protobuf:"varint,4,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
 	// MIG profile, such as "1g.10gb".
 	Profile string `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
@@ -208,7 +213,8 @@ type DeviceAsk struct {
 	Link string `protobuf:"bytes,7,opt,name=link,proto3" json:"link,omitempty"`
 	// Network that a virtual function must reach.
 	Network string `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
-	Rdma    bool   `protobuf:"varint,9,opt,name=rdma,proto3" json:"rdma,omitempty"`
+	// They must be able to do RDMA.
+	Rdma bool `protobuf:"varint,9,opt,name=rdma,proto3" json:"rdma,omitempty"`
 	// What each device must satisfy.
 	Constraints   []*Constraint `protobuf:"bytes,10,rep,name=constraints,proto3" json:"constraints,omitempty"`
 	unknownFields protoimpl.UnknownFields
