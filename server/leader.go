@@ -9,6 +9,7 @@ import (
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/plan"
 )
 
 // leader is what only the leader does: it names the cluster, places, finds late nodes,
@@ -27,6 +28,8 @@ func (l *leader) reign(ctx context.Context, term uint64) {
 		log.Warn("the cluster could not be named; the next leader does", "error", err)
 	}
 	var wg sync.WaitGroup
+	loop := plan.New(plan.Config{Store: s.store, Proposer: s.cluster, Logger: s.log.With("part", "plan", "term", term)})
+	wg.Go(func() { l.report(log.Error, "planning", loop.Run(ctx)) })
 	wg.Go(func() { l.report(log.Error, "finding late nodes", s.dispatch.Lead(ctx)) })
 	s.cluster.setLeads(true)
 	defer s.cluster.setLeads(false)
@@ -52,11 +55,17 @@ func (l *leader) foundCluster(ctx context.Context) error {
 }
 
 // DryRun implements api.Planner.
-func (l *leader) DryRun(context.Context, *berthv1.Job) ([]*berthv1.GroupOutcome, error) {
-	return nil, errNoLeader
+func (l *leader) DryRun(_ context.Context, job *berthv1.Job) ([]*berthv1.GroupOutcome, error) {
+	return plan.DryRun(l.server.store.View(), job, time.Now())
 }
 
 // CollectGarbage implements api.Planner.
-func (l *leader) CollectGarbage(context.Context) (*berthv1.CollectGarbageResponse, error) {
-	return nil, errNoLeader
+func (l *leader) CollectGarbage(ctx context.Context) (*berthv1.CollectGarbageResponse, error) {
+	g, err := plan.CollectGarbageNow(ctx, l.server.store, l.server.cluster)
+	if err != nil {
+		return nil, err
+	}
+	return &berthv1.CollectGarbageResponse{
+		Jobs: uint32(len(g.Jobs)), Allocs: uint32(len(g.Allocs)), Evaluations: uint32(len(g.Evaluations)), Nodes: uint32(len(g.Nodes)),
+	}, nil
 }

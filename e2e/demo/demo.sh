@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Shows a whole cluster on this machine: 3 servers and 3 agents on loopback run the
+# example jobs; a task, an agent and the leader are killed, and each recovers. Leaves
+# nothing behind. `make demo` builds what it needs and calls it.
+set -euo pipefail
+
+cd "$(dirname "$0")/../.."
+berth=${BERTH_BINARY:-$PWD/.build/berth}
+dir=$(mktemp -d /tmp/berth-demo.XXXXXX)
+export BERTH_ADDR=127.0.0.1:17461,127.0.0.1:27461,127.0.0.1:37461 NO_COLOR=1
+declare -A pids # of the daemons, by name
+began=$SECONDS
+
+say() { printf '\n\033[1m== %s\033[0m  (%d s)\n' "$*" $((SECONDS - began)); }
+note() { printf '   %s\n' "$*"; }
+
+# stop NAME SIGNAL: end a daemon of this demo and wait until it has ended.
+stop() {
+  local pid=${pids[$1]:-}
+  [ -n "$pid" ] || return 0
+  kill "-$2" "$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || true
+  unset "pids[$1]"
+}
+
+cleanup() {
+  local code=$?
+  trap - EXIT INT TERM
+  if [ "$code" -ne 0 ]; then
+    printf '\nThe demo failed. The last lines of the logs:\n'
+    tail -n 15 "$dir"/*.log 2>/dev/null || true
+  fi
+  for job in web primes watch-load; do "$berth" job stop -purge -yes -detach "$job" >/dev/null 2>&1 || true; done
+  for _ in $(seq 50); do # the agents stop what they run
+    [ "$(shims)" -eq 0 ] && break
+    sleep 0.2
+  done
+  for name in "${!pids[@]}"; do kill "${pids[$name]}" 2>/dev/null || true; done
+  for name in "${!pids[@]}"; do wait "${pids[$name]}" 2>/dev/null || true; done
+  if [ "$(shims)" -ne 0 ]; then
+    printf 'tasks of this demo are left: %s\n' "$(pgrep -f "$dir" | tr '\n' ' ')"
+    code=1
+  fi
+  rm -rf "$dir"
+  exit "$code"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# shims counts the task supervisors that belong to this demo, by their directory.
+shims() { pgrep -cf "berth-shim.*$dir" || true; }
+
+server() { # server N: its ports begin with N
+  local n=$1
+  "$berth" server -name "s$n" -data-dir "$dir/s$n" -bootstrap-expect 3 \
+    -http-addr "127.0.0.1:${n}7460" -grpc-addr "127.0.0.1:${n}7461" -raft-addr "127.0.0.1:${n}7462" -gossip-addr "127.0.0.1:${n}7463" \
+    -join 127.0.0.1:17463,127.0.0.1:27463,127.0.0.1:37463 >>"$dir/s$n.log" 2>&1 &
+  pids[s$n]=$!
+}
+
+agent() { # agent N: ports for tasks begin with N as well, as the three share this machine
+  local n=$1
+  cat >"$dir/a$n.hcl" <<EOF
+agent {
+  ports { min = ${n}2000, max = ${n}2999 }
+}
+EOF
+  sed -i 's/{ min = \(.*\), max = \(.*\) }/{\n    min = \1\n    max = \2\n  }/' "$dir/a$n.hcl"
+  "$berth" agent -name "n$n" -data-dir "$dir/n$n" -config "$dir/a$n.hcl" -servers "$BERTH_ADDR" >>"$dir/n$n.log" 2>&1 &
+  pids[n$n]=$!
+}
+
+# until_true SECONDS COMMAND...: waits until the command succeeds.
+until_true() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || { note "waited too long for: $*"; return 1; }
+    sleep 0.1
+  done
+}
+
+leader() { "$berth" server members -t '{{range .members}}{{if .leader}}{{.name}}{{end}}{{end}}'; }
+has_leader() { [ -n "$(leader)" ]; }
+ready_nodes() { "$berth" node status -t '{{range .nodes}}{{if eq .status "ready"}}{{.name}} {{end}}{{end}}'; }
+nodes_ready() { [ "$(ready_nodes | wc -w)" -eq 3 ]; }
+
+# web FIELD...: prints fields of each running instance of the web service.
+web() { "$berth" alloc status -filter 'job == "web" and status == "running" and desired == "run"' -t "{{range .allocs}}$1{{\"\\n\"}}{{end}}"; }
+web_urls() { web '{{range .assignment.ports}}http://{{.address}}:{{.port}}/{{end}}'; }
+web_runs() { [ "$(web_urls | grep -c http)" -eq 3 ]; }
+web_answers() { web_runs && for url in $(web_urls); do curl -fsS --max-time 2 "$url" || return 1; done; }
+
+say "3 servers and 3 agents start on loopback"
+for n in 1 2 3; do server $n; done
+until_true 30 has_leader
+for n in 1 2 3; do agent $n; done
+until_true 30 nodes_ready
+"$berth" server members
+"$berth" node status
+
+say "a web service of 3, on different nodes"
+"$berth" job run -wait 30s -var hello="$PWD/.build/hello" examples/web.hcl
+until_true 20 web_answers
+web_answers | sed 's/^/   /'
+
+say "a batch job and a system job"
+"$berth" job run -wait 30s examples/batch.hcl
+"$berth" job run -wait 30s examples/system.hcl
+"$berth" job status
+batch=$("$berth" alloc status -filter 'job == "primes"' -t '{{(index .allocs 0).id}}')
+note "the last lines of the batch job's output:"
+"$berth" alloc logs -n 2 "$batch" | sed 's/^/   /'
+
+say "a task is killed: it is started again where it was"
+pid=$(web '{{range .tasks}}{{.pid}}{{end}}' | head -n 1)
+id=$(web '{{.id}}' | head -n 1)
+kill -9 "$pid"
+restarted() { "$berth" alloc status -t '{{range .tasks}}{{if and (eq .phase "started") (gt .restarts 0.0)}}yes{{end}}{{end}}' "$id" | grep -q yes; }
+until_true 20 restarted
+until_true 20 web_answers
+note "process $pid was killed; allocation ${id%%-*} runs again, and all 3 answer"
+
+say "an agent is killed: its tasks go on, and are taken up again"
+before=$(pgrep -f "$PWD/.build/hello|^/hello" | sort | tr '\n' ' ')
+stop n1 KILL
+web_answers >/dev/null && note "the agent of n1 is dead; all 3 still answer"
+agent 1
+until_true 30 nodes_ready
+until_true 20 web_answers
+after=$(pgrep -f "$PWD/.build/hello|^/hello" | sort | tr '\n' ' ')
+[ "$before" = "$after" ] || { note "processes changed: $before-> $after"; exit 1; }
+note "it is back; the processes are the same ones: $after"
+
+say "the leader is killed: another one takes over"
+old=$(leader)
+stop "$old" KILL
+killed=$SECONDS
+new_leader() { local l; l=$(leader) && [ -n "$l" ] && [ "$l" != "$old" ]; }
+until_true 30 new_leader
+note "$old led, now $(leader) does"
+"$berth" job scale web 4
+four_run() { [ "$(web_urls | grep -c http)" -eq 4 ]; }
+until_true 30 four_run
+note "the web service was scaled to 4 meanwhile, $((SECONDS - killed)) s after the kill"
+server "${old#s}"
+members_alive() { [ "$("$berth" server members -t '{{range .members}}{{if eq .state "alive"}}x{{end}}{{end}}')" = xxx ]; }
+until_true 30 members_alive
+note "$old is back"
+
+say "how it is now"
+"$berth" job status web
+
+say "everything is stopped, nothing is left"
