@@ -12,8 +12,8 @@ import (
 func (r *reconciler) instances(g *group) {
 	count := scheduler.GroupCount(g.spec)
 	places := places{taken: make([]bool, count)}
-	live := r.returned(g)
-	live = r.excess(g, live, &places)
+	live, unheard := r.returned(g)
+	live = r.excess(g, live, unheard, &places)
 	r.goneAway(g, &places)
 	r.over(g, &places)
 	for index := range count {
@@ -40,37 +40,35 @@ func (p *places) free(index uint32) bool {
 	return int64(index) < int64(len(p.taken)) && !p.taken[index]
 }
 
-// returned settles who stays when an allocation's node is back and it was replaced.
-func (r *reconciler) returned(g *group) []*berthv1.Alloc {
-	byID := make(map[string]*berthv1.Alloc)
+// returned settles who stays when an allocation's node is back and it was replaced. Of
+// unheard, by the id of its successor, the agent has yet to say what became of it.
+func (r *reconciler) returned(g *group) (live []*berthv1.Alloc, unheard map[string]*berthv1.Alloc) {
+	replaced := map[string]*berthv1.Alloc{}
 	for _, a := range g.live {
 		if a.GetNextAlloc() != "" {
-			byID[a.GetNextAlloc()] = a
+			replaced[a.GetNextAlloc()] = a
 		}
 	}
-	if len(byID) == 0 {
-		return g.live
+	if len(replaced) == 0 {
+		return g.live, nil
 	}
-	drop := map[*berthv1.Alloc]bool{}
+	drop, unheard := map[*berthv1.Alloc]bool{}, map[string]*berthv1.Alloc{}
 	for _, successor := range g.live {
-		old := byID[successor.GetId()]
-		if old == nil || drop[old] {
-			continue
-		}
-		if old.GetStatus() == berthv1.Alloc_unknown {
-			drop[old] = true // its agent has yet to say what became of it
-			r.live++
-			continue
-		}
-		if keepsOld(g.spec.GetOnDisconnect().GetReconcile(), old, successor) {
+		old := replaced[successor.GetId()]
+		switch {
+		case old == nil || drop[old] || drop[successor]:
+		case old.GetStatus() == berthv1.Alloc_unknown:
+			drop[old] = true
+			unheard[successor.GetId()] = old
+		case keepsOld(g.spec.GetOnDisconnect().GetReconcile(), old, successor):
 			drop[successor] = true
 			r.stop(g, successor, reasonKeptOld)
-		} else {
+		default:
 			drop[old] = true
 			r.stop(g, old, reasonReplaced)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(g.live), func(a *berthv1.Alloc) bool { return drop[a] })
+	return slices.DeleteFunc(slices.Clone(g.live), func(a *berthv1.Alloc) bool { return drop[a] }), unheard
 }
 
 // keepsOld decides by the policy; "best" keeps what runs, the older where both do.
@@ -85,10 +83,11 @@ func keepsOld(policy string, old, successor *berthv1.Alloc) bool {
 }
 
 // excess stops what has no place: beyond the count, or in a place that is taken. The
-// first in a place by creation stays.
-func (r *reconciler) excess(g *group, live []*berthv1.Alloc, places *places) []*berthv1.Alloc {
+// first in a place by creation stays. What is unheard waits beside its successor, where
+// that stays.
+func (r *reconciler) excess(g *group, live []*berthv1.Alloc, unheard map[string]*berthv1.Alloc, places *places) []*berthv1.Alloc {
 	kept := live[:0:0]
-	for _, a := range live {
+	seat := func(a *berthv1.Alloc) {
 		switch {
 		case places.take(a.GetIndex()):
 			kept = append(kept, a)
@@ -96,6 +95,25 @@ func (r *reconciler) excess(g *group, live []*berthv1.Alloc, places *places) []*
 			r.stop(g, a, reasonCount)
 		default:
 			r.stop(g, a, reasonDuplicate)
+		}
+	}
+	for _, a := range live {
+		seat(a)
+	}
+	if len(unheard) == 0 {
+		return kept
+	}
+	for _, a := range slices.Clone(kept) {
+		if unheard[a.GetId()] != nil {
+			r.live++
+			delete(unheard, a.GetId())
+		}
+	}
+	for _, a := range g.live {
+		for _, old := range unheard {
+			if a == old {
+				seat(a)
+			}
 		}
 	}
 	return kept
