@@ -454,6 +454,25 @@ func TestDeadServerIsRemovedAndComesBack(t *testing.T) {
 	})
 }
 
+// A host that lost its data comes back as another server at the same address.
+func TestWipedServerIsReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		l := c.three()
+		wiped := others(l.id, "a", "b", "c")[0]
+		c.propose(l, "x")
+		c.crash(wiped)
+		c.start("new", 3, []string{l.id}, func(conf *consensus.Config) {
+			conf.Transport = c.net.Transport("new", raft.ServerAddress(wiped+":7462"))
+		})
+		start := time.Now()
+		c.wait("replacement", func() bool { return voters(l) == strings.Join(append(others(wiped, "a", "b", "c"), "new"), " ") })
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		c.agree([]string{"x"}, "new")
+	})
+}
+
 func TestRestartOfAll(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		l := c.three()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -145,6 +146,8 @@ func (c Config) withDefaults() (Config, error) {
 	bad(c.FSM == nil, "fsm", "there is no state machine")
 	bad(c.DataDir == "" && c.Stores == nil, "data_dir", "it is empty")
 	bad(c.Listener == nil && c.Transport == nil, "raft", "there is no listener")
+	bad(len(c.ID) > 128 || strings.ContainsAny(c.ID, "@ \t\n"), "id", "%q is longer than 128 bytes or holds a blank or @", c.ID)
+	bad(c.GossipBind == "" && c.StartGossip == nil, "gossip_bind", "it is empty")
 	bad((c.ServerTLS == nil) != (c.ClientTLS == nil), "tls", "server and client sides must both use TLS or neither")
 	bad(c.BootstrapExpect < 0, "bootstrap_expect", "%d is negative", c.BootstrapExpect)
 	bad(t.Lease > t.Heartbeat, "timing.lease", "%v is longer than the heartbeat timeout, %v", t.Lease, t.Heartbeat)

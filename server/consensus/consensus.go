@@ -38,7 +38,6 @@ type Consensus struct {
 	// running is nil before Run has started and after it has ended.
 	running   atomic.Pointer[running]
 	elections atomic.Uint64
-	joined    chan struct{} // closed once another server was heard
 }
 
 // running is what exists while Run does.
@@ -174,17 +173,20 @@ func (c *Consensus) Run(ctx context.Context) (err error) {
 
 // start brings up the transport, Raft and gossip.
 func (c *Consensus) start() (_ *running, err error) {
-	trans := c.conf.Transport
+	trans, where := c.conf.Transport, c.addressOf
 	if trans == nil {
 		s, err := newStreams(c.conf)
 		if err != nil {
 			return nil, errors.Join(err, c.conf.Listener.Close())
 		}
+		where = func(id raft.ServerID, configured raft.ServerAddress) raft.ServerAddress {
+			return target(id, c.addressOf(id, configured))
+		}
 		trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: s, MaxPool: 4, Timeout: c.conf.Timing.IO, Logger: raftLogger(c.conf.Logger),
 		})
 	}
-	r := &running{trans: watch(trans, c.addressOf), poke: make(chan struct{}, 1), reconcile: make(chan struct{}, 1), renew: make(chan struct{}, 1)}
+	r := &running{trans: watch(trans, where), poke: make(chan struct{}, 1), reconcile: make(chan struct{}, 1), renew: make(chan struct{}, 1)}
 	cache, err := raft.NewLogCache(cachedEntries, c.log)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 
 // maxGroup is how many entries one sync, one message to a follower and one batch of the
 // FSM may hold. See docs/adr/0001-raft-log-store.md.
-const maxGroup = 64
+const maxGroup = 128
 
 // meteredLog counts what a log store is given.
 type meteredLog struct {

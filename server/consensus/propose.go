@@ -24,7 +24,11 @@ var (
 // majority and applied here. Only the leader can. When ctx ends first, the entry may
 // still be applied.
 func (c *Consensus) Propose(ctx context.Context, data []byte) (any, error) {
-	return c.ProposeAsync(data).Wait(ctx)
+	var wait time.Duration // for room in the queue; 0: as long as it takes
+	if end, ok := ctx.Deadline(); ok {
+		wait = max(time.Until(end), 1)
+	}
+	return c.propose(data, wait).Wait(ctx)
 }
 
 // Future is what an entry that was proposed comes to.
@@ -54,7 +58,9 @@ func (f *Future) Wait(ctx context.Context) (any, error) {
 // ProposeAsync appends an entry without waiting for it. Entries of one goroutine are
 // applied in the order of its calls. What queues up while the disk syncs is written by the
 // next sync; the call blocks while a whole group is queued already.
-func (c *Consensus) ProposeAsync(data []byte) *Future {
+func (c *Consensus) ProposeAsync(data []byte) *Future { return c.propose(data, 0) }
+
+func (c *Consensus) propose(data []byte, wait time.Duration) *Future {
 	f := &Future{done: make(chan struct{})}
 	fail := func(err error) *Future {
 		f.err = err
@@ -72,7 +78,7 @@ func (c *Consensus) ProposeAsync(data []byte) *Future {
 	if !r.begin() {
 		return fail(c.explain(raft.ErrRaftShutdown))
 	}
-	applied := r.raft.Apply(data, 0)
+	applied := r.raft.Apply(data, wait)
 	go func() {
 		defer r.calls.Done()
 		defer close(f.done)
@@ -136,7 +142,7 @@ func (c *Consensus) explain(err error) error {
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return problem.New(problem.Unavailable, "", "the leader is too busy: %w", err).WithRemedy("try again")
 	}
-	return err
+	return problem.New(problem.Unavailable, "", "%w", err).WithRemedy("try again; if that does not help, see the servers' logs")
 }
 
 // notLeader says who leads, if that is known.

@@ -192,7 +192,7 @@ func TestStoreProblemsNameTheWayOut(t *testing.T) {
 	if err := os.Truncate(stable, 5000); err != nil {
 		t.Fatal(err)
 	}
-	_, err := New(Config{DataDir: dir, FSM: nopFSM{}, Transport: &raft.InmemTransport{}})
+	_, err := New(Config{DataDir: dir, FSM: nopFSM{}, Transport: &raft.InmemTransport{}, GossipBind: "127.0.0.1:0"})
 	p := problem.From(err)
 	if p.Kind != problem.Internal || p.Field != stable || !strings.Contains(p.Remedy, "move "+filepath.Join(dir, raftDir)+" away") {
 		t.Errorf("got %+v", p)
@@ -217,7 +217,7 @@ func TestLostSnapshotIsNoticed(t *testing.T) {
 
 func TestServerIDStaysWithTheData(t *testing.T) {
 	dir := t.TempDir()
-	conf := Config{DataDir: dir, FSM: nopFSM{}, Transport: &raft.InmemTransport{}}
+	conf := Config{DataDir: dir, FSM: nopFSM{}, Transport: &raft.InmemTransport{}, GossipBind: "127.0.0.1:0"}
 	c, err := New(conf)
 	if err != nil {
 		t.Fatal(err)
@@ -241,11 +241,12 @@ func TestServerIDStaysWithTheData(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	good := func() Config {
 		return Config{Stores: &Stores{Log: raft.NewInmemStore(), Stable: raft.NewInmemStore(), Snapshots: raft.NewInmemSnapshotStore()},
-			FSM: nopFSM{}, Transport: &raft.InmemTransport{}}
+			FSM: nopFSM{}, Transport: &raft.InmemTransport{}, GossipBind: "127.0.0.1:0"}
 	}
 	for field, spoil := range map[string]func(*Config){
 		"fsm":               func(c *Config) { c.FSM = nil },
 		"data_dir":          func(c *Config) { c.Stores = nil },
+		"gossip_bind":       func(c *Config) { c.GossipBind = "" },
 		"raft":              func(c *Config) { c.Transport = nil },
 		"bootstrap_expect":  func(c *Config) { c.BootstrapExpect = -1 },
 		"gossip_key":        func(c *Config) { c.GossipKey = []byte("short") },

@@ -3,7 +3,10 @@ package consensus
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 // connections that came in, so that Close ends them.
 type streams struct {
 	net.Listener
+	id        string
 	advertise raft.ServerAddress
 	server    *tls.Config
 	client    *tls.Config
@@ -27,7 +31,7 @@ type streams struct {
 }
 
 func newStreams(c Config) (*streams, error) {
-	s := &streams{Listener: c.Listener, server: c.ServerTLS, client: c.ClientTLS, io: c.Timing.IO, open: map[net.Conn]struct{}{}}
+	s := &streams{Listener: c.Listener, id: c.ID, server: c.ServerTLS, client: c.ClientTLS, io: c.Timing.IO, open: map[net.Conn]struct{}{}}
 	s.advertise = raft.ServerAddress(c.RaftAdvertise)
 	if s.advertise == "" {
 		s.advertise = raft.ServerAddress(c.Listener.Addr().String())
@@ -52,14 +56,43 @@ func (a advertised) String() string { return string(a) }
 // Addr implements net.Listener: where others reach it.
 func (s *streams) Addr() net.Addr { return advertised(s.advertise) }
 
+// A connection begins, inside TLS, with the ID of the server that it is meant for: one
+// byte of version, one of length, and the ID. Raft's messages do not say whom they are
+// for, and an empty server at the address of one that lost its data must not answer, and
+// so vote and acknowledge, in its name.
+const preambleVersion = 1
+
+// target is a server and its address in one: what Dial is given.
+func target(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(string(id) + "@" + string(address))
+}
+
 // Dial implements raft.StreamLayer.
 func (s *streams) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if s.client == nil {
-		return new(net.Dialer).DialContext(ctx, "tcp", string(to))
+	i := strings.LastIndex(string(to), "@")
+	if i < 0 {
+		return nil, fmt.Errorf("%q does not say which server it is for", to)
 	}
-	return (&tls.Dialer{Config: s.client}).DialContext(ctx, "tcp", string(to))
+	id, address := string(to[:i]), string(to[i+1:])
+	conn, err := s.dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(timeout))
+	if _, err := conn.Write(append([]byte{preambleVersion, byte(len(id))}, id...)); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, conn.SetWriteDeadline(time.Time{})
+}
+
+func (s *streams) dial(ctx context.Context, address string) (net.Conn, error) {
+	if s.client == nil {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
+	return (&tls.Dialer{Config: s.client}).DialContext(ctx, "tcp", address)
 }
 
 // Accept implements net.Listener.
@@ -70,14 +103,9 @@ func (s *streams) Accept() (net.Conn, error) {
 	}
 	in := &incoming{Conn: conn, of: s}
 	if s.server != nil {
-		t := tls.Server(conn, s.server)
-		in.Conn = t
-		in.handshake = sync.OnceValue(func() error {
-			ctx, cancel := context.WithTimeout(context.Background(), s.io)
-			defer cancel()
-			return t.HandshakeContext(ctx)
-		})
+		in.Conn = tls.Server(conn, s.server)
 	}
+	in.greet = sync.OnceValue(in.greeting)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -105,19 +133,39 @@ func (s *streams) Close() error {
 // incoming is a connection that another server opened.
 type incoming struct {
 	net.Conn
-	of        *streams
-	handshake func() error // nil: plain
+	of    *streams
+	greet func() error
 }
 
-// Read implements net.Conn. The TLS handshake comes with the first one, in the
+// Read implements net.Conn. The TLS handshake and the preamble come with the first one, in the
 // connection's own goroutine, so that a silent peer holds up nobody else.
 func (c *incoming) Read(b []byte) (int, error) {
-	if c.handshake != nil {
-		if err := c.handshake(); err != nil {
-			return 0, err
-		}
+	if err := c.greet(); err != nil {
+		return 0, err
 	}
 	return c.Conn.Read(b)
+}
+
+// greeting reads what comes before Raft's messages. TLS shakes hands with the first byte.
+func (c *incoming) greeting() error {
+	if err := c.Conn.SetDeadline(time.Now().Add(c.of.io)); err != nil {
+		return err
+	}
+	var head [2]byte
+	if _, err := io.ReadFull(c.Conn, head[:]); err != nil {
+		return fmt.Errorf("greeting from %s: %w", c.RemoteAddr(), err)
+	}
+	if head[0] != preambleVersion {
+		return fmt.Errorf("%s does not speak Berth's Raft protocol", c.RemoteAddr())
+	}
+	id := make([]byte, head[1])
+	if _, err := io.ReadFull(c.Conn, id); err != nil {
+		return fmt.Errorf("greeting from %s: %w", c.RemoteAddr(), err)
+	}
+	if string(id) != c.of.id {
+		return fmt.Errorf("%s looks for server %q, and this is %q", c.RemoteAddr(), id, c.of.id)
+	}
+	return c.Conn.SetDeadline(time.Time{})
 }
 
 // Close implements net.Conn.

@@ -83,11 +83,12 @@ func (n *Network) Transport(id string, address raft.ServerAddress) raft.Transpor
 
 var errLost = errors.New("the message was lost")
 
-// deliver calls send as the network allows.
-func (n *Network) deliver(from string, to raft.ServerAddress, send func() error) error {
+// deliver calls send as the network allows. A server that is not at that address any
+// more does not answer, as in production.
+func (n *Network) deliver(from string, id raft.ServerID, to raft.ServerAddress, send func() error) error {
 	n.mu.Lock()
 	owner := n.owners[to]
-	reaches := n.reaches(from, owner)
+	reaches := owner == string(id) && n.reaches(from, owner)
 	f := Fault{}
 	if n.fault != nil {
 		f = n.fault(from, owner)
@@ -120,28 +121,28 @@ func (t *transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (ra
 
 // AppendEntries implements raft.Transport.
 func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return t.net.deliver(t.id, to, func() error { return t.InmemTransport.AppendEntries(id, to, req, resp) })
+	return t.net.deliver(t.id, id, to, func() error { return t.InmemTransport.AppendEntries(id, to, req, resp) })
 }
 
 // RequestVote implements raft.Transport.
 func (t *transport) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return t.net.deliver(t.id, to, func() error { return t.InmemTransport.RequestVote(id, to, req, resp) })
+	return t.net.deliver(t.id, id, to, func() error { return t.InmemTransport.RequestVote(id, to, req, resp) })
 }
 
 // RequestPreVote implements raft.WithPreVote.
 func (t *transport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return t.net.deliver(t.id, to, func() error { return t.InmemTransport.RequestPreVote(id, to, req, resp) })
+	return t.net.deliver(t.id, id, to, func() error { return t.InmemTransport.RequestPreVote(id, to, req, resp) })
 }
 
 // TimeoutNow implements raft.Transport.
 func (t *transport) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	return t.net.deliver(t.id, to, func() error { return t.InmemTransport.TimeoutNow(id, to, req, resp) })
+	return t.net.deliver(t.id, id, to, func() error { return t.InmemTransport.TimeoutNow(id, to, req, resp) })
 }
 
 // InstallSnapshot implements raft.Transport. It is a stream, so it is lost but never doubled.
 func (t *transport) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	sent := false
-	return t.net.deliver(t.id, to, func() error {
+	return t.net.deliver(t.id, id, to, func() error {
 		if sent {
 			return nil
 		}
