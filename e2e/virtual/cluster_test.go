@@ -227,11 +227,22 @@ func (c *cluster) leader() *serverHost {
 	return nil
 }
 
+// anyServer gives a server that is up; one always is.
+func (c *cluster) anyServer() *serverHost {
+	for _, s := range c.servers {
+		if s.proc != nil {
+			return s
+		}
+	}
+	c.t.Fatal("no server is up")
+	return nil
+}
+
 // call calls the API at each server in turn until one answers.
 func call[Req, Resp any](c *cluster, method func(grpc.ClientConnInterface, context.Context, Req) (Resp, error), req Req) (Resp, error) {
 	var resp Resp
 	var err error
-	for range 5 {
+	for range 2 {
 		for _, s := range c.servers {
 			if s.proc == nil {
 				continue

@@ -118,7 +118,7 @@ func (a *agentHost) endTask(rng *rand.Rand) {
 	if a.proc == nil {
 		return
 	}
-	view := a.c.leader().proc.Store().View()
+	view := a.c.anyServer().proc.Store().View()
 	for alloc := range view.AllocsByNode(a.proc.NodeID()) {
 		if alloc.GetStatus() == berthv1.Alloc_running && rng.IntN(2) == 0 {
 			a.host.End(alloc.GetId()+"/t", drivers.Exit{Signal: int(syscall.SIGSEGV)})
@@ -153,10 +153,11 @@ func chaos(t *testing.T, seed uint64, duration time.Duration) {
 	end := time.Now().Add(duration)
 	for time.Now().Before(end) {
 		c.fault(rng)
-		if rng.IntN(3) == 0 && c.quorum() {
+		if rng.IntN(3) == 0 {
 			name := fmt.Sprint("job", rng.IntN(4))
 			jobs[name] = rng.IntN(8)
-			c.register(service(name, jobs[name]))
+			// Without a quorum it fails, and may be durable all the same; see below.
+			_, _ = call(c, registerJob, &berthv1.RegisterJobRequest{Job: service(name, jobs[name])})
 		}
 		for range 1 + rng.IntN(40) {
 			time.Sleep(time.Second)
@@ -164,6 +165,9 @@ func chaos(t *testing.T, seed uint64, duration time.Duration) {
 		}
 	}
 	c.heal()
+	for name, count := range jobs {
+		c.register(service(name, count))
+	}
 	c.waitConverged(jobs, 30*time.Minute)
 	k.check()
 }
