@@ -84,7 +84,8 @@ type Timing struct {
 	// Election how long a candidate waits. Default 500 ms each: the loss of a leader is
 	// noticed within 1 s.
 	Heartbeat, Election time.Duration
-	// Lease is how long a leader that hears no quorum believes that it leads. At most Heartbeat; default half of it.
+	// Lease is how long a leader that hears no quorum believes that it leads. At most, and by default,
+	// Heartbeat: it bears as long a stall as its followers do, and steps down before they elect another.
 	Lease time.Duration
 	// Commit is how soon followers learn, when nothing follows, that an entry is committed
 	// (up to twice that). Default 10 ms: agents' sessions on followers wait for it.
@@ -112,7 +113,7 @@ func (t Timing) withDefaults() Timing {
 	}
 	def(&t.Heartbeat, 500*time.Millisecond)
 	def(&t.Election, t.Heartbeat)
-	def(&t.Lease, t.Heartbeat/2)
+	def(&t.Lease, t.Heartbeat)
 	def(&t.Commit, 10*time.Millisecond)
 	def(&t.DeadGrace, time.Minute)
 	def(&t.Reconcile, time.Second)

@@ -225,7 +225,7 @@ func (c *Consensus) live() (*running, error) {
 	if r := c.running.Load(); r != nil {
 		return r, nil
 	}
-	return nil, problem.New(problem.Unavailable, "", "this server is starting or stopping: %w", ErrNotLeader).WithRemedy("try again, or ask another server")
+	return nil, problem.New(problem.Unavailable, "", "%w: it is starting or stopping", ErrNotLeader).WithRemedy("try again, or ask another server")
 }
 
 // begin counts a call that will wait for Raft's answer; end it with r.calls.Done.

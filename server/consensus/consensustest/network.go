@@ -3,6 +3,11 @@
 // loses, delays and doubles messages and falls apart on demand, and stores that outlive
 // the server on them and can be slow.
 //
+// A server crashes by Partition of itself and the end of its Run's context; it comes back as a new
+// Consensus on the same stores, with a new Transport. After the last Run has ended a bubble must sleep a minute or
+// so before it ends: hashicorp/raft does not wait for its calls on their way, which end by their
+// time limits.
+//
 // It is for tests of this module; nothing in production imports it.
 package consensustest
 
