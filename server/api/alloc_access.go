@@ -102,7 +102,7 @@ func (s allocService) Exec(stream grpc.BidiStreamingServer[berthv1.ExecFrame, be
 		return err
 	}
 	defer agent.Close()
-	s.a.calls.Go(func() { // ends at the latest when the call does
+	s.a.start(func() {
 		for {
 			frame, err := stream.Recv()
 			if err != nil {

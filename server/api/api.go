@@ -89,8 +89,15 @@ type API struct {
 	inner   *grpc.Server      // what is at the pipe's other end
 	own     *grpc.ClientConn  // the HTTP side's connection
 	gateway *gateway
-	calls   sync.WaitGroup // goroutines that calls have started
-	closing chan struct{}  // closed when Run ends: whatever waits gives up
+
+	life context.Context // ends with Run, and all that waits with it
+	end  context.CancelCauseFunc
+
+	configTurn chan struct{} // capacity 1: whose turn it is to change the scheduler's configuration
+
+	mu    sync.Mutex
+	ended bool           // no goroutine is started any more
+	calls sync.WaitGroup // goroutines that calls have started
 }
 
 // New makes an API; nothing runs yet.
@@ -102,10 +109,11 @@ func New(c Config) (*API, error) {
 		store: c.Store, leadership: c.Leadership, raft: c.Raft, gossip: c.Gossip, proposer: c.Proposer,
 		planner: c.Planner, streams: c.Streams, logger: c.Logger, version: c.Version,
 		registry: c.Metrics, serverTLS: c.ServerTLS, leaderWait: c.LeaderWait,
-		peers:   newPeers(c.ClientTLS, c.DialOptions),
-		pipe:    bufconn.Listen(pipeBuffer),
-		closing: make(chan struct{}),
+		peers:      newPeers(c.ClientTLS, c.DialOptions),
+		pipe:       bufconn.Listen(pipeBuffer),
+		configTurn: make(chan struct{}, 1),
 	}
+	a.life, a.end = context.WithCancelCause(context.Background())
 	if a.leaderWait == 0 {
 		a.leaderWait = defaultLeaderWait
 	}
@@ -152,16 +160,11 @@ func (a *API) Register(r grpc.ServiceRegistrar) {
 	berthv1.RegisterStatusServiceServer(r, statusService{a: a})
 }
 
-// Run serves the HTTP side's calls until ctx ends; then everything that waits (blocking
-// queries, event streams, calls for a leader) is told that this server is going away.
-// It may run once. Stop the gRPC and HTTP servers before or after; both orders work.
+// Run serves the HTTP side's calls until ctx ends; then everything that waits or streams
+// is told that this server is going away. It may run once. Stop the gRPC and HTTP
+// servers before or after; both orders work.
 func (a *API) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		close(a.closing)
-		_ = a.own.Close() // it has no error that could matter: nothing is written by it
-		a.peers.close()
-		a.inner.Stop()
-	})
+	stop := context.AfterFunc(ctx, a.Close)
 	defer stop()
 	err := a.inner.Serve(a.pipe)
 	if ctx.Err() == nil {
@@ -172,6 +175,28 @@ func (a *API) Run(ctx context.Context) error {
 	}
 	a.calls.Wait()
 	return err
+}
+
+// Close ends everything. Only an API that is never run needs it.
+func (a *API) Close() {
+	a.end(errClosing())
+	a.mu.Lock()
+	a.ended = true
+	a.mu.Unlock()
+	_ = a.own.Close() // it has no error that could matter: nothing is written by it
+	a.peers.close()
+	a.inner.Stop()
+}
+
+// start runs a goroutine of a call, which ends when the call does. It says whether it
+// was started: not when the API has ended.
+func (a *API) start(f func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.ended {
+		a.calls.Go(f)
+	}
+	return !a.ended
 }
 
 // errClosing is what callers get when this server goes away.

@@ -74,8 +74,6 @@ func (a *API) rest(stream grpc.ServerStreamingServer[berthv1.Event], watch *stat
 		return nil
 	case <-beat:
 		return stream.Send(heartbeat(after))
-	case <-a.closing:
-		return errClosing()
 	case <-stream.Context().Done():
 		return context.Cause(stream.Context())
 	}

@@ -174,9 +174,8 @@ func TestEventsEndWithTheServer(t *testing.T) {
 		m := c.members[0]
 		next := m.events(t, &berthv1.StreamEventsRequest{})
 		expect(t, next, "", "", "")
-		close(m.api.closing)
+		m.api.end(errClosing())
 		_, err := next()
-		m.api.closing = make(chan struct{})
 		if !problem.Is(err, problem.Unavailable) || errors.Is(err, io.EOF) {
 			t.Fatalf("%v", err)
 		}

@@ -65,7 +65,7 @@ func (g *gateway) execOver(ctx context.Context, cancel context.CancelFunc, ws *w
 		return err
 	}
 	refused := make(chan error, 1)
-	g.a.calls.Go(func() { // ends at the latest when the session does
+	g.a.start(func() {
 		for {
 			frame, err := readFrame(ctx, ws)
 			if err != nil { // the client has gone, or sends what is no frame
@@ -78,7 +78,7 @@ func (g *gateway) execOver(ctx context.Context, cancel context.CancelFunc, ws *w
 			}
 		}
 	})
-	g.a.calls.Go(func() { ping(ctx, ws) })
+	g.a.start(func() { ping(ctx, ws) })
 	for {
 		frame, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

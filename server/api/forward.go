@@ -136,7 +136,7 @@ func (a *API) onLeader(ctx context.Context, again bool, local func() error, remo
 			return last
 		case <-ctx.Done():
 			return last
-		case <-a.closing:
+		case <-a.life.Done():
 			return errClosing()
 		}
 	}
@@ -160,7 +160,7 @@ func (a *API) relay(ss grpc.ServerStream, conn *grpc.ClientConn, m *method) erro
 		return err
 	}
 	refused := make(chan error, 1)
-	a.calls.Go(func() { // ends at the latest when the call does, and its context with it
+	a.start(func() {
 		if err := pump(cs, ss, m.in.New); err != nil && !errors.Is(err, io.EOF) {
 			refused <- err
 			cancel()

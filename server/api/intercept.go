@@ -60,7 +60,11 @@ func (a *API) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo,
 	if m == nil {
 		return handler(srv, ss)
 	}
-	return a.routeStream(srv, &checkedStream{ServerStream: ss}, m, handler)
+	ctx, cancel := context.WithCancelCause(ss.Context())
+	defer cancel(nil)
+	stop := context.AfterFunc(a.life, func() { cancel(errClosing()) })
+	defer stop()
+	return a.routeStream(srv, &checkedStream{ServerStream: ss, ctx: ctx}, m, handler)
 }
 
 // begin notes that a call begins. What it returns is called at the end with the panic
@@ -99,11 +103,14 @@ func peerOf(ctx context.Context) string {
 	return ""
 }
 
-// checkedStream checks every message that comes in.
+// checkedStream checks every message that comes in, and ends with the API.
 type checkedStream struct {
 	grpc.ServerStream
+	ctx  context.Context
 	next proto.Message // already received, and not yet given to the handler
 }
+
+func (s *checkedStream) Context() context.Context { return s.ctx }
 
 func (s *checkedStream) RecvMsg(m any) error {
 	if s.next != nil {

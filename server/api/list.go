@@ -17,6 +17,10 @@ const (
 	maxPage     = 10000
 )
 
+// maxPageBytes ends a page early, so that it fits into what gRPC clients accept by
+// default (4 MiB).
+const maxPageBytes = 3 << 20
+
 // checkEvery is how many items a list looks at between two looks at its context.
 const checkEvery = 1024
 
@@ -62,7 +66,7 @@ func (p *pager[T]) start() string { return max(p.from, p.prefix) }
 // and goes in between neither doubles nor hides anything else.
 func (p *pager[T]) page(ctx context.Context, items iter.Seq[T], key func(T) string) ([]T, string, error) {
 	var page []T
-	looked := 0
+	looked, bytes := 0, 0
 	for item := range items {
 		if looked++; looked%checkEvery == 0 && ctx.Err() != nil {
 			return nil, "", problem.From(context.Cause(ctx))
@@ -72,10 +76,11 @@ func (p *pager[T]) page(ctx context.Context, items iter.Seq[T], key func(T) stri
 		case err != nil:
 			return nil, "", err
 		case !keep:
-		case len(page) == p.size:
+		case len(page) == p.size || bytes > maxPageBytes:
 			return page, encodeToken(key(item)), nil
 		default:
 			page = append(page, item)
+			bytes += proto.Size(item)
 		}
 	}
 	return page, "", nil

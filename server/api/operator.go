@@ -118,6 +118,12 @@ func (s operatorService) SetSchedulerConfig(ctx context.Context, q *berthv1.SetS
 	if q.GetConfig() == nil {
 		return nil, problem.New(problem.Invalid, "config", "no configuration was given")
 	}
+	select { // one at a time, so that nothing changes between the check and the write
+	case s.a.configTurn <- struct{}{}:
+		defer func() { <-s.a.configTurn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	stored := s.a.store.View().SchedulerConfig().GetModifyRevision()
 	if q.GetCheck() && stored != q.GetCheckRevision() {
 		return nil, problem.New(problem.Conflict, "check_revision", "the configuration is to be at revision %d, and is at %d", q.GetCheckRevision(), stored).

@@ -74,7 +74,7 @@ func (a *API) wait(ctx context.Context, q blocking, topics []state.Topic) (*stat
 		case <-ctx.Done():
 			watch.Close()
 			return nil, 0, problem.From(context.Cause(ctx))
-		case <-a.closing:
+		case <-a.life.Done():
 			watch.Close()
 			return nil, 0, errClosing()
 		}

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
 )
@@ -103,11 +104,10 @@ func TestClosingWakesQueries(t *testing.T) {
 			errs <- err
 		}()
 		synctest.Wait()
-		close(m.api.closing)
-		if err := <-errs; err == nil {
-			t.Fatal("no error")
+		m.api.end(errClosing())
+		if err := <-errs; !problem.Is(err, problem.Unavailable) {
+			t.Fatalf("%v", err)
 		}
-		m.api.closing = make(chan struct{})
 	})
 }
 
