@@ -14,8 +14,8 @@ import (
 )
 
 // Diff tells what is different between two jobs, in the order of the schema; nil stands
-// for no job. What the servers set is passed over. Compare canonical jobs, or defaults
-// will show.
+// for no job. What the servers set is passed over, and of what was added or removed as a
+// whole, what it has by default. Compare canonical jobs, or defaults will show.
 func Diff(before, after *berthv1.Job) []*berthv1.FieldDiff {
 	if before == nil {
 		before = &berthv1.Job{}
@@ -23,12 +23,17 @@ func Diff(before, after *berthv1.Job) []*berthv1.FieldDiff {
 	if after == nil {
 		after = &berthv1.Job{}
 	}
-	d := &differ{}
+	d := &differ{whole: before.GetName() == "" || after.GetName() == ""}
 	d.message(before.ProtoReflect(), after.ProtoReflect(), "")
 	return d.diffs
 }
 
-type differ struct{ diffs []*berthv1.FieldDiff }
+type differ struct {
+	diffs []*berthv1.FieldDiff
+	// whole: all that is being looked at was added or removed. What is as it would be by
+	// default is not told then.
+	whole bool
+}
 
 func (d *differ) add(path, before, after string, had, has bool) {
 	kind := berthv1.FieldDiff_edited
@@ -44,14 +49,18 @@ func (d *differ) add(path, before, after string, had, has bool) {
 }
 
 func (d *differ) message(a, b protoreflect.Message, path string) {
-	for _, f := range schema.Of(a.Descriptor()).Fields {
+	m := schema.Of(a.Descriptor())
+	for _, f := range m.Fields {
 		had, has := a.Has(f.Desc), b.Has(f.Desc)
-		if f.Kind == schema.Internal || !had && !has {
+		if f.Kind == schema.Internal || f == m.Label && path != "" || !had && !has {
 			continue
 		}
 		va, vb, at := a.Get(f.Desc), b.Get(f.Desc), join(path, string(f.Desc.Name()))
 		switch {
 		case f.Kind == schema.Scalar:
+			if d.whole && f.Default.IsValid() && (f.Default.Equal(va) || f.Default.Equal(vb)) {
+				continue
+			}
 			d.add(at, scalarText(f, va, had), scalarText(f, vb, has), had, has)
 		case f.Kind == schema.Map:
 			d.entries(va.Map(), vb.Map(), at)
@@ -63,13 +72,20 @@ func (d *differ) message(a, b protoreflect.Message, path string) {
 			d.labelled(f.Message(), va.List(), vb.List(), at)
 		case f.List:
 			d.unlabelled(va.List(), vb.List(), at)
+		case had != has && !d.whole:
+			d.element(either(va, had), either(vb, has), at)
 		default:
-			if had != has {
-				d.add(at, "", "", had, has)
-			}
 			d.message(va.Message(), vb.Message(), at)
 		}
 	}
+}
+
+// either is a message, or nil when it is not there.
+func either(v protoreflect.Value, set bool) protoreflect.Message {
+	if !set {
+		return nil
+	}
+	return v.Message()
 }
 
 // scalarText is a value, or a list of them, as people write it; "" when it is not there.
@@ -168,13 +184,14 @@ func findEqual(m protoreflect.Message, list protoreflect.List, used []bool) int 
 // element compares two of a list; nil: there is none on that side. The thing itself is
 // told, and then what is in it.
 func (d *differ) element(a, b protoreflect.Message, path string) {
+	defer func(before bool) { d.whole = before }(d.whole)
 	switch {
 	case a == nil:
 		d.add(path, "", "", false, true)
-		a = b.Type().Zero()
+		a, d.whole = b.Type().Zero(), true
 	case b == nil:
 		d.add(path, "", "", true, false)
-		b = a.Type().Zero()
+		b, d.whole = a.Type().Zero(), true
 	}
 	d.message(a, b, path)
 }

@@ -18,13 +18,13 @@ import (
 
 var update = flag.Bool("update", false, "write what the transcripts should say")
 
-// TestTranscripts runs testdata/*/*.txtar: the first file is a spec, and the last says
+// TestTranscripts runs testdata/jobs and testdata/errors: the first file is a spec, and the last says
 // what comes of it: the job as the API would give it, or the errors as a terminal would
 // show them. Lines "var x=y" before the files give variables, "env x=y" those of the
 // environment; files called vars.* are files of variables; the others are there for
 // file() to read.
 func TestTranscripts(t *testing.T) {
-	names, err := filepath.Glob("testdata/*/*.txtar")
+	names, err := filepath.Glob("testdata/[ej]*/*.txtar")
 	if err != nil || len(names) == 0 {
 		t.Fatal("no transcripts", err)
 	}

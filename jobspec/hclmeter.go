@@ -70,7 +70,7 @@ const maxExponent = 1000
 
 // charge takes the size of a value from what is left; false: nothing is.
 func (m *meter) charge(v cty.Value) bool {
-	m.left -= 8
+	m.left -= 32
 	if m.left < 0 || v == cty.NilVal || v.IsNull() || !v.IsKnown() {
 		return m.left >= 0
 	}

@@ -15,7 +15,7 @@ const (
 	// MaxOperators is how many operators, templates and brackets an HCL spec may hold.
 	MaxOperators = 10_000
 	// MaxWork is how many bytes of values evaluating a spec may make; each value counts
-	// for 8 at least.
+	// for 32 at least.
 	MaxWork = 4 << 20
 	// MaxNodes is how many values a spec may have, after YAML aliases were followed.
 	MaxNodes = 100_000

@@ -244,6 +244,7 @@ func yamlString(s string) []byte {
 // Format sets an HCL spec straight: one way to indent and align. It keeps comments and
 // changes no meaning. JSON and YAML are given back as they are.
 func Format(src []byte, filename string) ([]byte, error) {
+	src = bytes.TrimPrefix(src, bom)
 	if len(src) <= MaxSource && guess(filename, src) != HCL {
 		return src, nil
 	}

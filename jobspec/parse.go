@@ -59,13 +59,16 @@ type Options struct {
 	Dir string
 }
 
+// bom begins a text that some editors have saved.
+var bom = []byte("\ufeff")
+
 // Parse makes a job of a spec, with nothing filled in that the spec leaves out. The
 // error is *Errors, which is a problem of kind Invalid.
 func Parse(src []byte, opts Options) (*berthv1.Job, error) {
 	if opts.Filename == "" {
 		opts.Filename = "job"
 	}
-	src = bytes.TrimPrefix(src, []byte("\ufeff"))
+	src = bytes.TrimPrefix(src, bom)
 	found := &findings{}
 	if len(src) > MaxSource {
 		found.add(tree.Pos{}, "", "", "the spec is larger than %d MiB", MaxSource>>20)

@@ -24,7 +24,11 @@ func Validate(job *berthv1.Job) []*problem.Error {
 	if job == nil {
 		return []*problem.Error{problem.New(problem.Invalid, "job", "there is no job")}
 	}
-	c.message(job.ProtoReflect(), "", fmt.Sprintf("job %q", job.GetName()))
+	where := "job"
+	if job.GetName() != "" {
+		where = fmt.Sprintf("job %q", job.GetName())
+	}
+	c.message(job.ProtoReflect(), "", where)
 	c.job(job)
 	if size := jobSize(job); size > MaxJob {
 		c.add("", "", "the job takes %d KiB; at most %d", size>>10, MaxJob>>10)

@@ -3,6 +3,7 @@ package jobspec
 import (
 	"fmt"
 
+	"github.com/berthd/berth/jobspec/internal/schema"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
@@ -51,8 +52,9 @@ func groupWarnings(job *berthv1.Job, g *berthv1.Group, in string, warn func(stri
 		warn(`%s: align has no effect with the topology policy "none"`, in)
 	}
 	if d := g.GetOnDisconnect(); d != nil && (d.Replace == nil || d.GetReplace()) {
-		if stop, lost := d.GetStopAfter().AsDuration(), d.GetLostAfter().AsDuration(); stop > lost {
-			warn("%s: on_disconnect replaces it after %s, while the lost one goes on until %s", in, lost, stop)
+		if d.GetStopAfter().AsDuration() > d.GetLostAfter().AsDuration() {
+			warn("%s: on_disconnect replaces it %s after the node is lost, while the lost one goes on for %s",
+				in, schema.FormatDuration(d.GetLostAfter()), schema.FormatDuration(d.GetStopAfter()))
 		}
 	}
 }
