@@ -220,7 +220,7 @@ func FuzzFiles(f *testing.F) {
 	f.Add("0-99999999999", "MemTotal:", "-1", ",,,")
 	f.Add("1-0", "MemTotal: x", "", "g")
 	f.Fuzz(func(t *testing.T, list, meminfo, distance, mask string) {
-		m := newMemory().with("0 0 0\n1 0 "+strings.ReplaceAll(list, "\n", "")).
+		m := newMemory().with("0 0 0\n1 0 0-1").file(cpuDir+"/cpu1/topology/core_cpus_list", list).
 			file(cpuDir+"/online", list).file(nodeDir+"/node0/cpumap", mask).file(nodeDir+"/node0/meminfo", meminfo).
 			file(nodeDir+"/node1/cpulist", list).file(nodeDir+"/node1/distance", distance).file("proc/meminfo", meminfo).
 			file("proc/cpuinfo", list).file(cpuDir+"/cpu0/cache/index0/shared_cpu_map", mask).file("proc/mounts", list)

@@ -160,31 +160,46 @@ func each(tx *bbolt.Tx, name, prefix []byte, fn func(key, value []byte) error) e
 	return nil
 }
 
-// checkAll reads every record of a file that another run of the agent wrote.
+// checkAll reads every record of a file that another run of the agent wrote, then has
+// bbolt check its pages. In this order: bbolt checks in a goroutine of its own, where a
+// panic could not be caught, and what reads well does not panic there.
 func checkAll(db *bbolt.DB) error {
 	return db.View(func(tx *bbolt.Tx) error {
-		err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
-			var v int
-			if _, err := fmt.Sscanf(string(name), "v%d", &v); err != nil {
-				return corruptf("unknown bucket %q", name)
-			}
-			if v > format {
-				return problem.New(problem.Unsupported, db.Path(), "the agent's store was written by a newer version of berth (format %d)", v).
-					WithRemedy("run that version, or newer")
-			}
-			return nil
-		})
-		if err != nil || root(tx) == nil {
+		if err := checkRecords(tx, db.Path()); err != nil {
 			return err
 		}
-		for _, name := range buckets {
-			if bucket(tx, name) == nil {
-				return corruptf("the bucket %q is missing", name)
+		var first error
+		for err := range tx.Check() { // to its end, or its goroutine stays
+			if first == nil {
+				first = corruptf("its pages are inconsistent: %v", err)
 			}
 		}
-		_, err = load(tx)
-		return err
+		return first
 	})
+}
+
+func checkRecords(tx *bbolt.Tx, path string) error {
+	err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+		var v int
+		if _, err := fmt.Sscanf(string(name), "v%d", &v); err != nil {
+			return corruptf("unknown bucket %q", name)
+		}
+		if v > format {
+			return problem.New(problem.Unsupported, path, "the agent's store was written by a newer version of berth (format %d)", v).
+				WithRemedy("run that version, or newer")
+		}
+		return nil
+	})
+	if err != nil || root(tx) == nil {
+		return err
+	}
+	for _, name := range buckets {
+		if bucket(tx, name) == nil {
+			return corruptf("the bucket %q is missing", name)
+		}
+	}
+	_, err = load(tx)
+	return err
 }
 
 func trimSpace(b []byte) []byte { return bytes.TrimSpace(b) }

@@ -118,7 +118,7 @@ func openChecked(path string) (db *bbolt.DB, err error) {
 			db, err = nil, corruptf("reading it failed: %v", r)
 		}
 	}()
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, problem.New(problem.Conflict, path, "another agent has this data directory in use").
