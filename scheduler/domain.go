@@ -19,6 +19,7 @@ type domains struct {
 
 type domain struct {
 	heap   []candidate
+	heaped bool    // only the top is known to be in its place otherwise
 	values []int32 // per column
 }
 

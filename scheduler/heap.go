@@ -1,12 +1,29 @@
 package scheduler
 
-// build makes heaps of what was added: the best on top.
-func (d *domains) build(f *Fleet) {
+// build puts the best of what was added on top: by a heap, or, where only one is looked
+// for, by a look at each; the heap is made when the top does not do.
+func (d *domains) build(f *Fleet, onlyOne bool) {
 	for i := range d.list {
-		h := d.list[i].heap
-		for k := len(h)/2 - 1; k >= 0; k-- {
-			down(f, h, k)
+		dom := &d.list[i]
+		if dom.heaped = !onlyOne; dom.heaped {
+			heapify(f, dom.heap)
+			continue
 		}
+		best := 0
+		for k := 1; k < len(dom.heap); k++ {
+			if f.better(&dom.heap[k], &dom.heap[best], 0, 0) {
+				best = k
+			}
+		}
+		if best > 0 {
+			dom.heap[0], dom.heap[best] = dom.heap[best], dom.heap[0]
+		}
+	}
+}
+
+func heapify(f *Fleet, h []candidate) {
+	for k := len(h)/2 - 1; k >= 0; k-- {
+		down(f, h, k)
 	}
 }
 
@@ -14,11 +31,18 @@ func (d *domain) pop(f *Fleet) {
 	last := len(d.heap) - 1
 	d.heap[0] = d.heap[last]
 	d.heap = d.heap[:last]
-	down(f, d.heap, 0)
+	d.fix(f)
 }
 
 // fix restores the order after the top has changed.
-func (d *domain) fix(f *Fleet) { down(f, d.heap, 0) }
+func (d *domain) fix(f *Fleet) {
+	if !d.heaped {
+		d.heaped = true
+		heapify(f, d.heap)
+		return
+	}
+	down(f, d.heap, 0)
+}
 
 func down(f *Fleet, h []candidate, i int) {
 	for {

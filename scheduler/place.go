@@ -68,7 +68,6 @@ func Place(f *Fleet, asks []*Ask) ([]Placement, []Unplaced) {
 		r.prepare()
 		first := len(placements)
 		placements = r.place(placements)
-		r.got = len(placements) - first
 		left := asks[i].wanted() - r.got
 		if left == 0 {
 			continue
@@ -184,7 +183,7 @@ func (f *Fleet) eachInstance(g *Group, among scope, fn func(slot, n int32)) {
 // place appends a placement for each instance that fits somewhere.
 func (r *run) place(placements []Placement) []Placement {
 	r.gather()
-	for range r.ask.wanted() {
+	for r.got < r.ask.wanted() {
 		p, ok := r.placeOne()
 		if !ok {
 			break
@@ -212,7 +211,7 @@ func (r *run) gather() {
 			r.domains.add(r.candidate(slot, n))
 		}
 	}
-	r.domains.build(r.f)
+	r.domains.build(r.f, r.ask.wanted() == 1)
 }
 
 // may says whether a node that passed the static checks can fit, by the sums.
@@ -250,7 +249,9 @@ func (r *run) placeOne() (Placement, bool) {
 		r.f.count(r.g.Key, slot, 1)
 		r.domains.placed(d)
 		r.taken(slot)
-		if !r.may(slot) {
+		if r.got++; r.got == r.ask.wanted() {
+			// the last one: nobody looks at the candidates again
+		} else if !r.may(slot) {
 			d.pop(r.f)
 		} else {
 			d.heap[0] = r.candidate(slot, r.f.groups[r.g.Key][slot])

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"math"
 	"math/bits"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -52,9 +51,9 @@ func (r *run) candidate(slot, own int32) candidate {
 	return candidate{score: fixed(score), tie: mix(free.hash ^ r.g.seed), slot: slot}
 }
 
-// fixed rounds to millionths. The conversions around products keep a compiler from
-// fusing them into one rounding on some machines and not on others.
-func fixed(x float64) int64 { return int64(math.Round(float64(x * unit))) }
+// fixed gives millionths. The conversions around products keep a compiler from fusing
+// them into one rounding on some machines and not on others.
+func fixed(x float64) int64 { return int64(float64(x * unit)) }
 
 func trailingZeros(x uint64) int { return bits.TrailingZeros64(x) }
 
