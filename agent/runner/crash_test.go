@@ -1,0 +1,318 @@
+package runner
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// TestCrashAnywhere kills the agent at every point between two steps of a task's life,
+// starts it again, and wants the same end as without the crash: nothing is started
+// twice, nothing is lost, nothing is left behind.
+func TestCrashAnywhere(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		kind berthv1.Job_Type
+		// config of the only task.
+		config   map[string]any
+		attempts uint32
+		// stop has the alloc stopped after ten seconds.
+		stop   bool
+		end    berthv1.Alloc_Status
+		starts int // processes that there must have been at the end
+	}{
+		{"batch to its end", berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0, false, berthv1.Alloc_complete, 1},
+		{"batch that fails", berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2, false, berthv1.Alloc_failed, 3},
+		{"service that is stopped", berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0, true, berthv1.Alloc_complete, 1},
+		{"start fails for good", berthv1.Job_service, map[string]any{"start_error": "no"}, 3, false, berthv1.Alloc_failed, 0},
+		{"slow to prepare", berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0, false, berthv1.Alloc_complete, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			// The n-th point is where it crashes; n grows until a life has none.
+			for n := 1; ; n++ {
+				crashed := false
+				synctest.Test(t, func(t *testing.T) {
+					crashed = crashAt(t, n, tc.kind, tc.config, tc.attempts, tc.stop, tc.end, tc.starts)
+				})
+				if t.Failed() || !crashed {
+					t.Logf("%d points", n-1)
+					return
+				}
+			}
+		})
+	}
+}
+
+func crashAt(t *testing.T, at int, kind berthv1.Job_Type, config map[string]any, attempts uint32, stop bool, end berthv1.Alloc_Status, starts int) bool {
+	n := newNode(t)
+	count, crashed, where := 0, false, ""
+	n.fault = func(p string) error {
+		if count++; crashed || count == at {
+			crashed = true
+			where = p
+			return errCrash
+		}
+		return nil
+	}
+	var pids []int
+	note := func() {
+		for _, p := range n.driver.started("a1/t") {
+			if !slices.Contains(pids, p) {
+				pids = append(pids, p)
+			}
+		}
+	}
+	restartIfCrashed := func() {
+		synctest.Wait()
+		if crashed && n.fault != nil {
+			note()
+			n.end()
+			n.fault = nil
+			n.start()
+		}
+	}
+	n.start()
+	defer n.end()
+	job := jobOf(kind, map[string]map[string]any{"t": config})
+	job.Groups[0].Restart = restart(attempts, time.Second, "fail")
+	a := allocOf(job, "a1")
+	n.assign(complete(1, job, a))
+	for range 10 {
+		restartIfCrashed()
+		time.Sleep(time.Second)
+	}
+	if stop {
+		a = a.ShallowCopy()
+		a.Desired = berthv1.Alloc_stop
+		n.assign(complete(2, job, a))
+	}
+	for range 60 {
+		restartIfCrashed()
+		time.Sleep(time.Second)
+	}
+	n.want("a1", end)
+	note()
+	if len(pids) != starts {
+		t.Errorf("crash at %d (%s): processes %v, want %d", at, where, pids, starts)
+	}
+	if n.host.Has("a1/t") {
+		t.Errorf("crash at %d (%s): the driver still has something of it", at, where)
+	}
+	// The servers forget it; that can crash as well.
+	n.assign(&berthv1.Assignments{AppliesTo: 2, ResultsIn: 3, Removed: []string{"a1"}})
+	for range 5 {
+		restartIfCrashed()
+		time.Sleep(time.Second)
+	}
+	if !n.m.cfg.Layout.untouched("a1") {
+		t.Errorf("crash at %d (%s): its directories are still there", at, where)
+	}
+	if c, err := n.store.Load(); err != nil || len(c.Allocs)+len(c.Tasks)+len(c.Jobs) != 0 {
+		t.Errorf("crash at %d (%s): the store still knows it: %+v, %v", at, where, c, err)
+	}
+	return crashed
+}
+
+func (r *recorder) started(id string) []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.pids[id])
+}
+
+func TestGroupFailsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.start()
+		defer n.end()
+		job := jobOf(berthv1.Job_service, map[string]map[string]any{"bad": {"run_for": "5s", "exit_code": 1.0}, "good": {"stop_delay": "2s"}})
+		job.Groups[0].Restart = restart(0, time.Second, "fail")
+		n.assign(complete(1, job, allocOf(job, "a1")))
+		time.Sleep(6 * time.Second)
+		n.want("a1", berthv1.Alloc_running) // the good one is still being stopped
+		time.Sleep(2 * time.Second)
+		u := n.want("a1", berthv1.Alloc_failed)
+		if u.GetTasks()[1].GetFailed() || n.host.Running() != 0 {
+			t.Errorf("%v, %d run", u, n.host.Running())
+		}
+	})
+}
+
+func TestInPlaceUpdateDoesNotRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.start()
+		defer n.end()
+		job := jobOf(berthv1.Job_service, map[string]map[string]any{"web": {}})
+		a := allocOf(job, "a1")
+		n.assign(complete(1, job, a))
+		pid := n.want("a1", berthv1.Alloc_running).GetTasks()[0].GetPid()
+		newer := jobOf(berthv1.Job_service, map[string]map[string]any{"web": {}})
+		newer.Version = 2
+		newer.Groups[0].Tasks[0].KillSignal = "SIGQUIT"
+		b := allocOf(newer, "a1")
+		b.Assignment = &berthv1.Assignment{Tasks: []*berthv1.TaskGrant{{Task: "web", Cells: []*berthv1.CellGrant{{Cell: 0, MemoryMib: 512}}}}}
+		n.assign(&berthv1.Assignments{AppliesTo: 1, ResultsIn: 2, Jobs: []*berthv1.Job{newer}, Allocs: []*berthv1.Alloc{b}})
+		if got := n.want("a1", berthv1.Alloc_running).GetTasks()[0].GetPid(); got != pid {
+			t.Errorf("pid %d, was %d", got, pid)
+		}
+		if dt := n.driver.task("a1/web"); dt.Grant.GetCells()[0].GetMemoryMib() != 512 {
+			t.Errorf("the driver was not told of the new grant: %v", dt.Grant)
+		}
+	})
+}
+
+func TestSharedCPUsFollowExclusiveGrants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.start()
+		defer n.end()
+		job := jobOf(berthv1.Job_service, map[string]map[string]any{"t": {}})
+		shared, pinned := allocOf(job, "shared"), allocOf(job, "pinned")
+		shared.Assignment = &berthv1.Assignment{Tasks: []*berthv1.TaskGrant{{Task: "t", Cells: []*berthv1.CellGrant{{Cell: 1, CpuMilli: 500}}}}}
+		pinned.Assignment = &berthv1.Assignment{Tasks: []*berthv1.TaskGrant{{Task: "t", Cells: []*berthv1.CellGrant{{Cell: 1, Cpus: "2,6"}}}}}
+		n.assign(complete(1, job, shared))
+		synctest.Wait()
+		got := func() string { synctest.Wait(); return n.driver.task("shared/t").SharedCPUs }
+		if g := got(); g != "2-3,6-7" {
+			t.Errorf("alone: %q", g)
+		}
+		if calls := n.driver.Calls(); calls["Update"] != 0 {
+			t.Errorf("needless updates: %v", calls)
+		}
+		n.assign(&berthv1.Assignments{AppliesTo: 1, ResultsIn: 2, Allocs: []*berthv1.Alloc{pinned}})
+		if g := got(); g != "3,7" {
+			t.Errorf("beside a pinned one: %q", g)
+		}
+		stop := pinned.ShallowCopy()
+		stop.Desired = berthv1.Alloc_stop
+		n.assign(&berthv1.Assignments{AppliesTo: 2, ResultsIn: 3, Allocs: []*berthv1.Alloc{stop}})
+		if g := got(); g != "2-3,6-7" {
+			t.Errorf("alone again: %q", g)
+		}
+	})
+}
+
+func TestStopEndsAWait(t *testing.T) {
+	for name, config := range map[string]map[string]any{
+		"preparing":          {"prepare_delay": "1h"},
+		"waits to start":     {"run_for": "1s", "exit_code": 1.0},
+		"does not obey":      {"ignore_signal": true},
+		"fails to start":     {"start_error": "later", "start_error_transient": true},
+		"cannot be prepared": {"prepare_error": "later"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode(t)
+				n.start()
+				defer n.end()
+				job := jobOf(berthv1.Job_service, map[string]map[string]any{"t": config})
+				job.Groups[0].Restart = restart(100, 30*time.Minute, "delay")
+				job.Groups[0].Restart.MaxDelay = job.Groups[0].Restart.Delay
+				a := allocOf(job, "a1")
+				n.assign(complete(1, job, a))
+				time.Sleep(10 * time.Second)
+				a = a.ShallowCopy()
+				a.Desired = berthv1.Alloc_stop
+				n.assign(complete(2, job, a))
+				time.Sleep(6 * time.Second)
+				n.want("a1", berthv1.Alloc_complete)
+				if n.host.Has("a1/t") {
+					t.Error("something is left behind")
+				}
+			})
+		})
+	}
+}
+
+func TestRestartOrderDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.start()
+		defer n.end()
+		job := jobOf(berthv1.Job_service, map[string]map[string]any{"t": {}})
+		job.Groups[0].Restart = restart(0, time.Second, "fail")
+		n.assign(complete(1, job, allocOf(job, "a1")))
+		pid := n.want("a1", berthv1.Alloc_running).GetTasks()[0].GetPid()
+		for range 3 {
+			if err := n.m.Restart("a", ""); err != nil {
+				t.Fatal(err)
+			}
+			u := n.want("a1", berthv1.Alloc_running)
+			if got := u.GetTasks()[0].GetPid(); got == pid || got == 0 {
+				t.Errorf("pid %d after a restart", got)
+			}
+			pid = n.status("a1").GetTasks()[0].GetPid()
+		}
+		if err := n.m.Signal(t.Context(), "a1", "t", "SIGTERM"); err != nil {
+			t.Fatal(err)
+		}
+		n.want("a1", berthv1.Alloc_failed)
+		if err := n.m.Restart("a1", ""); err == nil {
+			t.Error("an ended alloc was restarted")
+		}
+	})
+}
+
+func TestBrokenAssignments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.start()
+		defer n.end()
+		good := jobOf(berthv1.Job_service, map[string]map[string]any{"t": {}})
+		noGroup := allocOf(good, "no-group")
+		noGroup.Group = "other"
+		noDriver := jobOf(berthv1.Job_service, map[string]map[string]any{"t": {}})
+		noDriver.Name, noDriver.Groups[0].Tasks[0].Driver = "no-driver", "vapour"
+		badName := jobOf(berthv1.Job_service, map[string]map[string]any{"../../etc": {}})
+		badName.Name = "bad-name"
+		badEnv := jobOf(berthv1.Job_service, map[string]map[string]any{"t": {}})
+		badEnv.Name, badEnv.Groups[0].Tasks[0].Env = "bad-env", map[string]string{"A": "${nothing}"}
+		noJob := jobOf(berthv1.Job_service, nil)
+		noJob.Name = "not-sent"
+		as := complete(1, good, noGroup, allocOf(noDriver, "no-driver"), allocOf(badName, "bad-name"), allocOf(badEnv, "bad-env"), allocOf(noJob, "no-job"))
+		as.Jobs = append(as.Jobs, noDriver, badName, badEnv)
+		n.assign(as)
+		for _, id := range []string{"no-group", "no-driver", "bad-name", "bad-env", "no-job"} {
+			u := n.want(id, berthv1.Alloc_failed)
+			if u.GetStatusReason() == "" {
+				t.Errorf("%s failed without a word", id)
+			}
+			t.Log(id, u.GetStatusReason())
+		}
+		for _, id := range []string{"", "..", "a/b", "x\x00"} {
+			if err := n.m.Apply(complete(2, good, allocOf(good, id))); err == nil {
+				t.Errorf("an alloc with the id %q was taken", id)
+			}
+		}
+		if err := n.m.Apply(&berthv1.Assignments{ResultsIn: 2, Allocs: []*berthv1.Alloc{allocOf(noJob, "x")}}); err == nil {
+			t.Error("a delta without its job was taken")
+		}
+	})
+}
+
+func TestOldDirectoriesMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.start()
+		defer n.end()
+		n.m.cfg.MaxDead, n.m.cfg.MaxDiskPercent = 3, 100
+		job := jobOf(berthv1.Job_batch, map[string]map[string]any{"t": {"run_for": "1s"}})
+		as := complete(1, job)
+		for i := range 6 {
+			as.Allocs = append(as.Allocs, allocOf(job, fmt.Sprintf("a%d", i)))
+			n.assign(as)
+			time.Sleep(5 * time.Second)
+		}
+		time.Sleep(2 * housekeepingPeriod)
+		for i := range 6 {
+			if gone := n.m.cfg.Layout.untouched(fmt.Sprintf("a%d", i)); gone != (i < 3) {
+				t.Errorf("a%d: its directory is gone: %v", i, gone)
+			}
+			n.want(fmt.Sprintf("a%d", i), berthv1.Alloc_complete)
+		}
+	})
+}
