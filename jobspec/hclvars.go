@@ -2,7 +2,6 @@ package jobspec
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -176,7 +175,6 @@ func (r *hclReader) fromText(v *variable, name, text string) {
 
 // varFile takes the values of a file: HCL attributes, or a JSON object.
 func (r *hclReader) varFile(declared map[string]*variable, f File) {
-	name := filepath.Base(f.Name)
 	found := &findings{}
 	set := func(key string, pos tree.Pos, value cty.Value) {
 		if v := declared[key]; v != nil {
@@ -199,7 +197,7 @@ func (r *hclReader) varFile(declared map[string]*variable, f File) {
 			}
 		}
 	default:
-		body := parseHCL(f.Data, name, found)
+		body := parseHCL(f.Data, f.Name, found)
 		if body == nil {
 			break
 		}
@@ -215,7 +213,7 @@ func (r *hclReader) varFile(declared map[string]*variable, f File) {
 			}
 		}
 	}
-	r.found.adopt(found, name, f.Data)
+	r.found.adopt(found, f.Name, f.Data)
 }
 
 // ctyOf is a tree as a value of HCL.
