@@ -145,11 +145,14 @@ type revisions struct {
 	mu     sync.Mutex
 	tables [tableCount]uint64
 	allocs map[allocTopic]uint64 // allocations of a job (job set) or of a node (node set)
+	evals  map[allocTopic]uint64 // evaluations of a job
 }
 
 type allocTopic struct{ namespace, job, node string }
 
-func newRevisions() *revisions { return &revisions{allocs: map[allocTopic]uint64{}} }
+func newRevisions() *revisions {
+	return &revisions{allocs: map[allocTopic]uint64{}, evals: map[allocTopic]uint64{}}
+}
 
 func (r *revisions) changed(revision uint64, c change) {
 	r.mu.Lock()
@@ -160,8 +163,11 @@ func (r *revisions) changed(revision uint64, c change) {
 	case c.table == TableAllocs:
 		r.allocs[allocTopic{namespace: c.namespace, job: c.job}] = revision
 		r.allocs[allocTopic{node: c.node}] = revision
+	case c.table == TableEvaluations:
+		r.evals[allocTopic{namespace: c.namespace, job: c.job}] = revision
 	case c.table == TableJobs && c.after == nil:
 		delete(r.allocs, allocTopic{namespace: c.namespace, job: c.key})
+		delete(r.evals, allocTopic{namespace: c.namespace, job: c.key})
 	case c.table == TableNodes && c.after == nil:
 		delete(r.allocs, allocTopic{node: c.key})
 	}
@@ -191,6 +197,12 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 		node := t.Node(topic.Key)
 		return node.GetModifyRevision(), node != nil
 	case TableEvaluations:
+		if isJob {
+			t.revised.mu.Lock()
+			defer t.revised.mu.Unlock()
+			r, ok := t.revised.evals[allocTopic{namespace: namespace, job: name}]
+			return r, ok
+		}
 		eval := t.Evaluation(topic.Key)
 		return eval.GetModifyRevision(), eval != nil
 	case TableNamespaces:
