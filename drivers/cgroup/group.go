@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,7 +126,7 @@ func remove(dir string) error {
 	if entries, err := os.ReadDir(dir); err == nil {
 		for _, e := range entries {
 			if e.IsDir() {
-				if err := remove(filepath.Join(dir, e.Name())); err != nil {
+				if err := remove(dir + "/" + e.Name()); err != nil {
 					return err
 				}
 			}
@@ -182,7 +181,7 @@ func (g *Group) Stats() (*Stats, error) {
 		if err != nil {
 			return nil, err
 		}
-		stat, _ := os.ReadFile(filepath.Dir(file) + "/memory.stat")
+		stat, _ := os.ReadFile(parent(file) + "/memory.stat")
 		key := "total_inactive_file"
 		if v2 {
 			key = "inactive_file"

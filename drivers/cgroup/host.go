@@ -22,7 +22,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -46,24 +46,26 @@ type hierarchy struct {
 	controllers []string // of those wanted or needed; v1's names: "blkio", "cpuacct", "freezer"
 }
 
-// Probe finds the hierarchies. It makes nothing. No hierarchy at all is an error.
-func Probe(parent string) (*Host, error) {
+// Probe finds the hierarchies, for groups under a parent. It makes nothing. No hierarchy at all is an error.
+func Probe(under string) (*Host, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("looking for cgroups: %w", err)
 	}
 	defer f.Close()
-	return probe(f, parent)
+	return probe(f, under)
 }
 
-func probe(mountinfo io.Reader, parent string) (*Host, error) {
-	if parent == "" {
-		parent = DefaultParent
+func probe(mountinfo io.Reader, under string) (*Host, error) {
+	if under == "" {
+		under = DefaultParent
 	}
-	if parent != filepath.Clean(parent) || strings.HasPrefix(parent, "..") {
-		return nil, fmt.Errorf("cgroup parent %q is not a clean path", parent)
+	h := &Host{parent: strings.Trim(under, "/")}
+	for _, name := range strings.Split(h.parent, "/") {
+		if name == "" || name == "." || name == ".." {
+			return nil, fmt.Errorf("cgroup parent %q is not a clean path", h.parent)
+		}
 	}
-	h := &Host{parent: strings.TrimPrefix(parent, "/")}
 	taken := map[string]bool{}
 	lines := bufio.NewScanner(mountinfo)
 	for lines.Scan() {
@@ -197,7 +199,11 @@ func (h *Host) makeParent() error {
 			hier.delegate(dir)
 		}
 	}
-	return nil
+	// Against the rest of the host the groups weigh as much as its CPUs together: with
+	// the default of a single one, a few busy processes elsewhere would starve them all.
+	all := &setter{g: &Group{host: h, name: "."}}
+	all.cpu(Limits{CPUMilli: 1000 * uint64(runtime.NumCPU())})
+	return all.err
 }
 
 // delegate lets a v2 group's children have limits. What it cannot pass on, its children
@@ -222,7 +228,7 @@ func (hier *hierarchy) inherit(dir string) error {
 		if own, err := os.ReadFile(dir + file); err == nil && strings.TrimSpace(string(own)) != "" {
 			continue
 		}
-		all, err := os.ReadFile(filepath.Dir(dir) + file)
+		all, err := os.ReadFile(parent(dir) + file)
 		if err == nil {
 			err = os.WriteFile(dir+file, all, 0)
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,7 +25,7 @@ type Killer struct {
 // within seconds: a process that waits for a broken disk cannot.
 func (k *Killer) Kill() error {
 	if k.KillFile != "" && os.WriteFile(k.KillFile, []byte("1"), 0) == nil {
-		return kill(filepath.Dir(k.KillFile)+"/cgroup.procs", "")
+		return kill(parent(k.KillFile)+"/cgroup.procs", "")
 	}
 	if k.Procs == "" {
 		return nil
@@ -53,7 +52,7 @@ func kill(procs, freezer string) error {
 			_ = os.WriteFile(freezer, []byte("THAWED"), 0)
 		}
 		if wait > 2*time.Second {
-			return errors.New("processes of " + filepath.Dir(procs) + " do not die")
+			return errors.New("processes of " + parent(procs) + " do not die")
 		}
 		time.Sleep(wait)
 	}
@@ -97,3 +96,7 @@ func keyed(text, key string) string {
 	}
 	return ""
 }
+
+// parent is the directory of a path. Package path/filepath would do, and would make every
+// shim initialise most of its binary's packages first: the order is by name.
+func parent(path string) string { return path[:strings.LastIndexByte(path, '/')] }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -68,7 +67,7 @@ func (s *setter) put(file, value string) bool {
 		return false
 	}
 	if err != nil {
-		s.err = fmt.Errorf("the kernel refuses %s = %s: %w", filepath.Base(file), value, errors.Unwrap(err))
+		s.err = fmt.Errorf("the kernel refuses %s = %s: %w", file[len(parent(file))+1:], value, errors.Unwrap(err))
 		return false
 	}
 	return true
@@ -91,14 +90,14 @@ func (s *setter) cpu(l Limits) {
 		if unlimited {
 			quota = "max"
 		}
-		s.put(filepath.Dir(file)+"/cpu.max", quota+" "+number(period))
+		s.put(parent(file)+"/cpu.max", quota+" "+number(period))
 		return
 	}
 	s.put(file, number(clamp(l.CPUMilli*1024/1000, 2, 262_144)))
 	if unlimited {
 		quota = "-1"
 	}
-	s.put(filepath.Dir(file)+"/cpu.cfs_quota_us", quota)
+	s.put(parent(file)+"/cpu.cfs_quota_us", quota)
 }
 
 func (s *setter) memory(l Limits) {
@@ -112,12 +111,12 @@ func (s *setter) memory(l Limits) {
 	}
 	if v2 {
 		s.put(file, limit)
-		s.put(filepath.Dir(file)+"/memory.swap.max", "0")
+		s.put(parent(file)+"/memory.swap.max", "0")
 		return
 	}
 	// Memory with swap may never be less than memory: which one goes first depends on
 	// whether the limit rises or falls.
-	swap := filepath.Dir(file) + "/memory.memsw.limit_in_bytes"
+	swap := parent(file) + "/memory.memsw.limit_in_bytes"
 	if now, err := readNumber(swap); err == nil && now < l.MemoryBytes {
 		s.put(swap, limit)
 	}
@@ -135,20 +134,20 @@ func (s *setter) io(weight uint64) {
 	case file == "":
 	case v2:
 		if !s.put(file, "default "+number(w)) {
-			s.put(filepath.Dir(file)+"/io.bfq.weight", number(clamp(w, 1, 1000)))
+			s.put(parent(file)+"/io.bfq.weight", number(clamp(w, 1, 1000)))
 		}
 	default:
 		if !s.put(file, number(clamp(w, 10, 1000))) {
-			s.put(filepath.Dir(file)+"/blkio.bfq.weight", number(clamp(w, 1, 1000)))
+			s.put(parent(file)+"/blkio.bfq.weight", number(clamp(w, 1, 1000)))
 		}
 	}
 }
 
 // hugepages sets the limit of every size that the host has.
 func (s *setter) hugepages(granted map[uint64]uint64) {
-	sizes, _ := filepath.Glob("/sys/kernel/mm/hugepages/hugepages-*kB")
-	for _, dir := range sizes {
-		kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(dir), "hugepages-"), "kB"), 10, 64)
+	sizes, _ := os.ReadDir("/sys/kernel/mm/hugepages")
+	for _, size := range sizes {
+		kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(size.Name(), "hugepages-"), "kB"), 10, 64)
 		if err != nil {
 			continue
 		}
