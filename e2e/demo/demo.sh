@@ -11,7 +11,9 @@ export BERTH_ADDR=127.0.0.1:17461,127.0.0.1:27461,127.0.0.1:37461 NO_COLOR=1
 declare -A pids # of the daemons, by name
 began=$SECONDS
 
-say() { printf '\n\033[1m== %s\033[0m  (%d s)\n' "$*" $((SECONDS - began)); }
+bold='' plain=''
+[ -t 1 ] && bold=$'\033[1m' plain=$'\033[0m'
+say() { printf '\n%s== %s%s  (%d s)\n' "$bold" "$*" "$plain" $((SECONDS - began)); }
 note() { printf '   %s\n' "$*"; }
 
 # stop NAME SIGNAL: end a daemon of this demo and wait until it has ended.
@@ -60,12 +62,7 @@ server() { # server N: its ports begin with N
 
 agent() { # agent N: ports for tasks begin with N as well, as the three share this machine
   local n=$1
-  cat >"$dir/a$n.hcl" <<EOF
-agent {
-  ports { min = ${n}2000, max = ${n}2999 }
-}
-EOF
-  sed -i 's/{ min = \(.*\), max = \(.*\) }/{\n    min = \1\n    max = \2\n  }/' "$dir/a$n.hcl"
+  printf 'agent {\n  min_port = %s2000\n  max_port = %s2999\n}\n' "$n" "$n" >"$dir/a$n.hcl"
   "$berth" agent -name "n$n" -data-dir "$dir/n$n" -config "$dir/a$n.hcl" -servers "$BERTH_ADDR" >>"$dir/n$n.log" 2>&1 &
   pids[n$n]=$!
 }
@@ -80,13 +77,13 @@ until_true() {
   done
 }
 
-leader() { "$berth" server members -t '{{range .members}}{{if .leader}}{{.name}}{{end}}{{end}}'; }
+leader() { "$berth" server members -t '{{range .}}{{if .leader}}{{.name}}{{end}}{{end}}'; }
 has_leader() { [ -n "$(leader)" ]; }
-ready_nodes() { "$berth" node status -t '{{range .nodes}}{{if eq .status "ready"}}{{.name}} {{end}}{{end}}'; }
+ready_nodes() { "$berth" node status -t '{{range .}}{{if eq .status "ready"}}{{.name}} {{end}}{{end}}'; }
 nodes_ready() { [ "$(ready_nodes | wc -w)" -eq 3 ]; }
 
 # web FIELD...: prints fields of each running instance of the web service.
-web() { "$berth" alloc status -filter 'job == "web" and status == "running" and desired == "run"' -t "{{range .allocs}}$1{{\"\\n\"}}{{end}}"; }
+web() { "$berth" alloc status -filter 'job == "web" and status == "running" and desired == "run"' -t "{{range .}}$1{{\"\\n\"}}{{end}}"; }
 web_urls() { web '{{range .assignment.ports}}http://{{.address}}:{{.port}}/{{end}}'; }
 web_runs() { [ "$(web_urls | grep -c http)" -eq 3 ]; }
 web_answers() { web_runs && for url in $(web_urls); do curl -fsS --max-time 2 "$url" || return 1; done; }
@@ -108,7 +105,7 @@ say "a batch job and a system job"
 "$berth" job run -wait 30s examples/batch.hcl
 "$berth" job run -wait 30s examples/system.hcl
 "$berth" job status
-batch=$("$berth" alloc status -filter 'job == "primes"' -t '{{(index .allocs 0).id}}')
+batch=$("$berth" alloc status -filter 'job == "primes"' -t '{{(index . 0).id}}')
 note "the last lines of the batch job's output:"
 "$berth" alloc logs -n 2 "$batch" | sed 's/^/   /'
 
@@ -116,7 +113,7 @@ say "a task is killed: it is started again where it was"
 pid=$(web '{{range .tasks}}{{.pid}}{{end}}' | head -n 1)
 id=$(web '{{.id}}' | head -n 1)
 kill -9 "$pid"
-restarted() { "$berth" alloc status -t '{{range .tasks}}{{if and (eq .phase "started") (gt .restarts 0.0)}}yes{{end}}{{end}}' "$id" | grep -q yes; }
+restarted() { "$berth" alloc status -t '{{range .tasks}}{{if and (eq .phase "started") .restarts}}yes{{end}}{{end}}' "$id" | grep -q yes; }
 until_true 20 restarted
 until_true 20 web_answers
 note "process $pid was killed; allocation ${id%%-*} runs again, and all 3 answer"
@@ -144,7 +141,7 @@ four_run() { [ "$(web_urls | grep -c http)" -eq 4 ]; }
 until_true 30 four_run
 note "the web service was scaled to 4 meanwhile, $((SECONDS - killed)) s after the kill"
 server "${old#s}"
-members_alive() { [ "$("$berth" server members -t '{{range .members}}{{if eq .state "alive"}}x{{end}}{{end}}')" = xxx ]; }
+members_alive() { [ "$("$berth" server members -t '{{range .}}{{if eq .state "alive"}}x{{end}}{{end}}')" = xxx ]; }
 until_true 30 members_alive
 note "$old is back"
 
