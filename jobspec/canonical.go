@@ -20,7 +20,7 @@ var absent = map[protoreflect.FullName]bool{
 // is idempotent, and a canonical job is valid.
 func Canonicalize(job *berthv1.Job) *berthv1.Job {
 	job = proto.CloneOf(job)
-	fill(job.ProtoReflect())
+	fill(schema.Of(job.ProtoReflect().Descriptor()), job.ProtoReflect())
 	for _, g := range job.GetGroups() {
 		if everyNode(job.GetType()) {
 			// They run once on every node, and are not moved elsewhere.
@@ -44,8 +44,8 @@ func Canonicalize(job *berthv1.Job) *berthv1.Job {
 }
 
 // fill sets what a message leaves out, and goes into all that it holds.
-func fill(msg protoreflect.Message) {
-	for _, f := range schema.Of(msg.Descriptor()).Fields {
+func fill(m *schema.Message, msg protoreflect.Message) {
+	for _, f := range m.Fields {
 		switch {
 		case f.Kind == schema.Scalar:
 			fillScalar(msg, f)
@@ -53,10 +53,10 @@ func fill(msg protoreflect.Message) {
 		case f.List:
 			list := msg.Get(f.Desc).List()
 			for i := range list.Len() {
-				fill(list.Get(i).Message())
+				fill(f.Message(), list.Get(i).Message())
 			}
 		case msg.Has(f.Desc) || !absent[f.Desc.FullName()]:
-			fill(msg.Mutable(f.Desc).Message())
+			fill(f.Message(), msg.Mutable(f.Desc).Message())
 		}
 	}
 }
@@ -145,7 +145,5 @@ func normalizeConfig(t *berthv1.Task) {
 	if len(d.found.list) > 0 {
 		return // not valid: left as it is
 	}
-	if s, err := structOf(config.Interface()); err == nil {
-		t.Config = s
-	}
+	t.Config = structOf(config)
 }

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/berthd/berth/jobspec/internal/schema"
@@ -77,22 +77,69 @@ func (d *decoder) free(msg protoreflect.Message, f *schema.Field, member *tree.M
 	// Keys of a known driver's config were written as HCL writes them or as the API
 	// does; in HCL the values of an attribute are an object all the same.
 	d.message(config, member.Value, path, configName(msg))
-	if s, err := structOf(config.Interface()); err == nil {
-		msg.Set(f.Desc, protoreflect.ValueOfMessage(s.ProtoReflect()))
-	} else {
-		d.fail(member.Pos, path, "", "%s cannot be kept: %v", f.Name, err)
-	}
+	msg.Set(f.Desc, protoreflect.ValueOfMessage(structOf(config).ProtoReflect()))
 }
 
-// structOf is a driver's config as the Struct that tasks carry: its JSON under the
-// fields' own names.
-func structOf(m proto.Message) (*structpb.Struct, error) {
-	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-	if err != nil {
-		return nil, err
+// structOf is a driver's config as the Struct that tasks carry: what protojson makes of
+// it under the fields' own names.
+func structOf(m protoreflect.Message) *structpb.Struct {
+	s := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	for fd, v := range m.Range {
+		name := string(fd.Name())
+		switch {
+		case fd.IsMap():
+			inner := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+			for k, e := range v.Map().Range {
+				inner.Fields[k.String()] = valueOf(fd.MapValue(), e)
+			}
+			s.Fields[name] = structpb.NewStructValue(inner)
+		case fd.IsList():
+			list := &structpb.ListValue{}
+			for i := range v.List().Len() {
+				list.Values = append(list.Values, valueOf(fd, v.List().Get(i)))
+			}
+			s.Fields[name] = structpb.NewListValue(list)
+		default:
+			s.Fields[name] = valueOf(fd, v)
+		}
 	}
-	s := &structpb.Struct{}
-	return s, protojson.Unmarshal(text, s)
+	return s
+}
+
+func valueOf(fd protoreflect.FieldDescriptor, v protoreflect.Value) *structpb.Value {
+	switch x := v.Interface().(type) {
+	case bool:
+		return structpb.NewBoolValue(x)
+	case string:
+		return structpb.NewStringValue(x)
+	case int32:
+		return structpb.NewNumberValue(float64(x))
+	case uint32:
+		return structpb.NewNumberValue(float64(x))
+	case float64:
+		return structpb.NewNumberValue(x)
+	case int64, uint64: // beyond what a JSON number holds
+		return structpb.NewStringValue(fmt.Sprint(x))
+	case protoreflect.EnumNumber:
+		if ev := fd.Enum().Values().ByNumber(x); ev != nil {
+			return structpb.NewStringValue(string(ev.Name()))
+		}
+	case protoreflect.Message:
+		if d, ok := x.Interface().(*durationpb.Duration); ok {
+			return structpb.NewStringValue(durationJSON(d))
+		}
+		return structpb.NewStructValue(structOf(x))
+	}
+	return structpb.NewNullValue()
+}
+
+// durationJSON is a duration as protojson writes it: seconds, with 0, 3, 6 or 9 decimals.
+func durationJSON(d *durationpb.Duration) string {
+	text := fmt.Sprintf("%d.%09d", d.GetSeconds(), d.GetNanos())
+	for range 3 {
+		text = strings.TrimSuffix(text, "000")
+	}
+	return strings.TrimSuffix(text, ".") + "s"
 }
 
 // object makes a free-form Struct. A block is an object under its name, and under its

@@ -65,10 +65,8 @@ func freeNode(msg protoreflect.Message, f *schema.Field, hcl bool) *tree.Node {
 	s, _ := msg.Get(f.Desc).Message().Interface().(*structpb.Struct)
 	if config := configFor(msg, f); config != nil {
 		text, err := protojson.Marshal(s)
-		if err == nil && protojson.Unmarshal(text, config.Interface()) == nil {
-			if back, err := structOf(config.Interface()); err == nil && proto.Equal(back, s) {
-				return encode(config, hcl)
-			}
+		if err == nil && protojson.Unmarshal(text, config.Interface()) == nil && proto.Equal(structOf(config), s) {
+			return encode(config, hcl)
 		}
 	}
 	return objectOf(s)

@@ -3,6 +3,8 @@ package jobspec
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,22 @@ func TestExamples(t *testing.T) {
 		}
 		if out, err := Format(src, "x.hcl"); err != nil || string(out) != string(src) {
 			t.Errorf("%q is not formatted: %v\n%s", kind, err, out)
+		}
+	}
+}
+
+// What stands in examples/ is read, by name and by the text.
+func TestRepositoryExamples(t *testing.T) {
+	names, _ := filepath.Glob("../examples/*.hcl")
+	for _, name := range names {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, filename := range []string{name, ""} {
+			if _, err := Parse(src, Options{Filename: filename, Dir: filepath.Dir(name)}); err != nil {
+				t.Errorf("%s:\n%v", name, err)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/text/unicode/norm"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -212,7 +213,15 @@ func (g generator) task(task *berthv1.Task) {
 	task.User, task.KillSignal = "nobody", ""
 	if config := newConfig(task.Driver); config != nil && task.Config != nil {
 		g.message(config, 0)
-		task.Config, _ = structOf(config.Interface())
+		task.Config = structOf(config)
+		back := config.New().Interface()
+		text, err := protojson.Marshal(task.Config)
+		if err == nil {
+			err = protojson.Unmarshal(text, back)
+		}
+		if err != nil || !proto.Equal(back, config.Interface()) {
+			g.t.Fatalf("protojson does not read the Struct of a config: %v\n%s", err, text)
+		}
 	}
 	g.constraints(task.Constraints)
 	policies(task.Restart)

@@ -28,7 +28,7 @@ func Validate(job *berthv1.Job) []*problem.Error {
 	if job.GetName() != "" {
 		where = fmt.Sprintf("job %q", job.GetName())
 	}
-	c.message(job.ProtoReflect(), "", where)
+	c.message(schema.Of(job.ProtoReflect().Descriptor()), job.ProtoReflect(), "", where)
 	c.job(job)
 	if size := jobSize(job); size > MaxJob {
 		c.add("", "", "the job takes %d KiB; at most %d", size>>10, MaxJob>>10)
@@ -53,16 +53,15 @@ func (c *checker) add(path, remedy, format string, args ...any) {
 }
 
 // message checks a message and all in it by the schema. where names it in words.
-func (c *checker) message(msg protoreflect.Message, path, where string) {
-	m := schema.Of(msg.Descriptor())
+func (c *checker) message(m *schema.Message, msg protoreflect.Message, path, where string) {
 	for _, f := range m.Fields {
-		fieldPath := join(path, string(f.Desc.Name()))
 		if !msg.Has(f.Desc) {
 			if f.Options.GetRequired() {
-				c.add(fieldPath, "", "%s has no %s", where, f.Name)
+				c.add(join(path, string(f.Desc.Name())), "", "%s has no %s", where, f.Name)
 			}
 			continue
 		}
+		fieldPath := join(path, string(f.Desc.Name()))
 		value := msg.Get(f.Desc)
 		switch {
 		case f.Kind == schema.Scalar && f.List:
@@ -76,7 +75,7 @@ func (c *checker) message(msg protoreflect.Message, path, where string) {
 		case f.Kind == schema.Block && f.List:
 			c.blocks(f, value.List(), fieldPath)
 		case f.Kind == schema.Block:
-			c.message(value.Message(), fieldPath, f.Name)
+			c.message(f.Message(), value.Message(), fieldPath, f.Name)
 		}
 	}
 }
@@ -167,7 +166,7 @@ func (c *checker) blocks(f *schema.Field, list protoreflect.List, path string) {
 			}
 			seen[label] = true
 		}
-		c.message(element, at, where)
+		c.message(m, element, at, where)
 	}
 }
 
@@ -197,7 +196,7 @@ func (c *checker) free(msg protoreflect.Message, f *schema.Field, path string) {
 		c.add(x.path, x.hint, "%s", x.summary)
 	}
 	inner := &checker{}
-	inner.message(config, path, where)
+	inner.message(schema.Of(config.Descriptor()), config, path, where)
 	for _, p := range inner.problems {
 		if !d.complained(p.Field) {
 			c.add(p.Field, p.Remedy, "%s", p.Reason)

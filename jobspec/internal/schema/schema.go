@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -53,6 +54,8 @@ type Field struct {
 	Aliases map[string]string
 	// Default is what a spec that leaves it out gets; invalid: nothing.
 	Default protoreflect.Value
+
+	message atomic.Pointer[Message] // once it was asked for
 }
 
 // aliases are the other spellings that are understood, by field.
@@ -94,7 +97,14 @@ func (m *Message) Names() []string {
 }
 
 // Message is the schema of a block's body.
-func (f *Field) Message() *Message { return Of(f.Desc.Message()) }
+func (f *Field) Message() *Message {
+	m := f.message.Load()
+	if m == nil {
+		m = Of(f.Desc.Message())
+		f.message.Store(m)
+	}
+	return m
+}
 
 // Is says whether the field has that full name.
 func (f *Field) Is(name protoreflect.FullName) bool { return f.Desc.FullName() == name }
