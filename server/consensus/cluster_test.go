@@ -436,6 +436,21 @@ func TestGrowAndShrink(t *testing.T) {
 	})
 }
 
+// A server that is cut off from Raft while it leaves does not hear that it was removed, and still ends.
+func TestLeaveWithoutAnAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		l := c.three()
+		leaver := others(l.id, "a", "b", "c")[0]
+		c.net.SetFault(func(from, to string) consensustest.Fault {
+			return consensustest.Fault{Lose: from == leaver || to == leaver}
+		})
+		if err := c.servers[leaver].Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.wait("removal of "+leaver, func() bool { return voters(l) == strings.Join(others(leaver, "a", "b", "c"), " ") })
+	})
+}
+
 func TestDeadServerIsRemovedAndComesBack(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		l := c.three()

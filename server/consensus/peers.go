@@ -138,8 +138,11 @@ func (c *Consensus) Leave(ctx context.Context) error {
 	}
 	r.left.Store(true)
 	c.tell(r, func(m *Member) { m.Leaving = true })
-	// Whoever leads sees the wish in gossip, and makes it so.
-	for handed := false; c.inSet(r); {
+	// Whoever leads sees the wish in gossip, and makes it so. Raft tells a removed server of
+	// it as best it can, and then speaks to it no more: silence is an answer too, and where it only means
+	// that nobody leads, the next leader removes a server that left.
+	start := time.Now()
+	for handed := false; c.inSet(r) && !c.forgotten(r, start); {
 		if c.IsLeader() && !handed {
 			c.handOver(ctx, r)
 			handed = true
@@ -155,6 +158,14 @@ func (c *Consensus) Leave(ctx context.Context) error {
 		}
 	}
 	return r.gossip.Leave(ctx)
+}
+
+// forgotten says whether this server follows, and has heard no leader for several elections.
+func (c *Consensus) forgotten(r *running, since time.Time) bool {
+	if heard := r.raft.LastContact(); heard.After(since) {
+		since = heard
+	}
+	return !c.IsLeader() && time.Since(since) > 3*(c.conf.Timing.Heartbeat+c.conf.Timing.Election)
 }
 
 // inSet says whether this server and another one are in the Raft set.
