@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
+
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
@@ -363,6 +365,57 @@ func TestServersAreRemembered(t *testing.T) {
 		}
 		if !slices.Contains(c.hellos, "s2") {
 			t.Error("s2 was not dialled")
+		}
+	})
+}
+
+func TestStreamsAreOpenedAndServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "s1")
+		defer c.stop()
+		h := newHost(t, c, "s1")
+		h.start()
+		defer h.end()
+		time.Sleep(time.Second)
+		job := mockJob("web", map[string]any{"stdout": "hello\n"})
+		c.change(job, nil, allocOf(job, "a1"))
+		wantStatus(t, c, "a1", berthv1.Alloc_running)
+		open := func(order *berthv1.StreamOrder) grpc.BidiStreamingServer[berthv1.StreamFrame, berthv1.StreamFrame] {
+			order.StreamId = "stream-1"
+			c.mu.Lock()
+			s := c.servers["s1"]
+			c.broadcast(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Open{Open: order}})
+			c.mu.Unlock()
+			stream := <-s.opened
+			if f, err := stream.Recv(); err != nil || f.GetStreamId() != "stream-1" {
+				t.Fatalf("the first frame is %v, %v", f, err)
+			}
+			return stream
+		}
+		stream := open(&berthv1.StreamOrder{Order: &berthv1.StreamOrder_Logs{Logs: &berthv1.LogsRequest{AllocId: "a1", FromStart: true}}})
+		if f, err := stream.Recv(); err != nil || string(f.GetLog().GetData()) != "hello\n" {
+			t.Errorf("log: %v, %v", f, err)
+		}
+		if f, err := stream.Recv(); err != nil || !f.GetDone() {
+			t.Errorf("end: %v, %v", f, err)
+		}
+		stream = open(&berthv1.StreamOrder{Order: &berthv1.StreamOrder_Exec{Exec: &berthv1.ExecStart{AllocId: "a1", Command: []string{"cat"}}}})
+		for _, f := range []*berthv1.ExecFrame{
+			{Body: &berthv1.ExecFrame_Stdin{Stdin: []byte("echo")}}, {Body: &berthv1.ExecFrame_StdinClose{StdinClose: true}},
+		} {
+			if err := stream.Send(&berthv1.StreamFrame{Body: &berthv1.StreamFrame_Exec{Exec: f}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f, err := stream.Recv(); err != nil || string(f.GetExec().GetStdout()) != "echo" {
+			t.Errorf("exec: %v, %v", f, err)
+		}
+		if f, err := stream.Recv(); err != nil || f.GetExec().GetExit() == nil {
+			t.Errorf("exit: %v, %v", f, err)
+		}
+		stream = open(&berthv1.StreamOrder{Order: &berthv1.StreamOrder_Restart{Restart: &berthv1.RestartAllocRequest{AllocId: "nothing"}}})
+		if f, err := stream.Recv(); err != nil || f.GetProblem().GetKind() != "not_found" {
+			t.Errorf("restart of nothing: %v, %v", f, err)
 		}
 	})
 }

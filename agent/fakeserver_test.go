@@ -234,7 +234,11 @@ func (s *fakeServer) receive(stream grpc.BidiStreamingServer[berthv1.AgentMessag
 
 func (s *fakeServer) Stream(stream grpc.BidiStreamingServer[berthv1.StreamFrame, berthv1.StreamFrame]) error {
 	s.opened <- stream
-	<-stream.Context().Done()
+	// The test reads and writes; this ends it some time after.
+	select {
+	case <-stream.Context().Done():
+	case <-time.After(time.Second):
+	}
 	return nil
 }
 

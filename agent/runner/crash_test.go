@@ -3,6 +3,7 @@ package runner
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,7 +51,10 @@ func TestCrashAnywhere(t *testing.T) {
 func crashAt(t *testing.T, at int, kind berthv1.Job_Type, config map[string]any, attempts uint32, stop bool, end berthv1.Alloc_Status, starts int) bool {
 	n := newNode(t)
 	count, crashed, where := 0, false, ""
+	var mu sync.Mutex
 	n.fault = func(p string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if count++; crashed || count == at {
 			crashed = true
 			where = p
@@ -68,7 +72,10 @@ func crashAt(t *testing.T, at int, kind berthv1.Job_Type, config map[string]any,
 	}
 	restartIfCrashed := func() {
 		synctest.Wait()
-		if crashed && n.fault != nil {
+		mu.Lock()
+		is := crashed
+		mu.Unlock()
+		if is && n.fault != nil {
 			note()
 			n.end()
 			n.fault = nil

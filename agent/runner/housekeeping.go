@@ -112,7 +112,7 @@ func (m *Manager) allocEnded(a *alloc) {
 	m.log.Info("alloc ended", "alloc", a.id)
 	m.mu.Lock()
 	running := m.ctx != nil && m.ctx.Err() == nil
-	if running {
+	if running && hasOwnCPUs(a.current().GetAssignment()) {
 		m.wg.Go(m.spreadCPUs)
 	}
 	m.mu.Unlock()

@@ -43,6 +43,18 @@ func newPool(hw *berthv1.Hardware, grants []*berthv1.Assignment) pool {
 	return p
 }
 
+// hasOwnCPUs says that a grant has exclusive CPUs.
+func hasOwnCPUs(a *berthv1.Assignment) bool {
+	for _, t := range a.GetTasks() {
+		for _, c := range t.GetCells() {
+			if c.GetCpus() != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // sharedFor is where a task with this grant runs beside others: the shared CPUs of its
 // cells, or of the whole node where its cells have none left.
 func (p pool) sharedFor(g *berthv1.TaskGrant) string {

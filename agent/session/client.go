@@ -42,6 +42,8 @@ const (
 	// stalePatience is how long assignments older than what is held are refused. A
 	// server that lags catches up; a cluster that was restored does not.
 	stalePatience = time.Minute
+	// sayAgain is how long a failure that repeats itself is not repeated in the log.
+	sayAgain = 10 * time.Minute
 	// maxMessage bounds a message from a server, in bytes: a complete Assignments with
 	// all its jobs.
 	maxMessage = 256 << 20
@@ -99,7 +101,8 @@ type Client struct {
 	staleSince time.Time // since when only older assignments were offered
 	servers    []string  // as the servers told; nil: not yet
 	lastHeard  time.Time
-	connected  string // address of the server of the session; "": none
+	connected  string               // address of the server of the session; "": none
+	said       map[string]time.Time // when a failure was last logged, by its words
 }
 
 // New makes a Client; it dials nothing yet.
@@ -180,8 +183,22 @@ func (c *Client) ended(ctx context.Context, addr string, err error) {
 	case was != "":
 		c.log.Warn("the session with the server ended; workloads go on, another server is dialled", "server", addr, "why", err)
 	default:
-		c.log.Warn("no session with this server", "server", addr, "why", err)
+		c.log.Log(ctx, c.loudness(addr+": "+err.Error()), "no session with this server; workloads go on, dialling goes on", "server", addr, "why", err)
 	}
+}
+
+// loudness lets the same words be a warning once in sayAgain only.
+func (c *Client) loudness(words string) slog.Level {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at, ok := c.said[words]; ok && time.Since(at) < sayAgain {
+		return slog.LevelDebug
+	}
+	if c.said == nil || len(c.said) > 100 {
+		c.said = map[string]time.Time{}
+	}
+	c.said[words] = time.Now()
+	return slog.LevelWarn
 }
 
 // addresses are all servers that the agent knows of.
