@@ -63,9 +63,13 @@ type member struct {
 
 // newCluster starts n servers, the first of them leading, with the namespace "default".
 func newCluster(t testing.TB, n int, change ...func(*Config)) *cluster {
+	return newClusterOf(t, n, nil, change...)
+}
+
+func newClusterOf(t testing.TB, n int, options []grpc.ServerOption, change ...func(*Config)) *cluster {
 	c := &cluster{t: t, changed: make(chan struct{})}
 	for i := range n {
-		c.members = append(c.members, c.start(fmt.Sprintf("s%d", i), change))
+		c.members = append(c.members, c.start(fmt.Sprintf("s%d", i), options, change))
 	}
 	c.elect(c.members[0])
 	c.write(func(e *berthv1.LogEntry) {
@@ -74,7 +78,7 @@ func newCluster(t testing.TB, n int, change ...func(*Config)) *cluster {
 	return c
 }
 
-func (c *cluster) start(id string, change []func(*Config)) *member {
+func (c *cluster) start(id string, options []grpc.ServerOption, change []func(*Config)) *member {
 	m := &member{c: c, id: id, listener: bufconn.Listen(1 << 16)}
 	config := Config{
 		Store: state.New(), Leadership: m, Raft: m, Gossip: m, Proposer: m, Planner: m, Streams: m,
@@ -94,7 +98,7 @@ func (c *cluster) start(id string, change []func(*Config)) *member {
 	if m.api, err = New(config); err != nil {
 		c.t.Fatal(err)
 	}
-	server := grpc.NewServer(m.api.ServerOptions()...)
+	server := grpc.NewServer(append(m.api.ServerOptions(), options...)...)
 	m.api.Register(server)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -92,7 +92,7 @@ func (g *gateway) execOver(ctx context.Context, cancel context.CancelFunc, ws *w
 			}
 			return err
 		}
-		data, err := toJSON.Marshal(frame)
+		data, err := toJSON(frame)
 		if err != nil {
 			return err
 		}

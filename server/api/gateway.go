@@ -21,6 +21,7 @@ type gateway struct {
 	a      *API
 	mux    *runtime.ServeMux
 	routes map[string]*method // by verb and pattern, as the mux prints it
+	byHand []handmade
 	allocs berthv1.AllocServiceClient
 	admin  berthv1.OperatorServiceClient
 }
@@ -31,6 +32,7 @@ func newGateway(a *API) (*gateway, error) {
 		allocs: berthv1.NewAllocServiceClient(a.own),
 		admin:  berthv1.NewOperatorServiceClient(a.own),
 	}
+	g.byHand = g.madeByHand()
 	for _, m := range methods {
 		if m.path != "" {
 			g.routes[m.route()] = m
@@ -143,6 +145,7 @@ func (g *gateway) hint(path string) string {
 		}
 	}
 	if len(paths) > 0 {
+		slices.Sort(paths)
 		return "there are " + orList(paths)
 	}
 	return "/v1/openapi.json describes every path"
@@ -154,7 +157,7 @@ func (g *gateway) everyRoute() []string {
 	for _, m := range g.routes {
 		all = append(all, m.verb+" "+m.path)
 	}
-	for _, h := range g.handmade() {
+	for _, h := range g.byHand {
 		all = append(all, h.verb+" "+h.path)
 	}
 	slices.Sort(all)

@@ -42,7 +42,7 @@ func (a *API) HTTPServer() *http.Server {
 // that have none in the schema. It works while Run does.
 func (a *API) Handler() http.Handler {
 	routes := http.NewServeMux()
-	for _, h := range a.gateway.handmade() {
+	for _, h := range a.gateway.byHand {
 		routes.Handle(h.verb+" "+h.path, h.handler)
 	}
 	routes.Handle("/", a.gateway)
@@ -60,7 +60,7 @@ type handmade struct {
 	handler http.HandlerFunc
 }
 
-func (g *gateway) handmade() []handmade {
+func (g *gateway) madeByHand() []handmade {
 	registry := g.a.registry
 	metrics := promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return []handmade{
@@ -135,7 +135,7 @@ func writeProblemAs(w http.ResponseWriter, status int, p *problem.Error) {
 
 // problemJSON is {"error": {...}}.
 func problemJSON(p *berthv1.Problem) []byte {
-	data, err := toJSON.Marshal(valid(p))
+	data, err := toJSON(valid(p))
 	if err != nil {
 		data = []byte(`{"kind":"internal","reason":"the problem cannot be written as JSON"}`)
 	}

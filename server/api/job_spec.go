@@ -61,9 +61,14 @@ func (s jobService) ValidateJob(_ context.Context, q *berthv1.ValidateJobRequest
 
 // ParseJob reads a spec as it is: no file beside it, and no environment.
 func (s jobService) ParseJob(_ context.Context, q *berthv1.ParseJobRequest) (*berthv1.Job, error) {
-	return jobspec.Parse([]byte(q.GetText()), jobspec.Options{
+	job, err := jobspec.Parse([]byte(q.GetText()), jobspec.Options{
 		Filename: q.GetFile(), Format: jobspec.Syntax(q.GetFormat()), Variables: q.GetVariables(),
 	})
+	if err != nil {
+		return nil, err
+	}
+	job.Source = &berthv1.JobSource{Format: q.GetFormat(), Text: q.GetText(), File: q.GetFile(), Variables: q.GetVariables()}
+	return job, nil
 }
 
 // canonical gives a copy of a job that a client has sent with every default filled in,

@@ -23,9 +23,22 @@ import (
 // The JSON form of messages: fields by their names in the schema, empty ones included;
 // unknown ones are an error.
 var (
-	toJSON   = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}
-	fromJSON = protojson.UnmarshalOptions{RecursionLimit: 2 * maxNesting}
+	schemaJSON = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}
+	fromJSON   = protojson.UnmarshalOptions{RecursionLimit: 2 * maxNesting}
 )
+
+// toJSON writes a message. The same message gives the same bytes, unlike protojson's
+// own, which puts spaces here and there.
+func toJSON(m proto.Message) ([]byte, error) {
+	data, err := schemaJSON.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var compact bytes.Buffer
+	compact.Grow(len(data))
+	err = json.Compact(&compact, data)
+	return compact.Bytes(), err
+}
 
 // jsonCodec is how the gateway reads and writes bodies. A stream is one message a line.
 type jsonCodec struct{}
@@ -39,14 +52,14 @@ func (jsonCodec) Marshal(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case map[string]any:
 		if m, ok := v["result"].(proto.Message); ok {
-			return toJSON.Marshal(m)
+			return toJSON(m)
 		}
 	case map[string]proto.Message:
 		if s, ok := v["error"].(*spb.Status); ok {
 			return problemJSON(problem.From(status.FromProto(s).Err()).Proto()), nil
 		}
 	case proto.Message:
-		return toJSON.Marshal(v)
+		return toJSON(v)
 	}
 	return nil, fmt.Errorf("an answer of type %T has no JSON form", v)
 }

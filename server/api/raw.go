@@ -177,7 +177,7 @@ func (g *gateway) restoreSnapshot(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	data, err := toJSON.Marshal(resp)
+	data, err := toJSON(resp)
 	if err != nil {
 		writeProblem(w, fmt.Errorf("writing the answer: %w", err))
 		return

@@ -93,6 +93,32 @@ func TestBlockingQueryOnOneItem(t *testing.T) {
 	})
 }
 
+func TestBlockingJobStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		m := c.members[0]
+		c.alloc("aaaa0001", "web")
+		c.alloc("bbbb0001", "other")
+		index := m.call(t, "GET", "/v1/jobs/web/status", "").header.Get("Berth-Index")
+		m.call(t, "POST", "/v1/jobs/other/evaluate", "").want(t, 200) // before it asks, and after
+		answers := make(chan answer, 1)
+		go func() { answers <- m.call(t, "GET", "/v1/jobs/web/status?index="+index, "") }()
+		synctest.Wait()
+		m.call(t, "POST", "/v1/jobs/other/evaluate", "").want(t, 200)
+		c.report(&berthv1.AllocStatusUpdate{AllocId: whole("bbbb0001"), Status: berthv1.Alloc_running})
+		synctest.Wait()
+		select {
+		case a := <-answers:
+			t.Fatalf("another job woke it: %s", a.body)
+		default:
+		}
+		c.report(&berthv1.AllocStatusUpdate{AllocId: whole("aaaa0001"), Status: berthv1.Alloc_running})
+		if g := (<-answers).want(t, 200)["groups"].([]any)[0].(map[string]any); g["running"] != 1.0 {
+			t.Fatalf("%v", g)
+		}
+	})
+}
+
 func TestClosingWakesQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)

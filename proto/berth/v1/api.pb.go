@@ -4573,7 +4573,8 @@ func (x *StreamEventsRequest) GetNamespace() string {
 // Event is one change.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Revision at which it happened; resume with it.
+	// Resume with it. The revision at which it happened; where more events of that
+	// revision follow, the one before, so that nobody who resumes misses them.
 	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
 	// "created", "updated" or "deleted".
@@ -4582,7 +4583,8 @@ type Event struct {
 	Key       string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	Namespace string                 `protobuf:"bytes,5,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Time      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
-	// As it is now; absent when deleted. With neither: a heartbeat.
+	// As it is now; absent when deleted. An event without a topic is a heartbeat: the stream
+	// lives, and everything up to its index was sent. The first event is one.
 	//
 	// Types that are valid to be assigned to Item:
 	//
