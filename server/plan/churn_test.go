@@ -95,7 +95,7 @@ func churnStep(c *cluster, r *rand.Rand, jobs map[string]*berthv1.Job, stop *fun
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.fail = func(*berthv1.LogEntry) error {
-			if lossy && r.IntN(3) == 0 {
+			if lossy && rand.IntN(3) == 0 {
 				return errors.New("lost")
 			}
 			return nil

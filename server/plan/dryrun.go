@@ -50,7 +50,7 @@ func dryPlace(fleet *scheduler.Fleet, same *identical, o *berthv1.GroupOutcome) 
 		}
 		o.Stopped += uint32(len(same.asks))
 	}
-	placements, unplaced := scheduler.Place(fleet, []*scheduler.Ask{same.ask(len(same.asks), false)})
+	placements, unplaced := scheduler.Place(fleet, []*scheduler.Ask{same.ask(same.left, false)})
 	o.Placed += uint32(len(placements))
 	for _, u := range unplaced {
 		o.Explanation = u.Explanation

@@ -18,7 +18,7 @@ func (r *reconciler) instances(g *group) {
 	r.over(g, &places)
 	for index := range count {
 		if !places.taken[index] {
-			r.ask(g, Ask{Index: uint32(index)})
+			r.fresh(g, uint32(index))
 		}
 	}
 	r.update(g, live, count) // last: what is missing counts against it

@@ -71,6 +71,10 @@ func (t Tuning) withDefaults() Tuning {
 	return t
 }
 
+// retryGather is how often, at most, the jobs that could not be placed are gone through
+// for something that was freed.
+const retryGather = 50 * time.Millisecond
+
 // maxDebounce bounds how long a job of any size waits.
 const maxDebounce = time.Second
 
@@ -88,6 +92,7 @@ type Loop struct {
 	blocked map[*job]struct{}
 	system  map[*job]struct{}
 	stirred bool // something was freed, or may fit now
+	retried time.Time
 	paused  bool
 
 	// pending are the allocations that are on the way, or not seen in the view yet.
@@ -138,7 +143,11 @@ func (l *Loop) Run(ctx context.Context) error {
 // wait returns when there is something to do.
 func (l *Loop) wait(ctx context.Context, watch *state.Watch, collect *time.Timer) {
 	var due <-chan time.Time
-	if at, ok := l.timers.next(); ok {
+	at, ok := l.timers.next()
+	if gathered := l.retried.Add(retryGather); l.stirred && (!ok || gathered.Before(at)) {
+		at, ok = gathered, true
+	}
+	if ok {
 		t := time.NewTimer(time.Until(at))
 		defer t.Stop()
 		due = t.C
@@ -166,8 +175,8 @@ func (l *Loop) catchUp(now time.Time) {
 		}
 	}
 	l.absorb(now)
-	if l.stirred {
-		l.stirred = false
+	if l.stirred && !now.Before(l.retried.Add(retryGather)) {
+		l.stirred, l.retried = false, now
 		l.retry(now)
 	}
 	for j := range l.timers.due(now) {

@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,9 +282,9 @@ func TestRefusedEntriesAreTriedAgain(t *testing.T) {
 		for i := range 10 {
 			c.node(fmt.Sprint("n", i), 64000, 64000)
 		}
-		calls := 0
+		var calls atomic.Int64
 		c.fail = func(*berthv1.LogEntry) error {
-			if calls++; calls%3 != 0 {
+			if calls.Add(1)%3 != 0 {
 				return errors.New("the log is full")
 			}
 			return nil

@@ -54,10 +54,12 @@ type Status struct {
 	Reason string
 }
 
-// Ask is one instance to be placed.
+// Ask is one instance to be placed, or several in a row that nothing was before.
 type Ask struct {
 	Group *berthv1.Group
 	Index uint32
+	// Count is how many instances, of Index and those that follow it.
+	Count int
 	// Node is the only one that does (system jobs); empty: any.
 	Node string
 	// Previous is the allocation that it replaces; nil: none.
@@ -267,9 +269,23 @@ func (r *reconciler) lose(g *group, a *berthv1.Alloc) {
 	g.outcome.Stopped++
 }
 
+// fresh asks for an instance of an index that has none. A million of them in a row are
+// one Ask.
+func (r *reconciler) fresh(g *group, index uint32) {
+	if n := len(r.result.Asks); n > 0 {
+		if last := &r.result.Asks[n-1]; last.Group == g.spec && last.Previous == nil && last.Node == "" && last.Index+uint32(last.Count) == index {
+			last.Count++
+			g.outcome.Wanted++
+			r.waiting++
+			return
+		}
+	}
+	r.ask(g, Ask{Index: index})
+}
+
 // ask records an instance to be placed.
 func (r *reconciler) ask(g *group, ask Ask) {
-	ask.Group = g.spec
+	ask.Group, ask.Count = g.spec, 1
 	r.result.Asks = append(r.result.Asks, ask)
 	g.outcome.Wanted++
 	if !ask.Replaces {

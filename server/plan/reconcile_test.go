@@ -220,6 +220,9 @@ func draw(r Result, at time.Time, out *strings.Builder) {
 	}
 	for _, a := range r.Asks {
 		fmt.Fprintf(out, "  ask     %s[%d]", a.Group.GetName(), a.Index)
+		if a.Count > 1 {
+			fmt.Fprintf(out, " to [%d]", int(a.Index)+a.Count-1)
+		}
 		if a.Node != "" {
 			fmt.Fprintf(out, "  on %s", a.Node)
 		}
@@ -261,7 +264,15 @@ func (w *world) carryOut(r Result, pick func() string) {
 		byID[a.GetId()] = w.allocs[i]
 	}
 	changes := slices.Clone(r.Changes)
-	for i, ask := range r.Asks {
+	var asks []Ask
+	for _, ask := range r.Asks {
+		for k := range ask.Count {
+			one := ask
+			one.Index += uint32(k)
+			asks = append(asks, one)
+		}
+	}
+	for i, ask := range asks {
 		a := &berthv1.Alloc{Id: fmt.Sprintf("new-%d-%d", len(w.allocs), i), Job: "j", Namespace: "default", Group: ask.Group.GetName(),
 			Index: ask.Index, NodeId: ask.Node, JobVersion: w.in.Job.GetVersion(), PreviousAlloc: ask.Previous.GetId(),
 			Reschedules: ask.Reschedules, CreateRevision: uint64(len(w.allocs) + 1)}

@@ -58,6 +58,9 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	}
 	l.answer(j, b, now)
 	j.work = nil
+	if _, blocked := l.blocked[j]; !blocked {
+		j.spec, j.groups = nil, nil // soon compiled again; there may be very many jobs
+	}
 	if w.result.Over && w.spec.GetPurge() {
 		l.forget(ctx, j, now)
 	}

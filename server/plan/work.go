@@ -31,6 +31,7 @@ type work struct {
 type identical struct {
 	group   *scheduler.Group
 	asks    []Ask // placed in this order
+	left    int   // instances that they ask for
 	problem error // why the group cannot be placed at all
 }
 
@@ -61,6 +62,7 @@ func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, erro
 			out = append(out, same)
 		}
 		same.asks = append(same.asks, a)
+		same.left += a.Count
 	}
 	// Those that replace nothing first: they are missed already.
 	slices.SortStableFunc(out, func(a, b *identical) int {
@@ -97,9 +99,15 @@ func (i *identical) take(p scheduler.Placement) Ask {
 		at = slices.IndexFunc(i.asks, func(a Ask) bool { return a.Node == p.NodeID })
 	}
 	a := i.asks[at]
-	if at == 0 {
+	i.left--
+	switch {
+	case a.Count > 1:
+		i.asks[at].Index++
+		i.asks[at].Count--
+		a.Count = 1
+	case at == 0:
 		i.asks = i.asks[1:]
-	} else {
+	default:
 		i.asks = slices.Delete(i.asks, at, at+1)
 	}
 	return a
@@ -163,17 +171,17 @@ func (l *Loop) advance(j *job, b *batch, slice int, now time.Time) int {
 		same := w.asks[0]
 		switch {
 		case same.problem != nil:
-			w.blockedBy(same, len(same.asks), &berthv1.Explanation{Remedies: []string{"correct the job: " + same.problem.Error()}})
+			w.blockedBy(same, &berthv1.Explanation{Remedies: []string{"correct the job: " + same.problem.Error()}})
 			w.asks = w.asks[1:]
 		case l.paused:
-			w.blockedBy(same, len(same.asks), &berthv1.Explanation{Needs: "the scheduler to go on: it is paused"})
+			w.blockedBy(same, &berthv1.Explanation{Remedies: []string{"let the scheduler go on: it is paused, and places nothing"}})
 			w.asks = w.asks[1:]
 		case same.group.Gang:
 			n += l.placeGang(j, b, same)
 			w.asks = w.asks[1:]
 		default:
 			n += l.placeSome(j, b, same, slice-n)
-			if len(same.asks) == 0 {
+			if same.left == 0 {
 				w.asks = w.asks[1:]
 			}
 		}
@@ -181,9 +189,9 @@ func (l *Loop) advance(j *job, b *batch, slice int, now time.Time) int {
 	return n
 }
 
-// blockedBy records that so many of a group could not be placed.
-func (w *work) blockedBy(same *identical, n int, e *berthv1.Explanation) {
-	w.left += n
+// blockedBy records that what is left of some asks could not be placed.
+func (w *work) blockedBy(same *identical, e *berthv1.Explanation) {
+	w.left += same.left
 	if o := w.outcomes[same.name()]; o != nil && e != nil {
 		o.Explanation = e
 	}
@@ -191,7 +199,7 @@ func (w *work) blockedBy(same *identical, n int, e *berthv1.Explanation) {
 
 // placeSome places up to max of the asks, and gives the rest up when one does not fit.
 func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
-	n := min(len(same.asks), max)
+	n := min(same.left, max)
 	name, perNode := same.name(), same.asks[0].Node != ""
 	placements, unplaced := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(n, j.work.silent)})
 	for _, p := range placements {
@@ -203,31 +211,31 @@ func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 	if len(unplaced) == 0 {
 		return n
 	}
-	rest := same.asks
+	rest := &identical{group: same.group}
 	if perNode { // the others' nodes may still do
-		rest = nil
 		for _, node := range unplaced[0].Nodes {
-			rest = append(rest, same.take(scheduler.Placement{NodeID: node}))
+			rest.asks = append(rest.asks, same.take(scheduler.Placement{NodeID: node}))
+			rest.left++
 		}
 	} else {
-		same.asks = nil
+		rest.asks, rest.left = same.asks, same.left
+		same.asks, same.left = nil, 0
 	}
-	w := j.work
-	w.blockedBy(&identical{asks: rest}, len(rest), unplaced[0].Explanation)
-	if rest[0].Replaces {
-		l.makeRoom(j, b, same.group, rest)
+	j.work.blockedBy(rest, unplaced[0].Explanation)
+	if rest.asks[0].Replaces {
+		l.makeRoom(j, b, rest)
 	}
 	return n
 }
 
 // placeGang places all of the asks or none, in an entry of their own.
 func (l *Loop) placeGang(j *job, b *batch, same *identical) int {
-	n, name := len(same.asks), same.name()
+	n, name := same.left, same.name()
 	placements, unplaced := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(n, j.work.silent)})
 	if len(unplaced) > 0 {
-		j.work.blockedBy(same, n, unplaced[0].Explanation)
+		j.work.blockedBy(same, unplaced[0].Explanation)
 		if same.asks[0].Replaces {
-			l.makeRoom(j, b, same.group, same.asks)
+			l.makeRoom(j, b, same)
 		}
 		return n
 	}
@@ -264,9 +272,9 @@ func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) {
 // makeRoom is for instances that stand in for running ones and fit nowhere beside them:
 // where they would fit in their place, those are stopped, and what they held is asked
 // for again when they have ended. Otherwise they are left alone.
-func (l *Loop) makeRoom(j *job, b *batch, group *scheduler.Group, asks []Ask) {
+func (l *Loop) makeRoom(j *job, b *batch, same *identical) {
 	var held []*berthv1.Alloc
-	for _, a := range asks {
+	for _, a := range same.asks {
 		if now := l.view.Alloc(a.Previous.GetId()); now != nil && now.HoldsGrant() && now.Wanted() {
 			held = append(held, now)
 			l.fleet.ChangeAlloc(now, nil)
@@ -275,10 +283,9 @@ func (l *Loop) makeRoom(j *job, b *batch, group *scheduler.Group, asks []Ask) {
 	if len(held) == 0 {
 		return
 	}
-	ask := (&identical{group: group, asks: asks}).ask(len(asks), true)
-	placements, _ := scheduler.Place(l.fleet, []*scheduler.Ask{ask})
+	placements, _ := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(same.left, true)})
 	for _, p := range placements {
-		l.fleet.Undo(group, p)
+		l.fleet.Undo(same.group, p)
 	}
 	for _, a := range held {
 		l.fleet.ChangeAlloc(nil, a)
