@@ -33,6 +33,11 @@ func (p *Plugin) asProblem(ctx context.Context, err error) error {
 	}
 	e := *problem.From(err)
 	if e.Kind == problem.Timeout {
+		// The other side may see the caller's own deadline a moment before it is here.
+		if end, ok := ctx.Deadline(); ok && time.Until(end) < time.Second {
+			<-ctx.Done()
+			return ctx.Err()
+		}
 		return problem.New(problem.Unavailable, e.Field, "plugin %s did not answer in time", p.cfg.Name)
 	}
 	if e.Kind == problem.Internal || e.Kind == problem.Unavailable && e.Field == "" {
@@ -149,7 +154,7 @@ func (p *Plugin) Wait(ctx context.Context, id string) (*drivers.Exit, error) {
 				}
 				return exitFromWire(exit), nil
 			}
-			if !l.dead(ctx) {
+			if !l.dies(ctx, err) {
 				return nil, p.asProblem(ctx, err)
 			}
 		}
@@ -159,10 +164,10 @@ func (p *Plugin) Wait(ctx context.Context, id string) (*drivers.Exit, error) {
 	}
 }
 
-// dead says whether the plugin's process is gone; a call that failed may be the first to
-// hear of it, and is told within a moment.
-func (l *link) dead(ctx context.Context) bool {
-	if l.conn.GetState().String() == "READY" {
+// dies says whether the plugin's process is gone, of which a call that failed with err
+// may be the first to hear.
+func (l *link) dies(ctx context.Context, err error) bool {
+	if !problem.Is(err, problem.Unavailable) {
 		return false
 	}
 	const patience = 2 * time.Second // go-plugin looks for an attached process once a second

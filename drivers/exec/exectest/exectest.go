@@ -60,7 +60,7 @@ func Factory(parent string) drivertest.Factory {
 		Exec: &drivertest.ExecCommands{
 			Echo: []string{"echo", "hello"}, Cat: []string{"cat"}, Exit3: []string{"sh", "-c", "exit 3"},
 			Sleep: []string{"sleep", "600"}, Env: []string{"sh", "-c", "echo $BERTH_TEST"},
-			Size:    []string{"bash", "-c", "stty size; trap 'stty size' WINCH; while read -t 0.05 x; [ $? != 1 ]; do :; done"},
+			Size:    []string{"bash", "-c", "trap 'stty size' WINCH; stty size; while read -t 0.05 x; [ $? != 1 ]; do :; done"},
 			Missing: []string{"no-such-program"},
 		},
 		Leftovers: func(t *testing.T, task *drivers.Task) []string { return leftovers(t, parent, task) },
