@@ -98,7 +98,7 @@ func (d *decoder) element(msg protoreflect.Message, f *schema.Field, label *tree
 		}
 	}
 	elementPath := labelPath
-	if text := labelOf(m, element); text != "" {
+	if text := labelOf(m, element); isKey(text) {
 		// As elementKeys: the first of a label is named by it.
 		if named := path + "[" + text + "]"; !d.has(named) {
 			elementPath = named

@@ -134,7 +134,15 @@ func (f *findings) add(pos tree.Pos, path, hint, format string, args ...any) {
 		f.more++
 		return
 	}
-	f.list = append(f.list, finding{pos: pos, path: path, summary: fmt.Sprintf(format, args...), hint: hint})
+	f.list = append(f.list, finding{pos: pos, path: path, summary: short(fmt.Sprintf(format, args...)), hint: short(hint)})
+}
+
+// short bounds a sentence, which may hold what a spec has in it.
+func short(s string) string {
+	if len(s) > 500 {
+		return strings.ToValidUTF8(s[:500], "") + "..."
+	}
+	return s
 }
 
 // adopt takes over what was found in another file.

@@ -94,9 +94,6 @@ func addDiags(found *findings, diags hcl.Diagnostics) {
 		}
 		// The first sentence is the error, the rest what to do about it.
 		text, hint, _ := strings.Cut(strings.Join(strings.Fields(text), " "), ". ")
-		if len(text) > 300 {
-			text = strings.ToValidUTF8(text[:300], "") + "..."
-		}
 		found.add(pos, "", lowerFirst(hint), "%s", lowerFirst(text))
 	}
 }

@@ -48,10 +48,10 @@ type localSorter struct {
 
 func (s *localSorter) visit(name string, path []string) {
 	a := s.all[name]
-	switch {
-	case s.state[name] == 2:
+	switch s.state[name] {
+	case 2:
 		return
-	case s.state[name] == 1:
+	case 1:
 		s.r.found.add(posOf(a.NameRange), "", "", "locals need each other in a circle: %s", strings.Join(append(path, name), " -> "))
 		return
 	}

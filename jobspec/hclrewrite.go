@@ -42,13 +42,9 @@ type rewriter struct {
 // rewrite gives the expression to evaluate instead of e. bound are the names that for
 // expressions around it have made.
 func (r *rewriter) rewrite(e hclsyntax.Expression, bound []string) hclsyntax.Expression {
-	re := func(x hclsyntax.Expression) hclsyntax.Expression {
-		if x == nil {
-			return nil
-		}
-		return r.rewrite(x, bound)
-	}
 	switch x := e.(type) {
+	case nil:
+		return nil
 	case *hclsyntax.LiteralValueExpr:
 		if x.Val.Type() == cty.Number && !r.meter.charge(x.Val) {
 			r.failed = true
@@ -57,6 +53,22 @@ func (r *rewriter) rewrite(e hclsyntax.Expression, bound []string) hclsyntax.Exp
 		return x
 	case *hclsyntax.ScopeTraversalExpr:
 		r.name(x.Traversal, bound)
+	case *hclsyntax.TemplateWrapExpr:
+		if text, ok := r.runtime(x.Wrapped, bound); ok {
+			return text
+		}
+		x.Wrapped = r.rewrite(x.Wrapped, bound)
+	case *hclsyntax.AnonSymbolExpr:
+	default:
+		r.inside(e, bound)
+	}
+	return &metered{Expression: e, meter: r.meter}
+}
+
+// inside rewrites the expressions that an expression is made of.
+func (r *rewriter) inside(e hclsyntax.Expression, bound []string) {
+	re := func(x hclsyntax.Expression) hclsyntax.Expression { return r.rewrite(x, bound) }
+	switch x := e.(type) {
 	case *hclsyntax.RelativeTraversalExpr:
 		x.Source = re(x.Source)
 	case *hclsyntax.FunctionCallExpr:
@@ -95,19 +107,12 @@ func (r *rewriter) rewrite(e hclsyntax.Expression, bound []string) hclsyntax.Exp
 		for i := range x.Parts {
 			x.Parts[i] = r.part(x.Parts[i], bound)
 		}
-	case *hclsyntax.TemplateWrapExpr:
-		if text, ok := r.runtime(x.Wrapped, bound); ok {
-			return text
-		}
-		x.Wrapped = re(x.Wrapped)
 	case *hclsyntax.TemplateJoinExpr:
 		x.Tuple = re(x.Tuple)
-	case *hclsyntax.AnonSymbolExpr:
 	default:
 		r.failed = true
 		r.found.add(posOf(e.Range()), "", "", "this expression is not understood in a job spec")
 	}
-	return &metered{Expression: e, meter: r.meter}
 }
 
 // operand rewrites what an operator takes.

@@ -25,13 +25,16 @@ func elementKeys(m *schema.Message, list protoreflect.List) []string {
 	seen := make(map[string]bool, list.Len())
 	for i := range keys {
 		keys[i] = strconv.Itoa(i)
-		if label := labelOf(m, list.Get(i).Message()); label != "" && !seen[label] {
+		if label := labelOf(m, list.Get(i).Message()); isKey(label) && !seen[label] {
 			seen[label] = true
 			keys[i] = label
 		}
 	}
 	return keys
 }
+
+// isKey says whether a label can stand in a path.
+func isKey(label string) bool { return label != "" && len(label) <= 128 }
 
 // elementKeysOf are the keys of a message's field of that name.
 func elementKeysOf(msg proto.Message, field protoreflect.Name) []string {

@@ -46,8 +46,8 @@ type checker struct {
 
 func (c *checker) add(path, remedy, format string, args ...any) {
 	if len(c.problems) < maxProblems {
-		p := problem.New(problem.Invalid, path, format, args...)
-		p.Remedy = remedy
+		p := problem.New(problem.Invalid, path, "%s", short(fmt.Sprintf(format, args...)))
+		p.Remedy = short(remedy)
 		c.problems = append(c.problems, p)
 	}
 }

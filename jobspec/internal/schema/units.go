@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -41,7 +42,7 @@ func ParseInt(text string) (Int, error) {
 	}
 	x, err := strconv.ParseFloat(s, 64)
 	switch {
-	case err != nil && !isRange(err), strings.ContainsAny(s, "xX_+-pPiInN"):
+	case err != nil && !errors.Is(err, strconv.ErrRange), strings.ContainsAny(s, "xX_+-pPiInN"):
 		return Int{}, errType
 	case math.IsInf(x, 0) || x >= 1<<64:
 		return Int{}, fmt.Errorf("is out of range")
@@ -49,11 +50,6 @@ func ParseInt(text string) (Int, error) {
 		return Int{}, fmt.Errorf("wants a whole number, not %s", text)
 	}
 	return Int{negative, uint64(x)}, nil
-}
-
-func isRange(err error) bool {
-	n, ok := err.(*strconv.NumError)
-	return ok && n.Err == strconv.ErrRange
 }
 
 // quantity is a number, up to 18 digits and 9 decimals, and a unit.
