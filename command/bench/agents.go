@@ -79,7 +79,7 @@ func (a *agents) run(ctx context.Context, servers []string, ready func()) error 
 func (a *agents) session(ctx context.Context, client berthv1.AgentServiceClient, node *berthv1.Node, opened func()) error {
 	once := sync.OnceFunc(opened)
 	defer once()
-	s := &simulated{agents: a, node: node, known: map[string]struct{}{}}
+	s := &simulated{agents: a, node: node, known: map[string]struct{}{}, unacked: map[uint64]*berthv1.StatusReport{}}
 	for {
 		err := s.dial(ctx, client, once)
 		if ctx.Err() != nil {
@@ -99,6 +99,8 @@ type simulated struct {
 	node   *berthv1.Node
 	known  map[string]struct{}
 	serial uint64
+	// unacked are the reports that are not known to be durable, by sequence.
+	unacked map[uint64]*berthv1.StatusReport
 }
 
 func (s *simulated) dial(ctx context.Context, client berthv1.AgentServiceClient, opened func()) error {
@@ -128,11 +130,17 @@ func (s *simulated) dial(ctx context.Context, client berthv1.AgentServiceClient,
 			go s.beat(ctx, body.Welcome.GetHeartbeatPeriod().AsDuration(), send)
 		case *berthv1.ServerMessage_Assignments:
 			opened()
-			if report := s.accept(body.Assignments); report != nil {
-				if err := send(&berthv1.AgentMessage{Body: &berthv1.AgentMessage_Report{Report: report}}); err != nil {
-					return err
-				}
+			err = s.report(s.accept(body.Assignments), send)
+		case *berthv1.ServerMessage_Ack:
+			if body.Ack.GetProblem() == nil {
+				delete(s.unacked, body.Ack.GetSequence())
+				continue
 			}
+			time.Sleep(100 * time.Millisecond) // as an agent that waits for a new leader
+			err = s.repeat(body.Ack.GetSequence(), send)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -150,6 +158,19 @@ func (s *simulated) beat(ctx context.Context, period time.Duration, send func(*b
 			}
 		}
 	}
+}
+
+// report sends a report and keeps it until it is acknowledged.
+func (s *simulated) report(r *berthv1.StatusReport, send func(*berthv1.AgentMessage) error) error {
+	if r == nil {
+		return nil
+	}
+	s.unacked[r.GetSequence()] = r
+	return send(&berthv1.AgentMessage{Body: &berthv1.AgentMessage_Report{Report: r}})
+}
+
+func (s *simulated) repeat(sequence uint64, send func(*berthv1.AgentMessage) error) error {
+	return s.report(s.unacked[sequence], send)
 }
 
 // accept takes assignments in and says that what is new runs, and what is to stop has.

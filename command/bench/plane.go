@@ -55,7 +55,6 @@ type Result struct {
 	LogBytesPerAlloc float64   `json:"log_bytes_per_alloc"`
 	Syncs            uint64    `json:"syncs"`
 	DoubleGrants     int       `json:"double_grants"`
-	Unplaced         int       `json:"unplaced"`
 	SettledSeconds   float64   `json:"all_running_seconds"`
 	CPUs             int       `json:"cpus"`
 }

@@ -1,0 +1,26 @@
+package bench
+
+import (
+	"fmt"
+	"strings"
+)
+
+// String is the result for people.
+func (r *Result) String() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-24s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("cluster", "%d servers, %d nodes, on %d CPUs", r.Servers, r.Nodes, r.CPUs)
+	line("placed", "%d allocations of %d jobs in %.2f s; all running after %.2f s", r.Allocs, r.Jobs, r.Seconds, r.SettledSeconds)
+	line("rate", "%.0f allocations/s, %.0f jobs/s, durable", r.AllocsPerSecond, r.JobsPerSecond)
+	line("CPU", "%.1f us an allocation, servers and agents together", r.CPUPerAlloc)
+	line("submit to durable", "p50 %.1f ms, p99 %.1f ms under load; alone p50 %.1f ms, p99 %.1f ms",
+		r.SubmitToDurable.P50, r.SubmitToDurable.P99, r.OneSubmitDurable.P50, r.OneSubmitDurable.P99)
+	line("submit to agent", "p50 %.1f ms, p99 %.1f ms under load; alone p50 %.1f ms, p99 %.1f ms",
+		r.SubmitToAgent.P50, r.SubmitToAgent.P99, r.OneSubmitToAgent.P50, r.OneSubmitToAgent.P99)
+	line("Raft log", "%.0f bytes an allocation, %d syncs on the leader", r.LogBytesPerAlloc, r.Syncs)
+	line("memory", "%.0f MiB for all servers and agents", float64(r.RSSBytes)/(1<<20))
+	line("double grants", "%d", r.DoubleGrants)
+	return b.String()
+}
