@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
+
 	"github.com/berthd/berth/client"
 	"github.com/berthd/berth/command/config"
 	"github.com/berthd/berth/jobspec"
@@ -119,8 +121,8 @@ func (d *daemon) makeDataDir() error {
 		}
 		d.cfg.DataDir = dir
 		d.undo = append(d.undo, func() {
-			if err := os.RemoveAll(dir); err != nil {
-				d.log.Error("the temporary data directory could not be removed", "dir", dir, "error", err)
+			if err := removeTree(dir); err != nil {
+				d.log.Error("the temporary data directory is left behind", "dir", dir, "error", err)
 			}
 		})
 	}
@@ -142,6 +144,19 @@ func (d *daemon) makeDataDir() error {
 		d.undo = append(d.undo, unlock)
 	}
 	return nil
+}
+
+// removeTree removes a directory, unless something is mounted in it: a bind mount that
+// was left behind would have what it shows, such as the host's /dev, removed with it.
+func removeTree(dir string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return fmt.Errorf("reading what is mounted: %w", err)
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("%s is still mounted", mounts[0].Mountpoint)
+	}
+	return os.RemoveAll(dir)
 }
 
 // lockFile takes a lock that ends with the process, and says in the file whose it is.

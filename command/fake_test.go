@@ -24,7 +24,7 @@ import (
 
 // fakeCluster answers the API from a canned state, over real gRPC. What becomes of a job
 // that is submitted to it is told by the job's name: "huge" cannot be placed, "crash"
-// fails, everything else advances by one step each time its status is asked for.
+// fails, "stuck" never starts, everything else advances by one step each time its status is asked for.
 type fakeCluster struct {
 	berthv1.UnimplementedJobServiceServer
 	berthv1.UnimplementedAllocServiceServer
@@ -247,7 +247,7 @@ func (f *fakeCluster) advance(j *berthv1.Job) {
 	f.steps[j.GetName()]++
 	f.revision++
 	for _, a := range f.allocs {
-		if a.GetJob() != j.GetName() || a.GetStatus() != berthv1.Alloc_pending || f.steps[j.GetName()] < 2 {
+		if a.GetJob() != j.GetName() || a.GetStatus() != berthv1.Alloc_pending || f.steps[j.GetName()] < 2 || j.GetName() == "stuck" {
 			continue
 		}
 		a.Status, a.StatusTime = berthv1.Alloc_running, timestamppb.Now()

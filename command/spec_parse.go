@@ -40,6 +40,10 @@ func (a *app) parseSpec(name, dir string, src []byte, f *specFlags) (*berthv1.Jo
 	return jobspec.Parse(src, opts)
 }
 
-func formatSpec(name string, src []byte) ([]byte, error) { return src, nil }
-
-func exampleSpec() string { return "" }
+// formatSpec is a spec in the canonical layout.
+func formatSpec(name string, src []byte) ([]byte, error) {
+	if name == "-" {
+		name = "stdin.hcl"
+	}
+	return jobspec.Format(src, name)
+}

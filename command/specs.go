@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -82,15 +83,15 @@ func (a *app) loadJob(name string, f *specFlags) (*berthv1.Job, error) {
 }
 
 func (a *app) jobInit() *cobra.Command {
-	var force bool
+	var force, full bool
 	cmd := a.leaf("init [FILE]", "Write an example job spec",
-		"Writes a commented example to FILE (example.hcl unless named; - is stdout).",
+		"Writes an example that runs to FILE (example.hcl unless named; - is stdout). With -full: one that shows everything there is, explained.",
 		func(_ context.Context, args []string) error {
 			name := "example.hcl"
 			if len(args) > 0 {
 				name = args[0]
 			}
-			text := exampleSpec()
+			text := jobspec.Example(map[bool]string{true: "full", false: "short"}[full])
 			if name == "-" {
 				a.printf("%s", text)
 				return nil
@@ -116,6 +117,7 @@ func (a *app) jobInit() *cobra.Command {
 			a.printf("Wrote %s. `berth job run %s` runs it.\n", name, name)
 			return nil
 		})
+	cmd.Flags().BoolVar(&full, "full", false, "show everything that a spec can say")
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file if it is there")
 	return cmd
 }
