@@ -61,7 +61,7 @@ func (s allocService) Logs(q *berthv1.LogsRequest, stream grpc.ServerStreamingSe
 	}
 	q = proto.CloneOf(q)
 	order := &berthv1.StreamOrder{Order: &berthv1.StreamOrder_Logs{Logs: q}}
-	return s.follow(stream, &q.AllocId, &q.Task, oneTask, order, func(f *berthv1.StreamFrame) error {
+	return s.follow(stream.Context(), &q.AllocId, &q.Task, oneTask, order, func(f *berthv1.StreamFrame) error {
 		if f.GetLog() == nil {
 			return nil
 		}
@@ -75,7 +75,7 @@ func (s allocService) ReadFile(q *berthv1.ReadFileRequest, stream grpc.ServerStr
 	}
 	q = proto.CloneOf(q)
 	order := &berthv1.StreamOrder{Order: &berthv1.StreamOrder_ReadFile{ReadFile: q}}
-	return s.follow(stream, &q.AllocId, nil, everyTask, order, func(f *berthv1.StreamFrame) error {
+	return s.follow(stream.Context(), &q.AllocId, nil, everyTask, order, func(f *berthv1.StreamFrame) error {
 		if f.GetChunk() == nil {
 			return nil
 		}
@@ -126,13 +126,8 @@ func (s allocService) Exec(stream grpc.BidiStreamingServer[berthv1.ExecFrame, be
 
 // ask gives an order that has one answer.
 func (s allocService) ask(ctx context.Context, allocID, task *string, tasks taskRule, order *berthv1.StreamOrder) (*berthv1.StreamFrame, error) {
-	agent, err := s.open(ctx, allocID, task, tasks, order)
-	if err != nil {
-		return nil, err
-	}
-	defer agent.Close()
 	var answer *berthv1.StreamFrame
-	err = drain(ctx, agent, func(f *berthv1.StreamFrame) error {
+	err := s.follow(ctx, allocID, task, tasks, order, func(f *berthv1.StreamFrame) error {
 		answer = f
 		return nil
 	})
@@ -140,16 +135,13 @@ func (s allocService) ask(ctx context.Context, allocID, task *string, tasks task
 }
 
 // follow gives an order and hands on what comes back, until it is over.
-func (s allocService) follow(stream grpc.ServerStream, allocID, task *string, tasks taskRule, order *berthv1.StreamOrder, take func(*berthv1.StreamFrame) error) error {
-	agent, err := s.open(stream.Context(), allocID, task, tasks, order)
+func (s allocService) follow(ctx context.Context, allocID, task *string, tasks taskRule, order *berthv1.StreamOrder, take func(*berthv1.StreamFrame) error) error {
+	agent, err := s.open(ctx, allocID, task, tasks, order)
 	if err != nil {
 		return err
 	}
 	defer agent.Close()
-	if err := beginStream(stream); err != nil {
-		return err
-	}
-	return drain(stream.Context(), agent, take)
+	return drain(ctx, agent, take)
 }
 
 // drain hands on an agent's frames up to the last one.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"io"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -155,6 +156,7 @@ func TestInsideAlloc(t *testing.T) {
 	if p := m.call(t, "GET", "/v1/allocs/aaaa0001/stat?path=y", "").problem(t, 404); p["reason"] != "no such file" {
 		t.Errorf("stat: %v", p)
 	}
+	m.call(t, "GET", "/v1/allocs/aaaa0001/logs", "").problem(t, 404)
 	m.call(t, "GET", "/v1/allocs/aaaa0001/logs?task=nope", "").problem(t, 404)
 	m.call(t, "GET", "/v1/allocs/aaaa0001/logs?stream=nope", "").problem(t, 400)
 	m.call(t, "GET", "/v1/allocs/aaaa0001/logs?nope=1", "").problem(t, 400)
@@ -189,6 +191,45 @@ func TestNDJSONLogs(t *testing.T) {
 	if len(lines) != 2 || !strings.Contains(lines[0], `"data":`) || strings.Contains(lines[0], "result") || !strings.HasPrefix(lines[1], `{"error":{"kind":"unavailable"`) {
 		t.Fatalf("%q", lines)
 	}
+}
+
+// TestLogsCutShort: a client can tell logs that end from logs that break off.
+func TestLogsCutShort(t *testing.T) {
+	c := newCluster(t, 1)
+	c.alloc("aaaa0001", "web")
+	c.members[0].agent = func(string, *berthv1.StreamOrder) (Stream, error) {
+		return newFakeAgent(log("hello"), failed("unavailable", "the agent has gone")), nil
+	}
+	server := httptest.NewServer(c.members[0].api.Handler())
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL + "/v1/allocs/aaaa0001/logs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if data, err := io.ReadAll(resp.Body); err == nil || string(data) != "hello" {
+		t.Fatalf("%q, %v", data, err)
+	}
+}
+
+// TestQuietLogsBegin: the answer begins although nothing is written yet.
+func TestQuietLogsBegin(t *testing.T) {
+	c := newCluster(t, 1)
+	c.alloc("aaaa0001", "web")
+	agent := newFakeAgent()
+	c.members[0].agent = func(string, *berthv1.StreamOrder) (Stream, error) { return agent, nil }
+	server := httptest.NewServer(c.members[0].api.Handler())
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL + "/v1/allocs/aaaa0001/logs?follow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent.frames <- log("hello")
+	agent.frames <- done()
+	if data, err := io.ReadAll(resp.Body); err != nil || string(data) != "hello" {
+		t.Fatalf("%q, %v", data, err)
+	}
+	_ = resp.Body.Close()
 }
 
 func TestExec(t *testing.T) {

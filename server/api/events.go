@@ -44,13 +44,16 @@ func (s statusService) StreamEvents(q *berthv1.StreamEventsRequest, stream grpc.
 	}
 	beat := time.NewTicker(heartbeatPeriod)
 	defer beat.Stop()
+	reached := false // this server has come to where the stream is
 	for {
 		watch := s.a.store.Watch(state.Topic{Table: state.TableAny})
 		changes, ok := s.a.store.Changes(after, eventBatch)
-		if !ok {
+		revision := s.a.store.Revision()
+		if !ok || reached && revision < after { // restoring a snapshot turns the state back
 			watch.Close()
 			return s.a.tooOld(after)
 		}
+		reached = revision >= after
 		if after, err = f.send(stream, changes, after); err != nil {
 			watch.Close()
 			return err
@@ -85,6 +88,10 @@ func heartbeat(after uint64) *berthv1.Event {
 
 // tooOld is the problem of a stream that asks for what is not kept any more.
 func (a *API) tooOld(after uint64) error {
+	if revision := a.store.Revision(); revision < after {
+		return problem.New(problem.Conflict, "index", "the state was replaced by a snapshot of revision %d", revision).
+			WithRemedy("read what you follow anew, and resume with the index of that answer")
+	}
 	return problem.New(problem.Conflict, "index", "the events after %d are not kept any more, only those after %d", after, a.store.OldestChange()).
 		WithRemedy("read what you follow anew, and resume with the index of that answer")
 }

@@ -128,6 +128,19 @@ func TestEventsTooOld(t *testing.T) {
 	expect(t, next, "namespace", "created", "n5")
 }
 
+func TestEventsAfterRestore(t *testing.T) {
+	c := newCluster(t, 1)
+	m := c.members[0]
+	saved := m.call(t, "GET", "/v1/operator/snapshot", "").body
+	c.namespace("other")
+	next := m.events(t, &berthv1.StreamEventsRequest{})
+	expect(t, next, "", "", "")
+	m.call(t, "PUT", "/v1/operator/snapshot", saved).want(t, 200)
+	if _, err := next(); !problem.Is(err, problem.Conflict) || !strings.Contains(err.Error(), "snapshot of revision") {
+		t.Fatalf("%v", err)
+	}
+}
+
 func TestEventsOverHTTP(t *testing.T) {
 	c := newCluster(t, 1)
 	m := c.members[0]

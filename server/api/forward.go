@@ -47,7 +47,7 @@ func isNotLeader(err error) bool {
 // elections: a call that has done nothing yet waits for the next leader.
 func (a *API) routeUnary(ctx context.Context, m *method, req proto.Message, handler grpc.UnaryHandler) (any, error) {
 	a.tellContact(ctx)
-	if m.where == onAsked || isStale(req) {
+	if m.local || isStale(req) {
 		return handler(ctx, req)
 	}
 	var resp any
@@ -78,7 +78,7 @@ func (a *API) routeUnary(ctx context.Context, m *method, req proto.Message, hand
 
 // routeStream is routeUnary for streams; once begun, they are not tried again.
 func (a *API) routeStream(srv any, ss *checkedStream, m *method, handler grpc.StreamHandler) error {
-	if m.where == onAsked {
+	if m.local {
 		return handler(srv, ss)
 	}
 	if !m.desc.IsStreamingClient() {
@@ -105,7 +105,7 @@ func (a *API) routeStream(srv any, ss *checkedStream, m *method, handler grpc.St
 func (a *API) onLeader(ctx context.Context, again bool, local func() error, remote func(*grpc.ClientConn) error, stops ...func() bool) error {
 	limit := time.NewTimer(a.leaderWait)
 	defer limit.Stop()
-	last := NotLeader(nil)
+	var last error
 	for {
 		address, changed := a.leadership.Leader()
 		var pause <-chan time.Time
@@ -114,6 +114,7 @@ func (a *API) onLeader(ctx context.Context, again bool, local func() error, remo
 			if last = local(); errors.Is(last, consensus.ErrNotLeader) {
 				last = NotLeader(last)
 			}
+			pause = time.After(retryPause)
 		case isForwarded(ctx):
 			return NotLeader(nil)
 		case address != "":

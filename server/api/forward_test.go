@@ -35,7 +35,7 @@ func (m *member) dialed(t testing.TB) *grpc.ClientConn {
 func TestWhere(t *testing.T) {
 	var asked []string
 	for _, m := range methods {
-		if m.where == onAsked {
+		if m.local {
 			asked = append(asked, m.short)
 		}
 	}

@@ -14,30 +14,20 @@ import (
 )
 
 // method is what the interceptors and the HTTP side need to know of a method. All of it
-// comes from the schema, but for where.
+// comes from the schema, but for local.
 type method struct {
 	name  string // "/berth.v1.JobService/ListJobs"
 	short string // "JobService/ListJobs"
 	in    protoreflect.MessageType
 	out   protoreflect.MessageType
 	desc  protoreflect.MethodDescriptor
-	where where
+	local bool // the asked server carries it out; otherwise the leader, unless the request says stale
 
 	// Over HTTP; empty where the route is made by hand.
 	verb string
 	path string // "/v1/jobs/{job}"
 	body string // "", "*" or the field that is the body
 }
-
-// where says which server carries a method out.
-type where uint8
-
-const (
-	// onLeader: the leader, or any server when the request says stale.
-	onLeader where = iota
-	// onAsked: the server that is asked.
-	onAsked
-)
 
 // askedServer is every method that the asked server carries out itself: it is about that
 // server, or needs no state, or finds its own way to an agent.
@@ -83,9 +73,7 @@ func newMethod(service protoreflect.ServiceDescriptor, desc protoreflect.MethodD
 		in:    messageType(desc.Input()),
 		out:   messageType(desc.Output()),
 		desc:  desc,
-	}
-	if askedServer[short] {
-		m.where = onAsked
+		local: askedServer[short],
 	}
 	rule, _ := proto.GetExtension(desc.Options(), annotations.E_Http).(*annotations.HttpRule)
 	m.body = rule.GetBody()

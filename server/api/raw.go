@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -20,20 +19,15 @@ import (
 
 // Routes whose body is bytes, not JSON: logs, files and snapshots.
 
-// streamingHeader says, before the first message, that a stream has begun well.
-const streamingHeader = "berth-streaming"
+// patience is how long a stream is waited for before its answer begins: what goes wrong
+// until then has a status of its own.
+const patience = time.Second
 
 const (
 	plainText = "text/plain; charset=utf-8"
 	octets    = "application/octet-stream"
 	ndjson    = "application/x-ndjson"
 )
-
-// beginStream sends the headers of a stream, so that the other side need not wait for
-// its first message.
-func beginStream(stream grpc.ServerStream) error {
-	return stream.SendHeader(metadata.Pairs(streamingHeader, "1"))
-}
 
 func (g *gateway) logs(w http.ResponseWriter, r *http.Request) {
 	if strings.Contains(r.Header.Get("Accept"), ndjson) {
@@ -50,7 +44,7 @@ func (g *gateway) logs(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	g.copyOut(w, r, plainText, stream, func() ([]byte, error) {
+	g.copyOut(w, r, plainText, func() ([]byte, error) {
 		frame, err := stream.Recv()
 		return frame.GetData(), err
 	})
@@ -71,7 +65,7 @@ func (g *gateway) readFile(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	g.copyOut(w, r, octets, stream, func() ([]byte, error) {
+	g.copyOut(w, r, octets, func() ([]byte, error) {
 		chunk, err := stream.Recv()
 		return chunk.GetData(), err
 	})
@@ -88,8 +82,7 @@ func (g *gateway) saveSnapshot(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	w.Header().Set("Content-Disposition", `attachment; filename="berth.snapshot"`)
-	g.copyOut(w, r, octets, stream, func() ([]byte, error) {
+	g.copyOut(w, r, octets, func() ([]byte, error) {
 		chunk, err := stream.Recv()
 		return chunk.GetData(), err
 	})
@@ -119,47 +112,56 @@ func (g *gateway) rawQuery(into proto.Message, method string, r *http.Request) e
 	return nil
 }
 
+// chunk is what a stream has brought; err is io.EOF at its end.
+type chunk struct {
+	data []byte
+	err  error
+}
+
 // copyOut writes what a stream brings. What goes wrong before its first bytes is a
 // problem; after them the connection is cut, so that nobody takes a part for the whole.
-func (g *gateway) copyOut(w http.ResponseWriter, r *http.Request, contentType string, stream grpc.ClientStream, next func() ([]byte, error)) {
-	control := http.NewResponseController(w)
-	begun := false
-	begin := func() {
-		begun = true
-		w.Header().Set("Content-Type", contentType)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.WriteHeader(http.StatusOK)
-		_ = control.Flush() // not every writer can, as in tests
+func (g *gateway) copyOut(w http.ResponseWriter, r *http.Request, contentType string, next func() ([]byte, error)) {
+	first := make(chan chunk, 1)
+	read := func() { data, err := next(); first <- chunk{data, err} }
+	if !g.a.start(read) {
+		writeProblem(w, errClosing())
+		return
 	}
-	if header, err := stream.Header(); err == nil && len(header.Get(streamingHeader)) > 0 {
-		begin()
+	impatient := time.NewTimer(patience)
+	defer impatient.Stop()
+	var c chunk
+	select {
+	case c = <-first:
+		if c.err != nil && !errors.Is(c.err, io.EOF) {
+			writeProblem(w, c.err)
+			return
+		}
+		beginBytes(w, contentType)
+	case <-impatient.C:
+		beginBytes(w, contentType)
+		c = <-first
 	}
-	for {
-		data, err := next()
-		switch {
-		case errors.Is(err, io.EOF):
-			if !begun {
-				begin()
-			}
-			return
-		case err != nil && !begun:
-			w.Header().Del("Content-Disposition")
-			writeProblem(w, err)
-			return
-		case err != nil:
-			if r.Context().Err() == nil {
-				g.a.logger.Info("a stream was cut short", "path", r.URL.Path, "error", problem.From(err))
-			}
-			panic(http.ErrAbortHandler)
-		}
-		if !begun {
-			begin()
-		}
-		if _, err := w.Write(data); err != nil {
+	for ; c.err == nil; c.data, c.err = next() {
+		if _, err := w.Write(c.data); err != nil {
 			return // the client is gone
 		}
-		_ = control.Flush()
+		_ = http.NewResponseController(w).Flush() // not every writer can, as in tests
 	}
+	if errors.Is(c.err, io.EOF) {
+		return
+	}
+	if r.Context().Err() == nil {
+		g.a.logger.Info("a stream was cut short", "path", r.URL.Path, "error", problem.From(c.err))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// beginBytes sends the head of an answer whose body is bytes.
+func beginBytes(w http.ResponseWriter, contentType string) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
 }
 
 func (g *gateway) restoreSnapshot(w http.ResponseWriter, r *http.Request) {
