@@ -58,7 +58,26 @@ func newAlloc(m *Manager, p pending, records map[store.TaskKey]*store.Task) *all
 		a.states[t.def] = proto.CloneOf(t.rec.State)
 	}
 	a.status, _ = rollUp(a.orderedStates())
+	a.since = statusTime(a.status, a.orderedStates())
 	return a
+}
+
+// statusTime finds out since when an alloc that is taken up again has its status.
+func statusTime(status berthv1.Alloc_Status, states []*berthv1.TaskState) time.Time {
+	var last time.Time
+	for _, s := range states {
+		at := s.GetStartTime()
+		if status != berthv1.Alloc_running {
+			at = s.GetFinishTime()
+		}
+		if at != nil && at.AsTime().After(last) {
+			last = at.AsTime()
+		}
+	}
+	if last.IsZero() || status == berthv1.Alloc_pending {
+		return time.Now()
+	}
+	return last
 }
 
 // check says why an alloc cannot run at all; "" when it can.

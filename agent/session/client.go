@@ -35,7 +35,7 @@ import (
 const (
 	protocolVersion = 1
 	// The wait between rounds over all servers grows from dialMin to dialMax.
-	dialMin = 250 * time.Millisecond
+	dialMin = 100 * time.Millisecond
 	dialMax = 15 * time.Second
 	// steady is how long a session must have lasted for the next dial not to wait.
 	steady = 10 * time.Second
