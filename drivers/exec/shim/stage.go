@@ -22,8 +22,7 @@ const (
 // stage makes the task's surroundings and becomes the task. It runs in new namespaces
 // on the process's first thread, and only that thread is changed; execve takes it along.
 func stage() {
-	unix.CloseOnExec(FDSpec)
-	unix.CloseOnExec(fdStageReport)
+	closeOnExec()
 	unix.Umask(0o022)
 	sayPID(fdStageReport)
 	spec, f := readSpec(FDSpec)
@@ -47,9 +46,7 @@ func become(spec *Spec) *Failure {
 
 // enter joins a running task and becomes a command inside it.
 func enter() {
-	for fd := FDSpec; fd < enterFDs; fd++ {
-		unix.CloseOnExec(fd)
-	}
+	closeOnExec()
 	unix.Umask(0o022)
 	sayPID(fdReport)
 	giveUp(fdReport, becomeCommand())

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -39,9 +40,8 @@ type supervisor struct {
 func supervise() {
 	ignoreSignals()
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	for _, fd := range []int{FDSpec, FDStatus, FDLock} {
-		syscall.CloseOnExec(fd)
-	}
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&[]byte(ShimName + "\x00")[0])), 0, 0, 0)
+	closeOnExec()
 	s := &supervisor{specFD: FDSpec, waiters: map[int]chan syscall.WaitStatus{}}
 	status := os.NewFile(FDStatus, "status")
 	if f := s.start(); f != nil {
@@ -322,3 +322,18 @@ func readSpec(fd int) (*Spec, *Failure) {
 }
 
 func warn(words string) { _, _ = os.Stderr.WriteString(words + "\n") }
+
+// closeOnExec keeps every descriptor but the standard ones from what is executed, those
+// too that the agent got from whoever started it.
+func closeOnExec() {
+	if unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	// Before Linux 5.11: one by one. The runtime's own are marked already.
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+}
