@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/berthd/berth/client"
 )
@@ -55,6 +56,10 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	if streams.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
+		// What grpc would say of connections comes as errors of the calls anyway.
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	}
 
 	a := newApp(streams)
 	defer a.close()

@@ -426,7 +426,8 @@ func (f *fakeCluster) Logs(r *berthv1.LogsRequest, s grpc.ServerStreamingServer[
 	return nil
 }
 
-// Exec knows three commands: cat (echoes stdin), exit N, and args (prints what it got).
+// Exec knows a few commands: cat echoes stdin, head the first line of it, exit N ends so,
+// killed ends by a signal, and all others print what they got.
 func (f *fakeCluster) Exec(s grpc.BidiStreamingServer[berthv1.ExecFrame, berthv1.ExecFrame]) error {
 	first, err := s.Recv()
 	if err != nil {
@@ -444,7 +445,7 @@ func (f *fakeCluster) Exec(s grpc.BidiStreamingServer[berthv1.ExecFrame, berthv1
 	}
 	exit := &berthv1.ExecExit{}
 	switch start.GetCommand()[0] {
-	case "cat":
+	case "cat", "head":
 		for {
 			frame, err := s.Recv()
 			if err == io.EOF || frame.GetStdinClose() {
@@ -454,7 +455,7 @@ func (f *fakeCluster) Exec(s grpc.BidiStreamingServer[berthv1.ExecFrame, berthv1
 				return err
 			}
 			out(string(frame.GetStdin()))
-			if start.GetTty() && strings.ContainsAny(string(frame.GetStdin()), "\x04") {
+			if start.GetCommand()[0] == "head" && strings.ContainsAny(string(frame.GetStdin()), "\r\n") {
 				break
 			}
 		}

@@ -67,7 +67,7 @@ func TestTerminal(t *testing.T) {
 		{name: "no is no", keys: "n\n", args: []string{"job", "stop", "-purge", "web"}, code: exitError,
 			want: []string{"Forget job web and its history for good? [y/N]", "nothing was done"}},
 		{name: "yes is yes", keys: "y\n", args: []string{"job", "stop", "-purge", "web"}, want: []string{"web is being stopped"}},
-		{name: "exec has a terminal by itself", keys: "typed\x04", env: map[string]string{"TERM": "vt100"}, args: []string{"alloc", "exec", "a0000000", "cat"}, want: []string{"typed"}},
+		{name: "exec has a terminal by itself", keys: "typed\n", env: map[string]string{"TERM": "vt100"}, args: []string{"alloc", "exec", "a0000000", "head"}, want: []string{"typed"}},
 		{name: "and hands on what it is", env: map[string]string{"TERM": "vt100"}, args: []string{"alloc", "exec", "a0000000", "show"}, want: []string{"tty=true env=map[TERM:vt100]"}},
 		{name: "long errors are wrapped", args: []string{"-addr", "127.0.0.1:1", "node", "status"}, code: exitError, want: []string{"Start a server\n(`berth"}},
 	} {
