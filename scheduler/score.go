@@ -23,10 +23,9 @@ const (
 
 // candidate is a node that may fit.
 type candidate struct {
-	score  int64
-	tie    uint64
-	slot   int32
-	domain int32
+	score int64
+	tie   uint64
+	slot  int32
 }
 
 // candidate scores a node for one more instance, as it is now, with own instances of

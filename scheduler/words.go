@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 func plural(n uint64, what string) string {
@@ -55,4 +56,41 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
+}
+
+// needs is what one instance needs, in words.
+func (g *Group) needs() string {
+	var words []string
+	if g.total.milli > 0 {
+		words = append(words, milliWords(g.total.milli)+" of CPU")
+	}
+	if g.total.cores > 0 {
+		words = append(words, plural(uint64(g.total.cores), "exclusive core"))
+	}
+	if g.total.threads > 0 {
+		words = append(words, plural(uint64(g.total.threads), "exclusive thread"))
+	}
+	words = append(words, memoryWords(g.total.memory))
+	for _, h := range g.total.hugepages {
+		words = append(words, fmt.Sprintf("%d hugepages of %s", h.Count, pageWords(h.SizeKiB)))
+	}
+	for _, d := range g.total.devices {
+		words = append(words, d.words())
+	}
+	for _, p := range g.ports {
+		if p.static != 0 {
+			words = append(words, fmt.Sprintf("port %d", p.static))
+		}
+	}
+	if g.diskMiB > 0 {
+		words = append(words, memoryWords(g.diskMiB)+" of disk")
+	}
+	text := strings.Join(words, " + ")
+	switch g.policy {
+	case single:
+		text += ", in one cell"
+	case restricted:
+		text += ", in as few cells as possible"
+	}
+	return text
 }

@@ -44,20 +44,20 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 
 // dryPlace places asks; those that replace something may take its place.
 func dryPlace(fleet *scheduler.Fleet, same *identical, o *berthv1.GroupOutcome) {
-	if same.asks[0].Replaces {
-		for _, a := range same.asks {
+	stopped := uint32(0)
+	for _, a := range same.asks {
+		if a.Replaces {
 			fleet.ChangeAlloc(a.Previous, nil)
+			stopped++
 		}
-		o.Stopped += uint32(len(same.asks))
 	}
 	placements, unplaced := scheduler.Place(fleet, []*scheduler.Ask{same.ask(same.left, false)})
 	o.Placed += uint32(len(placements))
 	for _, u := range unplaced {
 		o.Explanation = u.Explanation
-		if same.asks[0].Replaces {
-			o.Stopped -= uint32(u.Count)
-		}
+		stopped -= min(stopped, uint32(u.Count))
 	}
+	o.Stopped += stopped
 }
 
 // asNext is the job as it would be stored: the version after the stored one, or the

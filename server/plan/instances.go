@@ -176,8 +176,8 @@ func (r *reconciler) over(g *group, places *places) {
 // by replacement, a part of the group at a time.
 func (r *reconciler) update(g *group, live []*berthv1.Alloc, count int) {
 	budget := max(1, (count+rollingShare-1)/rollingShare)
-	if r.toCompletion() {
-		budget = count
+	if r.toCompletion() || g.spec.GetGang() {
+		budget = count // all together
 	}
 	for _, a := range live {
 		r.live++

@@ -273,6 +273,36 @@ func TestGangIsPlacedWhole(t *testing.T) {
 		c.settle(2 * time.Second)
 		c.wantRunning("gang", 5)
 		c.wantEval(eval, berthv1.Evaluation_complete)
+
+		eval = c.register(newJob("gang", 9, 999, gang))
+		c.settle(2 * time.Second)
+		c.wantEval(eval, berthv1.Evaluation_blocked)
+		for _, a := range c.allocs("gang") {
+			if a.GetJobVersion() != 1 || !a.Wanted() {
+				t.Fatalf("a gang that does not fit touched what runs:\n%s", c.words("gang"))
+			}
+		}
+		eval = c.register(newJob("gang", 8, 999, gang))
+		c.settle(5 * time.Second)
+		c.wantRunning("gang", 8)
+		c.wantEval(eval, berthv1.Evaluation_complete)
+	})
+}
+
+func TestStoppedBatchStartsAnew(t *testing.T) {
+	leads(t, func(c *cluster) {
+		c.node("n1", 4000, 4000)
+		sum := newJob("sum", 1, 500, func(j *berthv1.Job) { j.Type = berthv1.Job_batch })
+		c.register(sum)
+		c.settle(time.Second)
+		c.report(berthv1.Alloc_complete, c.allocs("sum")[0].GetId())
+		c.settle(time.Second)
+		c.wantStatus("sum", berthv1.Job_dead)
+		c.stop("sum", false)
+		c.settle(time.Second)
+		c.register(sum)
+		c.settle(time.Second)
+		c.wantRunning("sum", 1)
 	})
 }
 

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"iter"
 	"slices"
 	"time"
@@ -184,49 +183,6 @@ func (r *reconciler) sort(a *berthv1.Alloc) {
 	}
 }
 
-// order makes what follows independent of the order of the input: by index, then by
-// creation.
-func (g *group) order() {
-	for _, list := range [][]*berthv1.Alloc{g.live, g.away, g.ended} {
-		if byIndex(list) {
-			continue
-		}
-		slices.SortFunc(list, func(a, b *berthv1.Alloc) int {
-			return cmp.Or(
-				cmp.Compare(a.GetIndex(), b.GetIndex()),
-				cmp.Compare(a.GetCreateRevision(), b.GetCreateRevision()),
-				cmp.Compare(a.GetId(), b.GetId()))
-		})
-	}
-}
-
-// byIndex orders a list without two of the same index in linear time: large jobs are
-// looked at often. false: there are two, or the indexes are far apart.
-func byIndex(list []*berthv1.Alloc) bool {
-	top := uint32(0)
-	for _, a := range list {
-		top = max(top, a.GetIndex())
-	}
-	if int64(top) > 4*int64(len(list))+64 {
-		return false
-	}
-	slots := make([]*berthv1.Alloc, top+1)
-	for _, a := range list {
-		if slots[a.GetIndex()] != nil {
-			return false
-		}
-		slots[a.GetIndex()] = a
-	}
-	n := 0
-	for _, a := range slots {
-		if a != nil {
-			list[n] = a
-			n++
-		}
-	}
-	return true
-}
-
 // nodeUp says whether an allocation's node can speak for it. A node that this leader has
 // not heard yet counts as up: it gets the time to be heard.
 func (r *reconciler) nodeUp(a *berthv1.Alloc) bool {
@@ -240,64 +196,6 @@ func (r *reconciler) whereabouts(a *berthv1.Alloc) string {
 		return reasonNodeGone
 	}
 	return reasonNodeDown
-}
-
-// change records a change of an allocation.
-func (r *reconciler) change(a *berthv1.Alloc, c *berthv1.AllocChange) {
-	c.AllocId = a.GetId()
-	r.result.Changes = append(r.result.Changes, c)
-}
-
-// lost is that an allocation is given up: should it come back, it is stopped.
-func lost(reason string) *berthv1.AllocChange {
-	return &berthv1.AllocChange{
-		Desired: berthv1.Alloc_stop.Enum(), DesiredReason: reason,
-		Status: berthv1.Alloc_lost.Enum(), StatusReason: reason,
-	}
-}
-
-// stop asks an allocation to end.
-func (r *reconciler) stop(g *group, a *berthv1.Alloc, reason string) {
-	r.change(a, &berthv1.AllocChange{Desired: berthv1.Alloc_stop.Enum(), DesiredReason: reason})
-	g.outcome.Stopped++
-	r.live++ // until its agent says that it has ended
-}
-
-// lose gives an allocation up.
-func (r *reconciler) lose(g *group, a *berthv1.Alloc) {
-	r.change(a, lost(r.whereabouts(a)))
-	g.outcome.Stopped++
-}
-
-// fresh asks for an instance of an index that has none. A million of them in a row are
-// one Ask.
-func (r *reconciler) fresh(g *group, index uint32) {
-	if n := len(r.result.Asks); n > 0 {
-		if last := &r.result.Asks[n-1]; last.Group == g.spec && last.Previous == nil && last.Node == "" && last.Index+uint32(last.Count) == index {
-			last.Count++
-			g.outcome.Wanted++
-			r.waiting++
-			return
-		}
-	}
-	r.ask(g, Ask{Index: index})
-}
-
-// ask records an instance to be placed.
-func (r *reconciler) ask(g *group, ask Ask) {
-	ask.Group, ask.Count = g.spec, 1
-	r.result.Asks = append(r.result.Asks, ask)
-	g.outcome.Wanted++
-	if !ask.Replaces {
-		r.waiting++
-	}
-}
-
-// wake asks for another look at that time.
-func (r *reconciler) wake(at time.Time) {
-	if r.result.Wake.IsZero() || at.Before(r.result.Wake) {
-		r.result.Wake = at
-	}
 }
 
 // stopAll ends everything.
@@ -344,36 +242,4 @@ func (r *reconciler) finish() Result {
 	r.result.Over = r.live == 0
 	r.result.Status = r.status()
 	return r.result
-}
-
-// status is what the job has come to. It is running while anything may run, pending
-// before anything was placed, and dead when nothing more will be.
-func (r *reconciler) status() Status {
-	stored := Status{r.Job.GetStatus(), r.Job.GetStatusReason()}
-	switch {
-	case r.Job == nil:
-		return stored
-	case r.Job.GetStopped() && r.live == 0:
-		return Status{berthv1.Job_dead, reasonJobStopped}
-	case r.Job.GetStopped(), r.ended():
-		return stored
-	case r.toCompletion() && r.live == 0 && r.waiting == 0 && r.failed > 0:
-		return Status{berthv1.Job_dead, counted(r.failed, "instance") + " failed for good"}
-	case r.toCompletion() && r.live == 0 && r.waiting == 0 && r.complete():
-		return Status{berthv1.Job_dead, statusAllComplete}
-	case r.live > 0:
-		return Status{Status: berthv1.Job_running}
-	}
-	return Status{Status: max(stored.Status, berthv1.Job_pending)}
-}
-
-// complete says that a job that runs to completion has anything that is complete: a
-// sysbatch job that no node fits yet is not over.
-func (r *reconciler) complete() bool {
-	for _, g := range r.groups {
-		if len(g.ended) > 0 {
-			return true
-		}
-	}
-	return !r.perNode()
 }

@@ -38,14 +38,14 @@ func (r *reconciler) outdated(g *group, a *berthv1.Alloc) bool {
 }
 
 // between compares the group in an older version with what it is now. A version that is
-// not kept cannot be compared.
+// not kept cannot be compared, and after one that was stopped all starts anew.
 func (r *reconciler) between(g *group, version uint64) update {
 	key := updateKey{g.spec.GetName(), version}
 	if u, known := r.updates[key]; known {
 		return u
 	}
 	u := replaced
-	if old := r.Version(version); old != nil && sameRun(old, r.Job, groupOf(old, g.spec.GetName()), g.spec) {
+	if old := r.Version(version); old != nil && !old.GetStopped() && sameRun(old, r.Job, groupOf(old, g.spec.GetName()), g.spec) {
 		u = inPlace
 	}
 	if r.updates == nil {

@@ -33,6 +33,10 @@ type identical struct {
 	asks    []Ask // placed in this order
 	left    int   // instances that they ask for
 	problem error // why the group cannot be placed at all
+	// penalised nodes are rather not taken.
+	penalised []string
+	// replaces says that some stand in for running ones.
+	replaces bool
 }
 
 func (i *identical) name() string { return i.asks[0].Group.GetName() }
@@ -42,7 +46,7 @@ func (w *work) drop() { w.changes, w.asks, w.dropped = nil, nil, true }
 
 // identicals groups asks: instances of one group that may go anywhere, those that had
 // better not go to some node, those that stand in for running ones, and one for every
-// node of a system job.
+// node of a system job. What of a gang is to be placed stays together.
 func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, error)) []*identical {
 	type kind struct {
 		group     string
@@ -54,6 +58,9 @@ func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, erro
 	index := map[kind]*identical{}
 	for _, a := range asks {
 		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces}
+		if a.Group.GetGang() {
+			k = kind{group: a.Group.GetName()}
+		}
 		same := index[k]
 		if same == nil {
 			same = &identical{}
@@ -63,13 +70,17 @@ func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, erro
 		}
 		same.asks = append(same.asks, a)
 		same.left += a.Count
+		same.replaces = same.replaces || a.Replaces
+		if a.Penalised != "" && !slices.Contains(same.penalised, a.Penalised) {
+			same.penalised = append(same.penalised, a.Penalised)
+		}
 	}
 	// Those that replace nothing first: they are missed already.
 	slices.SortStableFunc(out, func(a, b *identical) int {
 		switch {
-		case a.asks[0].Replaces == b.asks[0].Replaces:
+		case a.replaces == b.replaces:
 			return 0
-		case b.asks[0].Replaces:
+		case b.replaces:
 			return -1
 		}
 		return 1
@@ -79,10 +90,7 @@ func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, erro
 
 // ask is what the scheduler gets for the first n of them.
 func (i *identical) ask(n int, silent bool) *scheduler.Ask {
-	ask := &scheduler.Ask{Group: i.group, Count: n, Silent: silent}
-	if p := i.asks[0].Penalised; p != "" {
-		ask.Penalised = []string{p}
-	}
+	ask := &scheduler.Ask{Group: i.group, Count: n, Silent: silent, Penalised: i.penalised}
 	if i.asks[0].Node != "" {
 		ask.Nodes = make([]string, n)
 		for k := range n {
@@ -211,7 +219,7 @@ func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 	if len(unplaced) == 0 {
 		return n
 	}
-	rest := &identical{group: same.group}
+	rest := &identical{group: same.group, penalised: same.penalised, replaces: same.replaces}
 	if perNode { // the others' nodes may still do
 		for _, node := range unplaced[0].Nodes {
 			rest.asks = append(rest.asks, same.take(scheduler.Placement{NodeID: node}))
@@ -222,7 +230,7 @@ func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 		same.asks, same.left = nil, 0
 	}
 	j.work.blockedBy(rest, unplaced[0].Explanation)
-	if rest.asks[0].Replaces {
+	if rest.replaces {
 		l.makeRoom(j, b, rest)
 	}
 	return n
@@ -234,7 +242,7 @@ func (l *Loop) placeGang(j *job, b *batch, same *identical) int {
 	placements, unplaced := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(n, j.work.silent)})
 	if len(unplaced) > 0 {
 		j.work.blockedBy(same, unplaced[0].Explanation)
-		if same.asks[0].Replaces {
+		if same.replaces {
 			l.makeRoom(j, b, same)
 		}
 		return n
@@ -275,6 +283,9 @@ func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) {
 func (l *Loop) makeRoom(j *job, b *batch, same *identical) {
 	var held []*berthv1.Alloc
 	for _, a := range same.asks {
+		if !a.Replaces {
+			continue
+		}
 		if now := l.view.Alloc(a.Previous.GetId()); now != nil && now.HoldsGrant() && now.Wanted() {
 			held = append(held, now)
 			l.fleet.ChangeAlloc(now, nil)
