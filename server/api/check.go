@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"math"
 	"strconv"
 	"unicode/utf8"
@@ -22,82 +21,101 @@ const maxNesting = 64
 // nobody means: enum values and durations out of range, text that is not UTF-8, numbers
 // that are none, values without a kind. After it, whatever is stored can be read again.
 func checkMessage(m proto.Message) error {
-	return checkReflect(m.ProtoReflect(), "", maxNesting)
-}
-
-func checkReflect(m protoreflect.Message, path string, depth int) (err error) {
-	if depth == 0 {
-		return problem.New(problem.Invalid, path, "it is nested too deeply").WithRemedy("nest at most %d levels", maxNesting)
-	}
-	switch v := m.Interface().(type) {
-	case *durationpb.Duration:
-		return checkDuration(v, path)
-	case *timestamppb.Timestamp:
-		if v.CheckValid() != nil {
-			return problem.New(problem.Invalid, path, "it is not a time between the years 1 and 9999")
-		}
-	case *structpb.Value:
-		if v.GetKind() == nil {
-			return problem.New(problem.Invalid, path, "a value without a kind")
-		}
-		if n, ok := v.GetKind().(*structpb.Value_NumberValue); ok && (math.IsNaN(n.NumberValue) || math.IsInf(n.NumberValue, 0)) {
-			return problem.New(problem.Invalid, path, "%v is not a number that JSON knows", n.NumberValue)
-		}
-	}
-	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		err = checkField(field, v, join(path, string(field.Name())), depth-1)
-		return err == nil
-	})
-	return err
-}
-
-func checkDuration(d *durationpb.Duration, path string) error {
-	switch {
-	case d.CheckValid() != nil:
-		return problem.New(problem.Invalid, path, "the duration is out of range")
-	case d.GetSeconds() < 0 || d.GetNanos() < 0:
-		return problem.New(problem.Invalid, path, "the duration is negative: %s", d.AsDuration())
+	if p := checkReflect(m.ProtoReflect(), maxNesting); p != nil {
+		return p
 	}
 	return nil
 }
 
-func checkField(field protoreflect.FieldDescriptor, v protoreflect.Value, path string, depth int) (err error) {
+// checkReflect checks a message and all in it; the field of what it finds is relative to
+// the message, so that no path is made where nothing is wrong.
+func checkReflect(m protoreflect.Message, depth int) (p *problem.Error) {
+	if depth == 0 {
+		return problem.New(problem.Invalid, "", "it is nested too deeply").WithRemedy("nest at most %d levels", maxNesting)
+	}
+	switch v := m.Interface().(type) {
+	case *durationpb.Duration:
+		return checkDuration(v)
+	case *timestamppb.Timestamp:
+		if v.CheckValid() != nil {
+			return problem.New(problem.Invalid, "", "it is not a time between the years 1 and 9999")
+		}
+		return nil
+	case *structpb.Value:
+		if v.GetKind() == nil {
+			return problem.New(problem.Invalid, "", "a value without a kind")
+		}
+		if n, ok := v.GetKind().(*structpb.Value_NumberValue); ok && (math.IsNaN(n.NumberValue) || math.IsInf(n.NumberValue, 0)) {
+			return problem.New(problem.Invalid, "", "%v is not a number that JSON knows", n.NumberValue)
+		}
+	}
+	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if p = checkField(field, v, depth-1); p != nil {
+			p.Field = under(string(field.Name()), p.Field)
+		}
+		return p == nil
+	})
+	return p
+}
+
+func checkDuration(d *durationpb.Duration) *problem.Error {
+	switch {
+	case d.CheckValid() != nil:
+		return problem.New(problem.Invalid, "", "the duration is out of range")
+	case d.GetSeconds() < 0 || d.GetNanos() < 0:
+		return problem.New(problem.Invalid, "", "the duration is negative: %s", d.AsDuration())
+	}
+	return nil
+}
+
+func checkField(field protoreflect.FieldDescriptor, v protoreflect.Value, depth int) (p *problem.Error) {
 	switch {
 	case field.IsList():
 		for i := range v.List().Len() {
-			if err := checkScalar(field, v.List().Get(i), fmt.Sprintf("%s[%d]", path, i), depth); err != nil {
-				return err
+			if p := checkOne(field, v.List().Get(i), depth); p != nil {
+				p.Field = under("["+strconv.Itoa(i)+"]", p.Field)
+				return p
 			}
 		}
 		return nil
 	case field.IsMap():
 		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-			at := path + "[" + strconv.Quote(k.String()) + "]"
-			if err = checkScalar(field.MapKey(), k.Value(), at, depth); err == nil {
-				err = checkScalar(field.MapValue(), v, at, depth)
+			if p = checkOne(field.MapKey(), k.Value(), depth); p == nil {
+				p = checkOne(field.MapValue(), v, depth)
 			}
-			return err == nil
+			if p != nil {
+				p.Field = under("["+strconv.Quote(k.String())+"]", p.Field)
+			}
+			return p == nil
 		})
-		return err
+		return p
 	}
-	return checkScalar(field, v, path, depth)
+	return checkOne(field, v, depth)
 }
 
-func checkScalar(field protoreflect.FieldDescriptor, v protoreflect.Value, path string, depth int) error {
+func checkOne(field protoreflect.FieldDescriptor, v protoreflect.Value, depth int) *problem.Error {
 	switch field.Kind() {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		return checkReflect(v.Message(), path, depth)
+		return checkReflect(v.Message(), depth)
 	case protoreflect.EnumKind:
 		if field.Enum().Values().ByNumber(v.Enum()) == nil {
-			return problem.New(problem.Invalid, path, "%d is not one of its values", v.Enum()).
+			return problem.New(problem.Invalid, "", "%d is not one of its values", v.Enum()).
 				WithRemedy("it may be %s", enumNames(field.Enum()))
 		}
 	case protoreflect.StringKind:
 		if !utf8.ValidString(v.String()) {
-			return problem.New(problem.Invalid, path, "it is not valid UTF-8")
+			return problem.New(problem.Invalid, "", "it is not valid UTF-8")
 		}
 	}
 	return nil
+}
+
+// under is the path of what is at rest inside of name.
+func under(name, rest string) string {
+	if rest == "" || rest[0] == '[' {
+		return name + rest
+	}
+	return name + "." + rest
 }
 
 func enumNames(enum protoreflect.EnumDescriptor) string {
@@ -106,11 +124,4 @@ func enumNames(enum protoreflect.EnumDescriptor) string {
 		names = append(names, string(enum.Values().Get(i).Name()))
 	}
 	return orList(names)
-}
-
-func join(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
 }
