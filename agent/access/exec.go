@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"io"
-	"maps"
 
 	"github.com/berthd/berth/drivers"
 	"github.com/berthd/berth/problem"
@@ -28,12 +27,10 @@ func (s *Server) exec(ctx context.Context, start *berthv1.ExecStart, out *sender
 	stdin, input := io.Pipe()
 	defer stdin.Close()
 	resize := make(chan drivers.TerminalSize, 1)
-	env := maps.Clone(task.Env)
-	maps.Copy(env, start.GetEnv())
 	go feed(ctx, in, input, resize) // ends with ctx, or the input
 	s.log.Info("exec in a task", "alloc", task.AllocID, "task", task.Name, "command", start.GetCommand()[0])
 	exit, err := execer.Exec(ctx, task.ID, &drivers.ExecRequest{
-		Command: start.GetCommand(), Env: env, TTY: start.GetTty(),
+		Command: start.GetCommand(), Env: start.GetEnv(), TTY: start.GetTty(),
 		Size: size(start.GetSize()), Resize: resize, Stdin: stdin,
 		Stdout: execWriter(func(b []byte) *berthv1.ExecFrame {
 			return &berthv1.ExecFrame{Body: &berthv1.ExecFrame_Stdout{Stdout: b}}

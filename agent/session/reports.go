@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,8 +11,10 @@ import (
 )
 
 const (
-	// reportSpacing is the least time between two reports: under load they coalesce.
-	reportSpacing = 50 * time.Millisecond
+	// The least time between two reports: under load, that is after a report of more
+	// than a few updates, they coalesce.
+	shortSpacing, longSpacing = 5 * time.Millisecond, 50 * time.Millisecond
+	few                       = 4
 	// patience is how long a report that is not urgent waits for company.
 	patience = 250 * time.Millisecond
 	// maxReport bounds one report, in updates and bytes.
@@ -60,6 +63,7 @@ func (r *Reports) Forget(allocID string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.pending, allocID)
+	r.order = slices.DeleteFunc(r.order, func(id string) bool { return id == allocID })
 }
 
 // retry makes everything that waits due at a time.
@@ -87,19 +91,13 @@ func (r *Reports) batch() []*berthv1.AllocStatusUpdate {
 	defer r.mu.Unlock()
 	var updates []*berthv1.AllocStatusUpdate
 	size := 0
-	kept := r.order[:0]
 	for _, id := range r.order {
-		u, ok := r.pending[id]
-		if !ok {
-			continue // forgotten
-		}
-		kept = append(kept, id)
+		u := r.pending[id]
 		if n := proto.Size(u); len(updates) < maxReport && (size+n <= maxReportBytes || len(updates) == 0) {
 			updates = append(updates, u)
 			size += n
 		}
 	}
-	r.order = kept
 	r.due = time.Time{}
 	return updates
 }
@@ -113,15 +111,8 @@ func (r *Reports) confirm(updates []*berthv1.AllocStatusUpdate) {
 			delete(r.pending, u.GetAllocId())
 		}
 	}
-	kept := r.order[:0]
-	for _, id := range r.order {
-		if r.pending[id] != nil {
-			kept = append(kept, id)
-		}
-	}
-	clear(r.order[len(kept):])
-	r.order = kept
-	if len(kept) > 0 && r.due.IsZero() {
+	r.order = slices.DeleteFunc(r.order, func(id string) bool { return r.pending[id] == nil })
+	if len(r.order) > 0 && r.due.IsZero() {
 		r.due = time.Now()
 	}
 }

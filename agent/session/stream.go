@@ -40,10 +40,10 @@ type live struct {
 	acks    chan *berthv1.ReportAck
 	welcome chan time.Duration // the heartbeat period
 
-	chained  bool // a complete Assignments was applied; used by the receiver alone
-	sequence uint64
-	inFlight []*berthv1.AllocStatusUpdate // of the report that waits for its ack
-	lastSent time.Time
+	chained    bool // a complete Assignments was applied; used by the receiver alone
+	sequence   uint64
+	inFlight   []*berthv1.AllocStatusUpdate // of the report that waits for its ack
+	nextReport time.Time                    // not before
 
 	slots chan struct{} // one for each stream that is open
 	wg    sync.WaitGroup
@@ -261,7 +261,7 @@ func (l *live) schedule(timer *time.Timer) {
 		timer.Stop()
 		return
 	}
-	timer.Reset(max(d, time.Until(l.lastSent.Add(reportSpacing))))
+	timer.Reset(max(d, time.Until(l.nextReport)))
 }
 
 func (l *live) report() *berthv1.AgentMessage {
@@ -270,7 +270,11 @@ func (l *live) report() *berthv1.AgentMessage {
 		return nil
 	}
 	l.sequence++
-	l.inFlight, l.lastSent = updates, time.Now()
+	spacing := shortSpacing
+	if len(updates) > few {
+		spacing = longSpacing
+	}
+	l.inFlight, l.nextReport = updates, time.Now().Add(spacing)
 	return &berthv1.AgentMessage{Body: &berthv1.AgentMessage_Report{Report: &berthv1.StatusReport{Sequence: l.sequence, Updates: updates}}}
 }
 
