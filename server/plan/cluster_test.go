@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
 	"github.com/berthd/berth/server/state"
+	"github.com/berthd/berth/topology"
 )
 
 // cluster is a real store and FSM behind a log that takes two milliseconds an entry.
@@ -29,7 +31,7 @@ type cluster struct {
 	mu      sync.Mutex
 	index   uint64
 	entries int
-	refused int
+	refused int // placements whose grant was held
 	fail    func(*berthv1.LogEntry) error // what goes wrong before the log; nil: nothing
 	ids     int
 }
@@ -69,7 +71,11 @@ func (c *cluster) apply(entry *berthv1.LogEntry) (fsm.Result, error) {
 	c.index++
 	c.entries++
 	result := c.fsm.Apply(&raft.Log{Index: c.index, Data: data, Type: raft.LogCommand}).(fsm.Result)
-	c.refused += len(result.Refused)
+	for _, r := range result.Refused {
+		if short := (*topology.Shortfall)(nil); errors.As(r.Reason, &short) { // not: its node went down meanwhile
+			c.refused++
+		}
+	}
 	return result, nil
 }
 
