@@ -24,7 +24,7 @@ import (
 
 // fakeCluster answers the API from a canned state, over real gRPC. What becomes of a job
 // that is submitted to it is told by the job's name: "huge" cannot be placed, "crash"
-// fails, "stuck" never starts, everything else advances by one step each time its status is asked for.
+// fails, "stuck" never starts, "flaky" is restarted once, everything else advances by one step each time its status is asked for.
 type fakeCluster struct {
 	berthv1.UnimplementedJobServiceServer
 	berthv1.UnimplementedAllocServiceServer
@@ -245,7 +245,17 @@ func (f *fakeCluster) GetJobStatus(_ context.Context, r *berthv1.GetJobStatusReq
 // advance moves a job's allocs one step.
 func (f *fakeCluster) advance(j *berthv1.Job) {
 	f.steps[j.GetName()]++
+	if f.steps[j.GetName()] > 4 {
+		return // nothing new: a client that asks again slows down by itself
+	}
 	f.revision++
+	if j.GetName() == "flaky" && f.steps["flaky"] == 4 {
+		for _, a := range f.allocs {
+			if a.GetJob() == "flaky" {
+				a.Tasks = []*berthv1.TaskState{{Task: "server", Phase: berthv1.TaskState_started, Restarts: 1, Events: []*berthv1.TaskEvent{{Type: "exited", ExitCode: 9, Time: timestamppb.Now()}}}}
+			}
+		}
+	}
 	for _, a := range f.allocs {
 		if a.GetJob() != j.GetName() || a.GetStatus() != berthv1.Alloc_pending || f.steps[j.GetName()] < 2 || j.GetName() == "stuck" {
 			continue

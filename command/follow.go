@@ -20,11 +20,13 @@ import (
 type watchFlags struct {
 	detach bool
 	wait   time.Duration
+	settle time.Duration
 }
 
 func (w *watchFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.detach, "detach", false, "return when the job is accepted, without waiting for it to run")
 	cmd.Flags().DurationVar(&w.wait, "wait", 0, "how long to wait for what cannot be placed now (default on a terminal: until Ctrl-C; elsewhere: not at all)")
+	cmd.Flags().DurationVar(&w.settle, "settle", time.Second, "how long a service must go on without a restart before it counts as running")
 }
 
 // sight is a job as one look at the servers showed it.
@@ -48,7 +50,10 @@ func (a *app) follow(ctx context.Context, job *berthv1.Job, r *berthv1.RegisterJ
 		a.printf("Accepted (evaluation %s). berth job status %s\n", shortID(r.GetEvaluationId()), job.GetName())
 		return nil
 	}
-	f := &follower{app: a, client: c, job: job, evalID: r.GetEvaluationId(), wait: w.wait, progress: a.newProgress(), known: map[string]berthv1.Alloc_Status{}}
+	f := &follower{app: a, client: c, job: job, evalID: r.GetEvaluationId(), wait: w.wait, settle: w.settle, progress: a.newProgress(), known: map[string]berthv1.Alloc_Status{}}
+	if job.GetType() == berthv1.Job_batch || job.GetType() == berthv1.Job_sysbatch {
+		f.settle = 0
+	}
 	if f.wait == 0 && a.term.out {
 		f.wait = -1 // until Ctrl-C
 	}
@@ -69,6 +74,8 @@ type follower struct {
 	told         []string // restarts that were told of
 	blockedSince time.Time
 	blocked      bool
+	settle       time.Duration
+	runningSince time.Time // everything has run since; zero: it does not
 }
 
 func (f *follower) run(ctx context.Context) error {
@@ -95,6 +102,9 @@ func (f *follower) run(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
+			if f.settled() {
+				return f.done()
+			}
 			if f.blocked && f.wait >= 0 && time.Since(f.blockedSince) >= f.wait {
 				return &exitStatus{code: exitNotPlaced}
 			}
@@ -152,7 +162,7 @@ func (f *follower) look(ctx context.Context, sights chan<- sight) {
 // judge shows a sight, and says whether it is the last one.
 func (f *follower) judge(ctx context.Context, s sight) (bool, error) {
 	stages, running := f.stages(s)
-	f.tellRestarts(s.allocs)
+	restarted := f.tellRestarts(s.allocs)
 	if failed := f.newFailures(s.allocs); len(failed) > 0 {
 		f.progress.update(stages)
 		return true, f.tellFailures(ctx, failed)
@@ -166,11 +176,27 @@ func (f *follower) judge(ctx context.Context, s sight) (bool, error) {
 		f.progress = f.newProgress()
 	}
 	f.progress.update(stages)
-	if running && e.GetStatus() != berthv1.Evaluation_pending {
-		f.printf("Done. berth job status %s\n", f.job.GetName())
-		return true, nil
+	switch {
+	case !running || e.GetStatus() == berthv1.Evaluation_pending:
+		f.runningSince = time.Time{}
+	case f.runningSince.IsZero() || restarted:
+		f.runningSince = time.Now()
+	}
+	if f.settled() {
+		return true, f.done()
 	}
 	return false, nil
+}
+
+// settled says whether everything has run for long enough: a program that cannot work
+// is often seen running before it ends.
+func (f *follower) settled() bool {
+	return !f.runningSince.IsZero() && time.Since(f.runningSince) >= f.settle
+}
+
+func (f *follower) done() error {
+	f.printf("Done. berth job status %s\n", f.job.GetName())
+	return nil
 }
 
 // stages counts what is placed and what runs, and says whether everything does.
@@ -189,6 +215,9 @@ func (f *follower) stages(s sight) ([]stage, bool) {
 		case berthv1.Alloc_failed, berthv1.Alloc_lost:
 			continue
 		case berthv1.Alloc_running:
+			if !toCompletion && !allStarted(alloc) {
+				break // a task waits for its restart
+			}
 			running++
 		case berthv1.Alloc_complete:
 			if !toCompletion {
@@ -205,6 +234,11 @@ func (f *follower) stages(s sight) ([]stage, bool) {
 		{label: "placed", done: placed, of: wanted, detail: detail},
 		{label: "running", done: running, of: wanted},
 	}, running >= wanted
+}
+
+// allStarted says that every task of an alloc runs.
+func allStarted(alloc *berthv1.Alloc) bool {
+	return !slices.ContainsFunc(alloc.GetTasks(), func(t *berthv1.TaskState) bool { return t.GetPhase() != berthv1.TaskState_started })
 }
 
 // tellBlocked says why the rest is not placed, once, and whether that is the end.
@@ -231,8 +265,9 @@ func (f *follower) tellBlocked(stages []stage, e *berthv1.Evaluation) (bool, err
 	return false, nil
 }
 
-// tellRestarts says once for each restart that a task was started again.
-func (f *follower) tellRestarts(allocs []*berthv1.Alloc) {
+// tellRestarts says once for each restart that a task was started again, and whether
+// there was one.
+func (f *follower) tellRestarts(allocs []*berthv1.Alloc) (restarted bool) {
 	for _, alloc := range allocs {
 		for _, t := range alloc.GetTasks() {
 			if t.GetRestarts() == 0 || alloc.GetDesired() != berthv1.Alloc_run {
@@ -244,6 +279,8 @@ func (f *follower) tellRestarts(allocs []*berthv1.Alloc) {
 			}
 			f.told = append(f.told, line)
 			f.progress.say("  %s", line)
+			restarted = true
 		}
 	}
+	return restarted
 }
