@@ -33,7 +33,7 @@ func ended(s berthv1.Alloc_Status) bool {
 func (a *applier) amend(stored *berthv1.Alloc, set func(*berthv1.Alloc)) *berthv1.Alloc {
 	n := stored.ShallowCopy()
 	set(n)
-	n.ModifyRevision, n.ModifyTime = a.Revision(), timestamp(a.Time())
+	n.ModifyRevision, n.ModifyTime = a.Revision(), a.timestamp
 	a.PutAlloc(n)
 	return n
 }
@@ -42,24 +42,16 @@ func (a *applier) plan(p *berthv1.Plan) error {
 	for _, c := range p.GetChanges() {
 		a.allocChanged(c)
 	}
-	placed := make([]*berthv1.Alloc, 0, len(p.GetPlacements()))
-	for _, alloc := range p.GetPlacements() {
-		if err := a.checkPlacement(alloc); err != nil {
-			a.refused = append(a.refused, Refusal{AllocID: alloc.GetId(), Reason: err})
-			continue
+	if p.GetAtomic() {
+		a.placeAtomically(p.GetPlacements())
+	} else {
+		for _, alloc := range p.GetPlacements() {
+			if err := a.settle(alloc); err != nil {
+				a.refuse(alloc, err)
+				continue
+			}
+			a.place(alloc)
 		}
-		placed = append(placed, alloc)
-	}
-	if p.GetAtomic() && len(a.refused) > 0 {
-		for _, alloc := range placed {
-			a.grants.release(alloc)
-			a.refused = append(a.refused, Refusal{AllocID: alloc.GetId(),
-				Reason: problem.New(problem.Conflict, "", "another instance of its gang was refused")})
-		}
-		placed = nil
-	}
-	for _, alloc := range placed {
-		a.place(alloc)
 	}
 	for _, eval := range p.GetEvaluations() {
 		a.putEvaluation(eval)
@@ -70,8 +62,42 @@ func (a *applier) plan(p *berthv1.Plan) error {
 	return nil
 }
 
-// checkPlacement says why an allocation cannot be placed; when it can, its grant is held.
-func (a *applier) checkPlacement(alloc *berthv1.Alloc) error {
+// placeAtomically places all of them or none.
+func (a *applier) placeAtomically(allocs []*berthv1.Alloc) {
+	var settled []*berthv1.Alloc
+	twice := map[string]bool{}
+	for _, alloc := range allocs {
+		err := a.settle(alloc)
+		switch {
+		case err != nil:
+			a.refuse(alloc, err)
+		case twice[alloc.GetId()]:
+			a.grants.release(alloc)
+			a.refuse(alloc, problem.New(problem.Exists, "alloc "+alloc.GetId(), "it is in the plan twice"))
+		default:
+			twice[alloc.GetId()] = true
+			settled = append(settled, alloc)
+		}
+	}
+	if len(a.refused) == 0 {
+		for _, alloc := range settled {
+			a.place(alloc)
+		}
+		return
+	}
+	for _, alloc := range settled {
+		a.grants.release(alloc)
+		a.refuse(alloc, problem.New(problem.Conflict, "", "another instance of its gang was refused"))
+	}
+}
+
+func (a *applier) refuse(alloc *berthv1.Alloc, err error) {
+	a.refused = append(a.refused, Refusal{AllocID: alloc.GetId(), Reason: err})
+}
+
+// settle says why an allocation cannot be placed; when it can, its grant is held and it
+// shares its names with its job and node.
+func (a *applier) settle(alloc *berthv1.Alloc) error {
 	if uuid.Validate(alloc.GetId()) != nil {
 		return problem.New(problem.Invalid, "alloc", "%q is no allocation id", alloc.GetId())
 	}
@@ -82,8 +108,8 @@ func (a *applier) checkPlacement(alloc *berthv1.Alloc) error {
 	if job == nil || job.GetStopped() {
 		return problem.New(problem.Conflict, "job "+alloc.GetJob(), "it is gone or stopped")
 	}
-	if a.JobVersion(alloc.GetNamespace(), alloc.GetJob(), alloc.GetJobVersion()) == nil {
-		return problem.New(problem.Conflict, "job "+alloc.GetJob(), "version %d is not kept", alloc.GetJobVersion())
+	if v := alloc.GetJobVersion(); v != job.GetVersion() && a.JobVersion(alloc.GetNamespace(), alloc.GetJob(), v) == nil {
+		return problem.New(problem.Conflict, "job "+alloc.GetJob(), "version %d is not kept", v)
 	}
 	node := a.Node(alloc.GetNodeId())
 	if node == nil {
@@ -92,17 +118,22 @@ func (a *applier) checkPlacement(alloc *berthv1.Alloc) error {
 	if node.GetStatus() != berthv1.Node_ready || node.GetEligibility() != berthv1.Node_eligible {
 		return problem.New(problem.Conflict, "node "+node.GetName(), "it is %s and %s", node.GetStatus(), node.GetEligibility())
 	}
+	alloc.Namespace, alloc.Job = job.GetNamespace(), job.GetName()
+	alloc.NodeId, alloc.NodeName = node.GetId(), node.GetName()
 	return a.grants.hold(alloc)
 }
 
-func (a *applier) place(alloc *berthv1.Alloc) {
-	n := alloc.ShallowCopy()
+// place writes an allocation that was settled. It came with the entry and belongs to
+// nobody else, so it is not copied.
+func (a *applier) place(n *berthv1.Alloc) {
 	n.CreateRevision, n.ModifyRevision, n.AssignRevision = a.Revision(), a.Revision(), a.Revision()
-	n.CreateTime = timestamp(a.Time())
-	n.ModifyTime = n.CreateTime
-	n.NodeName = a.Node(n.GetNodeId()).GetName()
+	n.CreateTime = a.timestamp
+	n.ModifyTime = a.timestamp
 	n.Desired, n.Status, n.StatusTime, n.Tasks = berthv1.Alloc_run, berthv1.Alloc_pending, nil, nil
 	a.PutAlloc(n)
+	if n.GetPreviousAlloc() == "" {
+		return
+	}
 	if previous := a.Alloc(n.GetPreviousAlloc()); previous != nil {
 		a.amend(previous, func(p *berthv1.Alloc) { p.NextAlloc = n.GetId() })
 	}
@@ -120,7 +151,7 @@ func (a *applier) allocChanged(c *berthv1.AllocChange) {
 			n.Desired, n.DesiredReason, n.AssignRevision = c.GetDesired(), c.GetDesiredReason(), a.Revision()
 		}
 		if c.Status != nil && !stored.Ended() {
-			n.Status, n.StatusReason, n.StatusTime = c.GetStatus(), c.GetStatusReason(), timestamp(a.Time())
+			n.Status, n.StatusReason, n.StatusTime = c.GetStatus(), c.GetStatusReason(), a.timestamp
 		}
 		if v := c.GetJobVersion(); v != 0 && a.JobVersion(n.GetNamespace(), n.GetJob(), v) != nil {
 			n.JobVersion, n.AssignRevision = v, a.Revision()

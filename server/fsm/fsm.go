@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -83,7 +84,7 @@ func (f *FSM) apply(index uint64, data []byte) Result {
 	}
 	result := Result{Revision: index}
 	f.store.Update(index, entry.GetTime().AsTime(), func(tx *state.Tx) {
-		a := applier{Tx: tx, grants: f.grants}
+		a := applier{Tx: tx, grants: f.grants, timestamp: entry.GetTime()}
 		result.Err = a.apply(entry)
 		result.Refused = a.refused
 	})
@@ -153,8 +154,9 @@ func (s snapshot) Release() {}
 // applier applies one entry.
 type applier struct {
 	*state.Tx
-	grants  *grants
-	refused []Refusal
+	grants    *grants
+	timestamp *timestamppb.Timestamp // the entry's; shared by all that it writes
+	refused   []Refusal
 }
 
 func (a *applier) apply(entry *berthv1.LogEntry) error {

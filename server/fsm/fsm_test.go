@@ -115,6 +115,40 @@ func checkGrants(t *testing.T, view *state.View) {
 	}
 }
 
+func TestAPlanThatNamesAnAllocationTwice(t *testing.T) {
+	for _, atomic := range []bool{false, true} {
+		f, store := newTestFSM(t)
+		for i, fact := range []func(*berthv1.LogEntry){
+			func(e *berthv1.LogEntry) {
+				e.Fact = &berthv1.LogEntry_ClusterCreated{ClusterCreated: &berthv1.ClusterCreated{ClusterId: "c"}}
+			},
+			func(e *berthv1.LogEntry) {
+				e.Fact = &berthv1.LogEntry_JobRegistered{JobRegistered: &berthv1.JobRegistered{Job: &berthv1.Job{Name: "j", Namespace: "default", Version: 1}}}
+			},
+			func(e *berthv1.LogEntry) {
+				e.Fact = &berthv1.LogEntry_NodeRegistered{NodeRegistered: &berthv1.NodeRegistered{Node: &berthv1.Node{Id: "n", Name: "n", Hardware: &berthv1.Hardware{DiskMib: 10}}}}
+			},
+		} {
+			f.apply(uint64(i+1), encode(NewEntry(epoch, fact)))
+		}
+		alloc := &berthv1.Alloc{Id: "00000000-0000-4000-8000-000000000001", Namespace: "default", Job: "j", JobVersion: 1, NodeId: "n",
+			Assignment: &berthv1.Assignment{DiskMib: 4}}
+		r := f.apply(10, encode(NewEntry(epoch, func(e *berthv1.LogEntry) {
+			e.Fact = &berthv1.LogEntry_Plan{Plan: &berthv1.Plan{Atomic: atomic, Placements: []*berthv1.Alloc{alloc, alloc}}}
+		})))
+		want := 1
+		if atomic {
+			want = 0
+		}
+		if n := store.View().AllocCount(); n != want || len(r.Refused) != 2-want {
+			t.Errorf("atomic %t: %d placed, %d refused", atomic, n, len(r.Refused))
+		}
+		if free := f.grants.nodes["n"].FreeDisk(); free != uint64(10-4*want) {
+			t.Errorf("atomic %t: %d MiB are free", atomic, free)
+		}
+	}
+}
+
 func TestEntriesOfNewerServersStopTheServer(t *testing.T) {
 	var fatal error
 	f := New(state.New(), func(err error) { fatal = err })

@@ -50,7 +50,7 @@ func (a *applier) jobRegistered(f *berthv1.JobRegistered) error {
 		}
 		j.Stopped, j.Purge = false, false
 		j.ModifyRevision, j.SpecRevision = a.Revision(), a.Revision()
-		j.SubmitTime = timestamp(a.Time())
+		j.SubmitTime = a.timestamp
 	}))
 	a.putEvaluation(f.GetEvaluation())
 	return nil
@@ -99,12 +99,12 @@ func (a *applier) putEvaluation(eval *berthv1.Evaluation) {
 	}
 	stored := a.Evaluation(eval.GetId())
 	a.PutEvaluation(revised(eval, func(e *berthv1.Evaluation) {
-		e.CreateRevision, e.CreateTime = a.Revision(), timestamp(a.Time())
+		e.CreateRevision, e.CreateTime = a.Revision(), a.timestamp
 		if stored != nil { // its job and creation never change
 			e.Namespace, e.Job = stored.GetNamespace(), stored.GetJob()
 			e.CreateRevision, e.CreateTime = stored.GetCreateRevision(), stored.GetCreateTime()
 		}
-		e.ModifyRevision, e.ModifyTime = a.Revision(), timestamp(a.Time())
+		e.ModifyRevision, e.ModifyTime = a.Revision(), a.timestamp
 	}))
 }
 

@@ -18,7 +18,7 @@ func (a *applier) nodeRegistered(f *berthv1.NodeRegistered) error {
 	stored := a.Node(node.GetId())
 	node = revised(node, func(n *berthv1.Node) {
 		n.CreateRevision, n.ModifyRevision = a.Revision(), a.Revision()
-		n.Status, n.StatusReason, n.StatusTime = berthv1.Node_ready, "", timestamp(a.Time())
+		n.Status, n.StatusReason, n.StatusTime = berthv1.Node_ready, "", a.timestamp
 		if stored == nil {
 			return
 		}
@@ -44,7 +44,7 @@ func (a *applier) nodesChanged(f *berthv1.NodesChanged) error {
 		}
 		a.PutNode(revised(stored, func(n *berthv1.Node) {
 			if f.Status != nil && n.GetStatus() != f.GetStatus() {
-				n.Status, n.StatusTime = f.GetStatus(), timestamp(a.Time())
+				n.Status, n.StatusTime = f.GetStatus(), a.timestamp
 			}
 			if f.Status != nil {
 				n.StatusReason = f.GetReason()

@@ -1,29 +1,17 @@
 package state
 
 import (
-	"cmp"
 	"iter"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
-func compareAllocsByJob(a, b *berthv1.Alloc) int {
-	return cmp.Or(
-		cmp.Compare(a.GetNamespace(), b.GetNamespace()),
-		cmp.Compare(a.GetJob(), b.GetJob()),
-		cmp.Compare(a.GetId(), b.GetId()))
-}
-
-func compareAllocsByNode(a, b *berthv1.Alloc) int {
-	return cmp.Or(cmp.Compare(a.GetNodeId(), b.GetNodeId()), cmp.Compare(a.GetId(), b.GetId()))
-}
-
 // Alloc gives an allocation; nil: there is none.
-func (t *tables) Alloc(id string) *berthv1.Alloc { return get(t.allocs, &berthv1.Alloc{Id: id}) }
+func (t *tables) Alloc(id string) *berthv1.Alloc { return t.allocs.get(&berthv1.Alloc{Id: id}) }
 
 // Allocs iterates over all allocations by id, starting at the first not below start.
 func (t *tables) Allocs(start string) iter.Seq[*berthv1.Alloc] {
-	return from(t.allocs, &berthv1.Alloc{Id: start}, nil)
+	return t.allocs.from(&berthv1.Alloc{Id: start})
 }
 
 // AllocsByJob iterates over a job's allocations by id.
@@ -33,16 +21,12 @@ func (t *tables) AllocsByJob(namespace, job string) iter.Seq[*berthv1.Alloc] {
 
 // AllocsByJobFrom is AllocsByJob, starting at the first id not below start.
 func (t *tables) AllocsByJobFrom(namespace, job, start string) iter.Seq[*berthv1.Alloc] {
-	return from(t.allocsByJob, &berthv1.Alloc{Namespace: namespace, Job: job, Id: start}, func(a *berthv1.Alloc) bool {
-		return a.GetJob() == job && a.GetNamespace() == namespace
-	})
+	return t.allocsByJob.from(&berthv1.Alloc{Namespace: namespace, Job: job, Id: start})
 }
 
 // AllocsByNode iterates over a node's allocations by id.
 func (t *tables) AllocsByNode(nodeID string) iter.Seq[*berthv1.Alloc] {
-	return from(t.allocsNode, &berthv1.Alloc{NodeId: nodeID}, func(a *berthv1.Alloc) bool {
-		return a.GetNodeId() == nodeID
-	})
+	return t.allocsNode.from(&berthv1.Alloc{NodeId: nodeID})
 }
 
 // AllocsByEval iterates over the allocations that an evaluation placed.
@@ -61,13 +45,13 @@ func (t *tables) AllocsByEval(evalID string) iter.Seq[*berthv1.Alloc] {
 }
 
 // AllocCount is the number of allocations.
-func (t *tables) AllocCount() int { return t.allocs.Len() }
+func (t *tables) AllocCount() int { return t.allocs.len() }
 
 // PutAlloc stores an allocation. Its job and node never change.
 func (tx *Tx) PutAlloc(alloc *berthv1.Alloc) {
-	before, replaced := tx.allocs.Set(alloc)
-	tx.allocsByJob.Set(alloc)
-	tx.allocsNode.Set(alloc)
+	before, replaced := tx.allocs.set(alloc)
+	tx.allocsByJob.set(alloc)
+	tx.allocsNode.set(alloc)
 	tx.changed(change{
 		table: TableAllocs, namespace: alloc.GetNamespace(), key: alloc.GetId(),
 		job: alloc.GetJob(), node: alloc.GetNodeId(), after: alloc, before: orNil(before, replaced),
@@ -76,12 +60,12 @@ func (tx *Tx) PutAlloc(alloc *berthv1.Alloc) {
 
 // DeleteAlloc forgets an allocation.
 func (tx *Tx) DeleteAlloc(id string) {
-	before, ok := tx.allocs.Delete(&berthv1.Alloc{Id: id})
+	before, ok := tx.allocs.remove(&berthv1.Alloc{Id: id})
 	if !ok {
 		return
 	}
-	tx.allocsByJob.Delete(before)
-	tx.allocsNode.Delete(before)
+	tx.allocsByJob.remove(before)
+	tx.allocsNode.remove(before)
 	tx.changed(change{
 		table: TableAllocs, namespace: before.GetNamespace(), key: id,
 		job: before.GetJob(), node: before.GetNodeId(), before: before,

@@ -17,12 +17,12 @@ func compareEvalsByJob(a, b *berthv1.Evaluation) int {
 
 // Evaluation gives an evaluation; nil: there is none.
 func (t *tables) Evaluation(id string) *berthv1.Evaluation {
-	return get(t.evals, &berthv1.Evaluation{Id: id})
+	return t.evals.get(&berthv1.Evaluation{Id: id})
 }
 
 // Evaluations iterates over all evaluations by id, starting at the first not below start.
 func (t *tables) Evaluations(start string) iter.Seq[*berthv1.Evaluation] {
-	return from(t.evals, &berthv1.Evaluation{Id: start}, nil)
+	return t.evals.from(&berthv1.Evaluation{Id: start})
 }
 
 // EvaluationsByJob iterates over a job's evaluations, oldest first.
@@ -34,7 +34,7 @@ func (t *tables) EvaluationsByJob(namespace, job string) iter.Seq[*berthv1.Evalu
 
 // PutEvaluation stores an evaluation. Its job and create revision never change.
 func (tx *Tx) PutEvaluation(eval *berthv1.Evaluation) {
-	before, replaced := tx.evals.Set(eval)
+	before, replaced := tx.evals.set(eval)
 	tx.evalsByJob.Set(eval)
 	tx.changed(change{
 		table: TableEvaluations, namespace: eval.GetNamespace(), key: eval.GetId(),
@@ -44,7 +44,7 @@ func (tx *Tx) PutEvaluation(eval *berthv1.Evaluation) {
 
 // DeleteEvaluation forgets an evaluation.
 func (tx *Tx) DeleteEvaluation(id string) {
-	before, ok := tx.evals.Delete(&berthv1.Evaluation{Id: id})
+	before, ok := tx.evals.remove(&berthv1.Evaluation{Id: id})
 	if !ok {
 		return
 	}

@@ -7,11 +7,11 @@ import (
 )
 
 // Node gives a node; nil: there is none.
-func (t *tables) Node(id string) *berthv1.Node { return get(t.nodes, &berthv1.Node{Id: id}) }
+func (t *tables) Node(id string) *berthv1.Node { return t.nodes.get(&berthv1.Node{Id: id}) }
 
 // Nodes iterates over all nodes by id, starting at the first not below start.
 func (t *tables) Nodes(start string) iter.Seq[*berthv1.Node] {
-	return from(t.nodes, &berthv1.Node{Id: start}, nil)
+	return t.nodes.from(&berthv1.Node{Id: start})
 }
 
 // NodesByName iterates over the nodes of that name; names should be unique and need not be.
@@ -26,17 +26,17 @@ func (t *tables) NodesByName(name string) iter.Seq[*berthv1.Node] {
 }
 
 // NodeCount is the number of nodes.
-func (t *tables) NodeCount() int { return t.nodes.Len() }
+func (t *tables) NodeCount() int { return t.nodes.len() }
 
 // PutNode stores a node.
 func (tx *Tx) PutNode(node *berthv1.Node) {
-	before, replaced := tx.nodes.Set(node)
+	before, replaced := tx.nodes.set(node)
 	tx.changed(change{table: TableNodes, key: node.GetId(), after: node, before: orNil(before, replaced)})
 }
 
 // DeleteNode forgets a node.
 func (tx *Tx) DeleteNode(id string) {
-	if before, ok := tx.nodes.Delete(&berthv1.Node{Id: id}); ok {
+	if before, ok := tx.nodes.remove(&berthv1.Node{Id: id}); ok {
 		tx.changed(change{table: TableNodes, key: id, before: before})
 	}
 }

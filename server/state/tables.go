@@ -17,11 +17,11 @@ type tables struct {
 
 	jobs        *btree.BTreeG[*berthv1.Job] // by namespace, name
 	jobVersions *btree.BTreeG[*berthv1.Job] // older versions, by namespace, name, version
-	nodes       *btree.BTreeG[*berthv1.Node]
-	allocs      *btree.BTreeG[*berthv1.Alloc] // by id
-	allocsByJob *btree.BTreeG[*berthv1.Alloc] // by namespace, job, id
-	allocsNode  *btree.BTreeG[*berthv1.Alloc] // by node, id
-	evals       *btree.BTreeG[*berthv1.Evaluation]
+	nodes       *tree[*berthv1.Node]
+	allocs      *tree[*berthv1.Alloc]
+	allocsByJob *tree[*berthv1.Alloc]
+	allocsNode  *tree[*berthv1.Alloc]
+	evals       *tree[*berthv1.Evaluation]
 	evalsByJob  *btree.BTreeG[*berthv1.Evaluation] // by namespace, job, create revision, id
 	namespaces  *btree.BTreeG[*berthv1.Namespace]
 	config      *berthv1.SchedulerConfig
@@ -33,11 +33,11 @@ func newTables() tables {
 	return tables{
 		jobs:        newTree(compareJobs),
 		jobVersions: newTree(compareJobVersions),
-		nodes:       newTree(func(a, b *berthv1.Node) int { return cmp.Compare(a.GetId(), b.GetId()) }),
-		allocs:      newTree(func(a, b *berthv1.Alloc) int { return cmp.Compare(a.GetId(), b.GetId()) }),
-		allocsByJob: newTree(compareAllocsByJob),
-		allocsNode:  newTree(compareAllocsByNode),
-		evals:       newTree(func(a, b *berthv1.Evaluation) int { return cmp.Compare(a.GetId(), b.GetId()) }),
+		nodes:       newIDTree((*berthv1.Node).GetId, nil),
+		allocs:      newIDTree((*berthv1.Alloc).GetId, nil),
+		allocsByJob: newIDTree((*berthv1.Alloc).GetId, func(a *berthv1.Alloc) (string, string) { return a.GetNamespace(), a.GetJob() }),
+		allocsNode:  newIDTree((*berthv1.Alloc).GetId, func(a *berthv1.Alloc) (string, string) { return a.GetNodeId(), "" }),
+		evals:       newIDTree((*berthv1.Evaluation).GetId, nil),
 		evalsByJob:  newTree(compareEvalsByJob),
 		namespaces:  newTree(func(a, b *berthv1.Namespace) int { return cmp.Compare(a.GetName(), b.GetName()) }),
 		config:      &berthv1.SchedulerConfig{},
@@ -49,11 +49,11 @@ func (t *tables) copy() tables {
 	c := *t
 	c.jobs = t.jobs.Copy()
 	c.jobVersions = t.jobVersions.Copy()
-	c.nodes = t.nodes.Copy()
-	c.allocs = t.allocs.Copy()
-	c.allocsByJob = t.allocsByJob.Copy()
-	c.allocsNode = t.allocsNode.Copy()
-	c.evals = t.evals.Copy()
+	c.nodes = t.nodes.copy()
+	c.allocs = t.allocs.copy()
+	c.allocsByJob = t.allocsByJob.copy()
+	c.allocsNode = t.allocsNode.copy()
+	c.evals = t.evals.copy()
 	c.evalsByJob = t.evalsByJob.Copy()
 	c.namespaces = t.namespaces.Copy()
 	return c
