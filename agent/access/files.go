@@ -105,7 +105,7 @@ func (s *Server) listFiles(req *berthv1.ListFilesRequest, out *sender) error {
 	}
 	defer dir.Close()
 	entries, err := dir.ReadDir(maxList + 1)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return pathProblem(name, err)
 	}
 	if len(entries) > maxList {

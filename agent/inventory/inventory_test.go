@@ -6,9 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
-	"google.golang.org/protobuf/testing/protocmp"
 )
 
 // with adds CPUs to a machine: one line each, "cpu socket core-threads".

@@ -186,7 +186,6 @@ var differs = map[string]string{
 type oracle struct {
 	cpus                  topology.CPUSet
 	cells, cores, sockets int
-	perCell               map[uint32]string
 }
 
 var consolePU = regexp.MustCompile(`PU L#\d+ \(P#(\d+)`)

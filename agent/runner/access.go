@@ -31,6 +31,11 @@ func (m *Manager) Find(prefix string) (*AllocInfo, error) {
 	for _, t := range a.tasks {
 		info.Tasks = append(info.Tasks, t.def)
 	}
+	if len(a.tasks) == 0 { // it ended in a former life of the store
+		for _, st := range a.current().GetTasks() {
+			info.Tasks = append(info.Tasks, st.GetTask())
+		}
+	}
 	return info, nil
 }
 

@@ -90,8 +90,8 @@ func TestJudge(t *testing.T) {
 
 func TestBackOffIsBounded(t *testing.T) {
 	p := policy{delay: time.Second, maxDelay: time.Minute}
-	for n, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		if got := backOff(p, n); got != want*time.Second {
+	for n, want := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
+		if got := backOff(p, n); got != time.Duration(want)*time.Second {
 			t.Errorf("wait before restart %d: %s, want %ds", n, got, want)
 		}
 	}

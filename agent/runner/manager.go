@@ -222,7 +222,7 @@ func (m *Manager) plan(as *berthv1.Assignments) (*change, error) {
 		if p.job == nil {
 			p.job = m.jobs[key]
 		}
-		if p.job == nil && !as.GetComplete() {
+		if p.job == nil && !as.GetComplete() && !def.Ended() {
 			return nil, problem.New(problem.Conflict, def.GetId(), "version %d of job %q was not sent with its alloc", key.Version, key.Name)
 		}
 		if _, ok := m.allocs[def.GetId()]; ok {

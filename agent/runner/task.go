@@ -68,6 +68,9 @@ func newTask(a *alloc, name string, rec *store.Task) *task {
 		// What Prepare had made ready may be gone with the boot.
 		t.rec.Phase = store.Waiting
 	}
+	if p := policyFor(a.job, a.group, findTask(a.group, name)); time.Until(t.rec.NotBefore) > p.maxDelay+p.interval {
+		t.rec.NotBefore = time.Time{} // the clock went back while the agent was away
+	}
 	return t
 }
 
