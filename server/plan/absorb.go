@@ -16,7 +16,7 @@ func (l *Loop) load(view *state.View) {
 	l.view, l.fleet = view, scheduler.NewFleet()
 	l.nodes = map[string]*berthv1.Node{}
 	old := l.jobs
-	l.jobs, l.ready, l.timers = map[jobKey]*job{}, nil, nil
+	l.jobs, l.ready, l.survey, l.timers = map[jobKey]*job{}, nil, nil, nil
 	l.blocked, l.system = map[*job]struct{}{}, map[*job]struct{}{}
 	l.configure(view.SchedulerConfig())
 	for n := range view.Nodes("") {
@@ -29,7 +29,8 @@ func (l *Loop) load(view *state.View) {
 			j.flying = was.flying // its plans land on this one: see land
 		}
 		l.described(j, spec)
-		l.mark(j, now, berthv1.Evaluation_node_changed)
+		j.trigger = berthv1.Evaluation_node_changed
+		l.survey = append(l.survey, j)
 	}
 	for a := range view.Allocs("") {
 		delete(l.pending, a.GetId())

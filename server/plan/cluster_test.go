@@ -31,7 +31,7 @@ type cluster struct {
 	mu      sync.Mutex
 	index   uint64
 	entries int
-	refused int // placements whose grant was held
+	refused int                           // placements whose grant was held
 	fail    func(*berthv1.LogEntry) error // what goes wrong before the log; nil: nothing
 	ids     int
 }

@@ -3,6 +3,8 @@ package plan
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
 	"github.com/berthd/berth/server/state"
@@ -60,9 +62,12 @@ func dryPlace(fleet *scheduler.Fleet, same *identical, o *berthv1.GroupOutcome) 
 	o.Stopped += stopped
 }
 
-// asNext is the job as it would be stored: the version after the stored one, or the
-// stored one itself where it is no newer.
+// asNext is the job as it would be stored: the stored one where nothing is new, else the
+// version after it.
 func asNext(spec, stored *berthv1.Job) *berthv1.Job {
+	if stored != nil && !stored.GetStopped() && proto.Equal(specOf(spec), specOf(stored)) {
+		return stored
+	}
 	next := cloneJob(spec)
 	next.Version = stored.GetVersion() + 1
 	next.Stopped, next.Purge = false, false
@@ -71,6 +76,14 @@ func asNext(spec, stored *berthv1.Job) *berthv1.Job {
 		next.Status = berthv1.Job_pending
 	}
 	return next
+}
+
+// specOf is a job without what the servers set.
+func specOf(j *berthv1.Job) *berthv1.Job {
+	c := cloneJob(j)
+	c.Version, c.Stopped, c.Status, c.StatusReason, c.SubmitTime, c.Source, c.Purge = 0, false, 0, "", nil, nil, false
+	c.CreateRevision, c.ModifyRevision, c.SpecRevision = 0, 0, 0
+	return c
 }
 
 func fleetOf(view *state.View) *scheduler.Fleet {

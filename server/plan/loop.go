@@ -88,6 +88,7 @@ type Loop struct {
 
 	jobs    map[jobKey]*job
 	ready   []*job // in turn
+	survey  []*job // looked at once when nothing else is: who knows what the last leader left
 	timers  timers
 	blocked map[*job]struct{}
 	system  map[*job]struct{}
@@ -130,7 +131,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		watch := l.cfg.Store.Watch(state.Topic{Table: state.TableAny})
 		l.catchUp(time.Now())
 		l.round(ctx, time.Now())
-		if len(l.ready) > 0 && l.flying < l.cfg.Tuning.Flying {
+		if len(l.ready)+len(l.survey) > 0 && l.flying < l.cfg.Tuning.Flying {
 			watch.Close()
 			continue
 		}

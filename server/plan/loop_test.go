@@ -204,7 +204,7 @@ func TestLostNodeIsReplacedAndComesBack(t *testing.T) {
 		away := c.allocs("now")[0].GetNodeName()
 		for _, name := range []string{"new", "old"} {
 			if got := c.allocs(name)[0].GetNodeName(); got != away {
-				t.Skipf("%s is on %s, not %s", name, got, away)
+				t.Fatalf("%s is on %s, not %s: the test needs them together", name, got, away)
 			}
 		}
 		c.setNode(away, berthv1.Node_down)
@@ -411,6 +411,9 @@ func TestDryRunChangesNothing(t *testing.T) {
 		g := groups[0]
 		if g.GetWanted() != 3 || g.GetPlaced() != 2 || g.GetUpdated() != 2 || g.GetStopped() != 0 || g.GetExplanation() == nil {
 			t.Errorf("%v", g)
+		}
+		if groups, err = DryRun(view, newJob("a", 2, 1000), time.Now()); err != nil || groups[0].GetUpdated() != 0 {
+			t.Errorf("the same job: %v, %v", groups, err)
 		}
 		if string(c.store.View().Hash()) != string(view.Hash()) {
 			t.Error("the state has changed")

@@ -24,14 +24,33 @@ func input(view *state.View, key jobKey, spec *berthv1.Job, now time.Time) Input
 // round gives jobs their turns, until enough is placed or on the way, and proposes it.
 func (l *Loop) round(ctx context.Context, now time.Time) {
 	b := &batch{loop: l, now: now}
-	for left := l.cfg.Tuning.Round; left > 0 && len(l.ready) > 0 && l.flying+len(b.full) < l.cfg.Tuning.Flying; {
+	for left := l.cfg.Tuning.Round; left > 0 && l.flying+len(b.full) < l.cfg.Tuning.Flying; {
+		j := l.next()
+		if j == nil {
+			break
+		}
+		left -= 1 + l.turn(ctx, j, b, now)
+	}
+	l.send(ctx, b)
+}
+
+// next is whose turn it is; nil: nobody's.
+func (l *Loop) next() *job {
+	if len(l.ready) > 0 {
 		j := l.ready[0]
 		l.ready[0] = nil
 		l.ready = l.ready[1:]
 		j.queued = false
-		left -= 1 + l.turn(ctx, j, b, now)
+		return j
 	}
-	l.send(ctx, b)
+	for len(l.survey) > 0 {
+		j := l.survey[0]
+		l.survey = l.survey[1:]
+		if !j.busy() && !j.queued && l.jobs[j.key] == j { // others have had, or get, their look
+			return j
+		}
+	}
+	return nil
 }
 
 // turn works on a job and says how much was done.
@@ -39,6 +58,10 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	if j.work == nil {
 		if l.jobs[j.key] != j {
 			return 0 // forgotten meanwhile
+		}
+		if j.flying > 0 || b.has(j) {
+			j.again = true // its last plan is not in the view yet
+			return 0
 		}
 		j.work = l.look(j, now)
 	}

@@ -262,7 +262,7 @@ func (l *Loop) placeGang(j *job, b *batch, same *identical) int {
 func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) {
 	a := &berthv1.Alloc{
 		Id: l.cfg.NewID(), Namespace: j.key.namespace, Job: j.key.name, JobVersion: j.work.spec.GetVersion(),
-		Group: ask.Group.GetName(), Index: ask.Index, NodeId: p.NodeID, NodeName: p.NodeName,
+		Group: ask.Group.GetName(), Index: ask.Index, NodeId: p.NodeID,
 		EvalId: j.work.evalID, Assignment: p.Assignment,
 		PreviousAlloc: ask.Previous.GetId(), Reschedules: ask.Reschedules,
 	}
