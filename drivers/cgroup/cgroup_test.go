@@ -92,6 +92,13 @@ func TestLimitsV2(t *testing.T) {
 			t.Errorf("%s: subtree_control = %q", d, b)
 		}
 	}
+	// What the parent may not hand down is missing, whatever the kernel has.
+	if err := os.WriteFile(filepath.Join(root, "unified/sys/berth/cgroup.subtree_control"), []byte("cpu memory pids\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(h.Missing(), " "); got != "cpuset hugetlb io" {
+		t.Errorf("missing %s", got)
+	}
 	k := h.Group("id/web").Killer()
 	if k.KillFile != filepath.Join(root, dir, "cgroup.kill") {
 		t.Errorf("killed by %q", k.KillFile)

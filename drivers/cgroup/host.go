@@ -143,27 +143,37 @@ func (h *Host) Version() string {
 	return "hybrid"
 }
 
-// Missing names the controllers that the kernel does not offer here, of those that
-// limits are set with.
+// Missing names the controllers that groups cannot be limited by, of those that limits
+// are set with: the kernel does not offer them here, or (v2) does not let the parent, if
+// it has been made, hand them down.
 func (h *Host) Missing() []string {
 	var missing []string
 	for _, c := range wanted {
-		if h.find(c) == nil {
+		if !h.offers(c) {
 			missing = append(missing, c)
 		}
 	}
 	return missing
 }
 
-// Controllers names those that it does offer.
+// Controllers names the others.
 func (h *Host) Controllers() []string {
 	var have []string
 	for _, c := range wanted {
-		if h.find(c) != nil {
+		if h.offers(c) {
 			have = append(have, c)
 		}
 	}
 	return have
+}
+
+func (h *Host) offers(controller string) bool {
+	hier := h.find(controller)
+	if hier == nil || !hier.v2 {
+		return hier != nil
+	}
+	handed, err := os.ReadFile(hier.mount + "/" + h.parent + "/cgroup.subtree_control")
+	return err != nil || slices.Contains(strings.Fields(string(handed)), controller)
 }
 
 // find gives the hierarchy of a controller by its v2 name; nil: none.

@@ -116,12 +116,17 @@ func (d *Driver) Probe(context.Context) (*berthv1.DriverInfo, error) {
 		info.Message = err.Error()
 		return info, nil
 	}
+	// Only with the parent there can be seen what it may hand down.
+	if err := host.Group("shims").Make(); err != nil {
+		info.Message = "cgroups cannot be made: " + err.Error()
+		return info, nil
+	}
 	info.Healthy = true
 	info.Attributes["cgroup"] = host.Version()
 	info.Attributes["controllers"] = strings.Join(host.Controllers(), ",")
 	words := []string{"cgroup " + host.Version()}
 	if missing := host.Missing(); len(missing) > 0 {
-		words = append(words, "no limits of "+strings.Join(missing, ", ")+" (the kernel lacks the controllers)")
+		words = append(words, "no limits of "+strings.Join(missing, ", ")+" (cgroup controllers that the host does not offer)")
 	}
 	info.Attributes["seccomp"] = "true"
 	if !seccompAvailable() {

@@ -149,7 +149,7 @@ func makeDirs(t *drivers.Task, spec *shim.Spec) error {
 
 // shimEnv keeps the Go runtime of a shim small: one processor, a heap that is collected
 // before it grows.
-var shimEnv = []string{"GOMAXPROCS=1", "GOGC=50", "GOMEMLIMIT=2MiB", "GODEBUG=madvdontneed=1"}
+var shimEnv = []string{"GOMAXPROCS=1", "GOGC=25"}
 
 // startShim executes this binary as a shim and returns when the task runs, with a
 // function that waits for the shim's end.
