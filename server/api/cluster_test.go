@@ -53,7 +53,9 @@ type member struct {
 	listener  *bufconn.Listener
 	contact   time.Duration
 	proposed  int
-	refuse    error // what Propose says instead of doing it
+	refuse    error         // what Propose says instead of doing it
+	hang      chan struct{} // what Propose waits for, if anything
+	server    *grpc.Server
 	dryRun    []*berthv1.GroupOutcome
 	agent     func(nodeID string, order *berthv1.StreamOrder) (Stream, error)
 	restored  []byte
@@ -100,6 +102,7 @@ func (c *cluster) start(id string, options []grpc.ServerOption, change []func(*C
 	}
 	server := grpc.NewServer(append(m.api.ServerOptions(), options...)...)
 	m.api.Register(server)
+	m.server = server
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = server.Serve(m.listener) })
@@ -186,10 +189,27 @@ func (m *member) VerifyLeader(context.Context) error {
 	return nil
 }
 
-func (m *member) Propose(_ context.Context, entry *berthv1.LogEntry) (fsm.Result, error) {
+// refuses sets what Propose says instead of doing it; nil: nothing.
+func (m *member) refuses(err error) {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	m.refuse = err
+}
+
+func (m *member) Propose(ctx context.Context, entry *berthv1.LogEntry) (fsm.Result, error) {
+	m.c.mu.Lock()
 	m.proposed++
-	if m.refuse != nil {
-		return fsm.Result{}, m.refuse
+	refuse := m.refuse
+	m.c.mu.Unlock()
+	if m.hang != nil {
+		select {
+		case <-m.hang:
+		case <-ctx.Done():
+			return fsm.Result{}, ctx.Err()
+		}
+	}
+	if refuse != nil {
+		return fsm.Result{}, refuse
 	}
 	if !m.IsLeader() {
 		return fsm.Result{}, fmt.Errorf("proposing: %w", consensus.ErrNotLeader)

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/berthd/berth/problem"
@@ -51,7 +53,7 @@ func (a *API) routeUnary(ctx context.Context, m *method, req proto.Message, hand
 		return handler(ctx, req)
 	}
 	var resp any
-	err := a.onLeader(ctx, m.reads(),
+	err := a.onLeader(ctx, m.repeatable(req),
 		func() (err error) {
 			if isConsistent(req) {
 				if err := a.leadership.VerifyLeader(ctx); err != nil {
@@ -148,7 +150,13 @@ func (a *API) onRemote(ctx context.Context, address string, remote func(*grpc.Cl
 	if err != nil {
 		return NotLeader(err)
 	}
-	return remote(conn)
+	err = remote(conn)
+	if s, ok := status.FromError(err); ok && s.Code() == codes.Unavailable && len(s.Details()) == 0 {
+		// grpc's own words: the connection broke on the way. The leader's come with details.
+		return problem.New(problem.Unavailable, "", "the leader was lost while it carried this out: %w", err).
+			WithRemedy("it may be done or not: read what became of it, then decide whether to try again")
+	}
+	return err
 }
 
 // relay carries a stream to the leader and back, message by message.

@@ -116,7 +116,7 @@ func TestRidesOverElection(t *testing.T) {
 		}
 
 		// The leader finds out only when it proposes.
-		c.members[2].refuse = consensus.ErrNotLeader
+		c.members[2].refuses(consensus.ErrNotLeader)
 		go func() { answers <- c.members[1].call(t, "POST", "/v1/jobs", jobJSON("web", 2)) }()
 		time.Sleep(time.Second)
 		c.elect(c.members[0])
@@ -143,14 +143,40 @@ func TestNoLeader(t *testing.T) {
 	})
 }
 
-// TestUncertainIsNotRepeated: what may have been done is not done again.
-func TestUncertainIsNotRepeated(t *testing.T) {
-	c := newCluster(t, 2)
-	c.members[0].refuse = problem.New(problem.Unavailable, "", "%w", consensus.ErrUncertain)
-	c.members[1].call(t, "POST", "/v1/jobs", jobJSON("web", 1)).problem(t, 503)
-	if n := c.members[0].proposed; n != 1 {
-		t.Fatalf("proposed %d times", n)
-	}
+// TestUncertain: what may have been done is done again only where that changes nothing.
+func TestUncertain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		uncertain := problem.New(problem.Unavailable, "", "%w", consensus.ErrUncertain)
+		c.members[0].refuses(uncertain)
+		checked := strings.TrimSuffix(jobJSON("web", 1), "}") + `, "check": true}`
+		p := c.members[1].call(t, "POST", "/v1/jobs", checked).problem(t, 503)
+		if n := c.members[0].proposed; n != 1 || !strings.Contains(p["reason"].(string), "leadership was lost") {
+			t.Fatalf("proposed %d times: %v", n, p)
+		}
+		answers := make(chan answer, 1)
+		go func() { answers <- c.members[1].call(t, "POST", "/v1/jobs", jobJSON("web", 1)) }()
+		time.Sleep(time.Second)
+		c.members[0].refuses(nil)
+		(<-answers).want(t, 200)
+	})
+}
+
+// TestLeaderLost: the leader goes away with a call that may not be made again.
+func TestLeaderLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		c.members[0].hang = make(chan struct{})
+		answers := make(chan answer, 1)
+		checked := strings.TrimSuffix(jobJSON("web", 1), "}") + `, "check": true}`
+		go func() { answers <- c.members[1].call(t, "POST", "/v1/jobs", checked) }()
+		synctest.Wait()
+		c.members[0].server.Stop()
+		p := (<-answers).problem(t, 503)
+		if !strings.Contains(p["reason"].(string), "the leader was lost") || !strings.Contains(p["remedy"].(string), "may be done or not") {
+			t.Fatalf("%v", p)
+		}
+	})
 }
 
 // TestLoopGuard: two servers that each believe the other leads do not play ball.

@@ -99,8 +99,26 @@ func messageType(desc protoreflect.MessageDescriptor) protoreflect.MessageType {
 	return t
 }
 
-// reads says that carrying the method out twice does no harm.
-func (m *method) reads() bool { return m.verb == http.MethodGet }
+// idempotent is every method that changes something, and twice no more than once.
+var idempotent = map[string]bool{
+	"JobService/RegisterJob":             true, // the second finds its spec stored
+	"JobService/PlanJob":                 true,
+	"JobService/StopJob":                 true,
+	"JobService/ScaleJob":                true,
+	"JobService/EvaluateJob":             true,
+	"NodeService/SetNodeEligibility":     true,
+	"NamespaceService/SetNamespace":      true,
+	"OperatorService/SetSchedulerConfig": true,
+}
+
+// repeatable says whether a call of which nobody knows what became of it may be made
+// again. With check-and-set it may not: the second would find what the first has written.
+func (m *method) repeatable(req any) bool {
+	if r, ok := req.(interface{ GetCheck() bool }); ok && r.GetCheck() {
+		return false
+	}
+	return m.verb == http.MethodGet || idempotent[m.short]
+}
 
 // route is the path as the gateway's patterns print it: {job} is {job=*}.
 func (m *method) route() string {
