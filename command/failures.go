@@ -72,19 +72,22 @@ func (a *app) printTaskEvents(t *berthv1.TaskState) {
 	}
 }
 
-// eventWords is one event of a task: "exited with code 1: ...".
+// eventWords is one event of a task: "exited with code 1: ...". What the agent's message
+// says already is not said twice.
 func eventWords(e *berthv1.TaskEvent) string {
-	text := e.GetType()
+	text, message := e.GetType(), oneLine(e.GetMessage())
+	said := strings.HasPrefix(message, "exit code") || strings.HasPrefix(message, "ended by")
 	switch {
-	case e.GetOomKilled():
+	case e.GetOomKilled() && !strings.Contains(message, "memory"):
 		text += ", out of memory"
+	case said:
 	case e.GetSignal() != 0:
 		text += fmt.Sprintf(" by signal %d", e.GetSignal())
 	case e.GetExitCode() != 0:
 		text += fmt.Sprintf(" with code %d", e.GetExitCode())
 	}
-	if m := oneLine(e.GetMessage()); m != "" {
-		text += ": " + m
+	if message != "" {
+		text += ": " + message
 	}
 	return text
 }
