@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -153,8 +152,8 @@ func (s *simulated) beat(ctx context.Context, period time.Duration, send func(*b
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if send(&berthv1.AgentMessage{Body: &berthv1.AgentMessage_Heartbeat{Heartbeat: &berthv1.Heartbeat{}}}) == io.EOF {
-				return
+			if send(&berthv1.AgentMessage{Body: &berthv1.AgentMessage_Heartbeat{Heartbeat: &berthv1.Heartbeat{}}}) != nil {
+				return // Recv tells why
 			}
 		}
 	}

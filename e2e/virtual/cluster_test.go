@@ -239,7 +239,7 @@ func (c *cluster) anyServer() *serverHost {
 }
 
 // call calls the API at each server in turn until one answers.
-func call[Req, Resp any](c *cluster, method func(grpc.ClientConnInterface, context.Context, Req) (Resp, error), req Req) (Resp, error) {
+func call[Req, Resp any](c *cluster, method func(context.Context, grpc.ClientConnInterface, Req) (Resp, error), req Req) (Resp, error) {
 	var resp Resp
 	var err error
 	for range 2 {
@@ -248,7 +248,7 @@ func call[Req, Resp any](c *cluster, method func(grpc.ClientConnInterface, conte
 				continue
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			resp, err = method(c.user[s.name], ctx, req)
+			resp, err = method(ctx, c.user[s.name], req)
 			cancel()
 			if err == nil {
 				return resp, nil
@@ -259,10 +259,10 @@ func call[Req, Resp any](c *cluster, method func(grpc.ClientConnInterface, conte
 	return resp, err
 }
 
-func registerJob(conn grpc.ClientConnInterface, ctx context.Context, req *berthv1.RegisterJobRequest) (*berthv1.RegisterJobResponse, error) {
+func registerJob(ctx context.Context, conn grpc.ClientConnInterface, req *berthv1.RegisterJobRequest) (*berthv1.RegisterJobResponse, error) {
 	return berthv1.NewJobServiceClient(conn).RegisterJob(ctx, req)
 }
 
-func stopJob(conn grpc.ClientConnInterface, ctx context.Context, req *berthv1.StopJobRequest) (*berthv1.StopJobResponse, error) {
+func stopJob(ctx context.Context, conn grpc.ClientConnInterface, req *berthv1.StopJobRequest) (*berthv1.StopJobResponse, error) {
 	return berthv1.NewJobServiceClient(conn).StopJob(ctx, req)
 }

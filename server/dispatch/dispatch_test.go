@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -347,7 +348,7 @@ func TestStreamsAreRelayed(t *testing.T) {
 			if f, err := s.Recv(); err != nil || !f.GetDone() {
 				t.Errorf("session at %s: %v %v", at, f, err)
 			}
-			if _, err := s.Recv(); err != io.EOF && at == "s1" {
+			if _, err := s.Recv(); !errors.Is(err, io.EOF) && at == "s1" {
 				t.Errorf("session at %s: after the last frame %v", at, err)
 			}
 			_ = s.Close()

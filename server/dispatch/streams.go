@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -176,7 +177,7 @@ func (d *Dispatcher) Relay(from grpc.BidiStreamingServer[berthv1.StreamFrame, be
 	}()
 	for {
 		frame, err := to.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
