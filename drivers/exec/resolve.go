@@ -44,6 +44,11 @@ func (d *Driver) resolve(t *drivers.Task) (*shim.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, dir := range []string{t.Dirs.Task, t.Dirs.Logs, t.Dirs.State} {
+		if !filepath.IsAbs(dir) {
+			return nil, problem.New(problem.Internal, "dirs", "task, logs and state directories must be absolute, one is %q", dir)
+		}
+	}
 	s := &shim.Spec{}
 	s.Supervisor = shim.Supervisor{
 		BootID: bootID(), Task: t.Name, LogsDir: t.Dirs.Logs,

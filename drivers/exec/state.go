@@ -184,7 +184,7 @@ func (s stateDir) kill(ctx context.Context, group *cgroup.Group) error {
 
 // wait returns when the task has ended. The shim closes its connections as it dies.
 func (t *task) wait(ctx context.Context) (*drivers.Exit, error) {
-	for {
+	for pause := poll; ; pause = min(2*pause, time.Second) {
 		if conn, err := t.dir.dial(ctx); err == nil {
 			watch(ctx, conn)
 		}
@@ -198,7 +198,7 @@ func (t *task) wait(ctx context.Context) (*drivers.Exit, error) {
 			return t.lost()
 		}
 		select {
-		case <-time.After(poll):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

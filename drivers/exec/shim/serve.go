@@ -218,7 +218,6 @@ func (s *supervisor) spawnCommand(content []byte, given []int, tty bool, done ch
 			fds[i] = uintptr(given[i])
 		}
 	}
-	// The kernel may not block a command's stdin: the agent's pipes are its own.
 	fds[FDSpec], fds[fdRequest], fds[fdTerminal] = FDSpec, orders.Fd(), uintptr(given[0])
 	spaces, f := s.namespaces()
 	if f != nil {
@@ -229,7 +228,7 @@ func (s *supervisor) spawnCommand(content []byte, given []int, tty bool, done ch
 		fds[fdSpaces+i] = uintptr(fd)
 	}
 	pid := 0
-	report, f := s.spawn(EnterName, fds, fdReport, &syscall.SysProcAttr{Setsid: true}, func(p int) {
+	report, f := s.spawn(EnterName, fds, &syscall.SysProcAttr{Setsid: true}, func(p int) {
 		pid = p
 		s.waiters[p] = done
 	})

@@ -7,12 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Descriptors of a stage beside the standard ones and FDSpec. The first stage reports
-// on the descriptor after its specification.
+// Descriptors of a stage beside the standard ones and FDSpec; those after fdReport are
+// EnterName's alone.
 const (
-	fdStageReport = 4
-
-	fdReport   = 4 // of EnterName
+	fdReport   = 4 // pipe: pid on the host, then a Failure if there is one
 	fdRequest  = 5 // pipe with the Request
 	fdTerminal = 6 // socket that gets the terminal, with Request.TTY
 	fdSpaces   = 7 // namespaces ipc, uts, mnt and the task's root
@@ -24,16 +22,17 @@ const (
 func stage() {
 	closeOnExec()
 	unix.Umask(0o022)
-	sayPID(fdStageReport)
+	sayPID(fdReport)
 	spec, f := readSpec(FDSpec)
 	if f == nil {
 		f = become(spec)
 	}
-	giveUp(fdStageReport, f)
+	giveUp(fdReport, f)
 }
 
 // become returns only if it fails.
 func become(spec *Spec) *Failure {
+	dieWithShim(spec)
 	if f := joinCgroups(spec); f != nil {
 		return f
 	}
@@ -41,7 +40,7 @@ func become(spec *Spec) *Failure {
 		return f
 	}
 	argv := append([]string{spec.Command}, spec.Args...)
-	return run(spec, argv, spec.Env, "config.command", !spec.PIDPrivate)
+	return run(spec, argv, spec.Env, "config.command")
 }
 
 // enter joins a running task and becomes a command inside it.
@@ -61,6 +60,7 @@ func becomeCommand() *Failure {
 	if !ok || len(request.Command) == 0 {
 		return &Failure{Kind: kindInvalid, Field: "command", Reason: "the request is damaged"}
 	}
+	dieWithShim(spec)
 	if f := joinCgroups(spec); f != nil {
 		return f
 	}
@@ -83,11 +83,24 @@ func becomeCommand() *Failure {
 			return failure(kindUnavailable, "tty", "making a terminal", err)
 		}
 	}
-	return run(spec, request.Command, request.Env, "command", !spec.PIDPrivate)
+	return run(spec, request.Command, request.Env, "command")
+}
+
+// dieWithShim makes this process die with the shim where no PID namespace sees to that.
+func dieWithShim(spec *Spec) {
+	if spec.PIDPrivate {
+		return
+	}
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	// It may have died before: then nobody reads the report.
+	report := []unix.PollFd{{Fd: fdReport}}
+	if n, err := unix.Poll(report, 0); err == nil && n > 0 && report[0].Revents&unix.POLLERR != 0 {
+		os.Exit(1)
+	}
 }
 
 // run takes on the task's user, power and limits and executes argv.
-func run(spec *Spec, argv, env []string, field string, diesWithShim bool) *Failure {
+func run(spec *Spec, argv, env []string, field string) *Failure {
 	path, f := lookPath(argv[0], env, spec.WorkDir, field)
 	if f != nil {
 		return f
@@ -105,10 +118,7 @@ func run(spec *Spec, argv, env []string, field string, diesWithShim bool) *Failu
 		return failure(kindInvalid, "config.work_dir", "going to "+spec.WorkDir, err)
 	}
 	defaultSignals()
-	if diesWithShim {
-		// After the user was changed, which clears it.
-		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
-	}
+	dieWithShim(spec) // again, for changing the user cleared it
 	err := unix.Exec(path, argv, env)
 	switch err { //nolint:errorlint // raw system calls wrap nothing
 	case unix.ENOEXEC:
@@ -175,7 +185,9 @@ func joinCgroups(spec *Spec) *Failure {
 // sayPID reports this process's pid on the host: /proc is the host's until the view is made.
 func sayPID(fd int) {
 	self, _ := os.Readlink("/proc/self")
-	_, _ = unix.Write(fd, []byte(self+"\n"))
+	if _, err := unix.Write(fd, []byte(self+"\n")); err != nil {
+		os.Exit(1) // the shim is dead
+	}
 }
 
 func giveUp(fd int, f *Failure) {

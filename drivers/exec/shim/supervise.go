@@ -121,7 +121,7 @@ func (s *supervisor) spawnTask() *Failure {
 	if s.spec.UTSPrivate {
 		attr.Cloneflags |= unix.CLONE_NEWUTS
 	}
-	report, f := s.spawn(StageName, fds, 4, attr, func(pid int) { s.main = pid })
+	report, f := s.spawn(StageName, fds, attr, func(pid int) { s.main = pid })
 	if f != nil {
 		return f
 	}
@@ -141,15 +141,15 @@ func (s *supervisor) spawnTask() *Failure {
 	return nil
 }
 
-// spawn executes this binary again as name with fds; the descriptor at reportAt becomes
+// spawn executes this binary again as name with fds; the descriptor at fdReport becomes
 // the pipe by which the stage reports. begun gets the pid while s.mu is held, so that
 // the reaper cannot overtake it.
-func (s *supervisor) spawn(name string, fds []uintptr, reportAt int, attr *syscall.SysProcAttr, begun func(pid int)) (*os.File, *Failure) {
+func (s *supervisor) spawn(name string, fds []uintptr, attr *syscall.SysProcAttr, begun func(pid int)) (*os.File, *Failure) {
 	r, w, err := pipe()
 	if err != nil {
 		return nil, failure(kindUnavailable, "", "making a pipe", err)
 	}
-	fds[reportAt] = uintptr(w)
+	fds[fdReport] = uintptr(w)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
