@@ -84,3 +84,23 @@ func BenchmarkGrantInto(b *testing.B) {
 		}
 	}
 }
+
+// Each op is one ask that nothing has room for, explained or not.
+func BenchmarkUnplaced(b *testing.B) {
+	for _, silent := range []bool{false, true} {
+		b.Run(fmt.Sprintf("nodes=1000/silent=%v", silent), func(b *testing.B) {
+			f := benchFleet(b, 1000)
+			o := options{"cores": {"65"}, "policy": {"single"}}
+			ask := askOf(b, jobOf(b, "it", o), o)
+			ask.Silent = silent
+			b.ReportAllocs()
+			before := cpuTime()
+			for b.Loop() {
+				if _, unplaced := Place(f, []*Ask{ask}); len(unplaced) != 1 {
+					b.Fatal("placed")
+				}
+			}
+			b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}

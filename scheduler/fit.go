@@ -69,8 +69,9 @@ func cellSets(u *topology.Usage, g *Group) iter.Seq[[]int] {
 		if n == 0 {
 			return
 		}
-		for _, set := range subsets(m, 1) {
-			if !yield(set) {
+		for i, one := 0, make([]int, 1); i < n; i++ {
+			one[0] = i
+			if enough(u, g, one) && !yield(one) {
 				return
 			}
 		}
@@ -115,12 +116,12 @@ func enough(u *topology.Usage, g *Group, cells []int) bool {
 		milli += u.FreeMilli(c)
 		memory += u.FreeMemory(c)
 	}
-	if g.policy == anywhere {
-		return true
-	}
-	return (g.align&alignCPU == 0 || milli >= g.total.milli+1000*uint64(g.total.cores+g.total.threads)) &&
-		(g.align&alignMemory == 0 || memory >= g.total.memory)
+	return (!g.inside(alignCPU) || milli >= g.total.leastMilli()) && (!g.inside(alignMemory) || memory >= g.total.memory)
 }
+
+// inside says that a resource must come from the cells that are tried. Where the policy
+// is none, that is so for all: its last try is all cells.
+func (g *Group) inside(a align) bool { return g.policy == anywhere || g.align&a != 0 }
 
 // choosePorts takes the lowest free ones for the dynamic ports.
 func (x *fitter) choosePorts(u *topology.Usage, g *Group) bool {

@@ -29,6 +29,7 @@ type Group struct {
 	avoidSelf bool // rather not two instances on one node
 	tasks     []taskNeed
 	total     need
+	least     uint64 // milli of total that any node must have
 	policy    policy
 	align     align
 	ports     []portNeed
@@ -96,6 +97,7 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 		g.tasks = append(g.tasks, task)
 		g.total.add(&task.need)
 	}
+	g.least = g.total.leastMilli()
 	var err error
 	g.policy, g.align, err = compileTopology(group.GetTopology())
 	return g, err

@@ -30,6 +30,10 @@ func (n *need) simple() bool {
 	return n.cores == 0 && n.threads == 0 && len(n.hugepages) == 0 && len(n.devices) == 0
 }
 
+// leastMilli is the CPU that it takes at least: an exclusive core may have more threads
+// than one.
+func (n *need) leastMilli() uint64 { return n.milli + 1000*uint64(n.cores+n.threads) }
+
 func (n *need) add(o *need) {
 	n.milli += o.milli
 	n.cores += o.cores

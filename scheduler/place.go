@@ -217,7 +217,7 @@ func (r *run) gather() {
 // may says whether a node that passed the static checks can fit, by the sums.
 func (r *run) may(slot int32) bool {
 	free := &r.f.free[slot]
-	if free.milli < r.g.total.milli || free.memory < r.g.total.memory || free.disk < r.g.diskMiB {
+	if free.milli < r.g.least || free.memory < r.g.total.memory || free.disk < r.g.diskMiB {
 		return false
 	}
 	if r.excluded != nil && r.excluded[slot] || r.only != nil && !r.only[slot] {

@@ -18,6 +18,8 @@ type room struct {
 	milli   []uint64
 	memory  []uint64
 	pages   [][]uint64
+	order   []int // of freeCores
+	units   []topology.CPUSet
 	taken   []topology.CPUSet // exclusive threads, what was granted before among them
 	devices []uint32          // thousandths left
 	tasks   []taskChoice
@@ -40,19 +42,24 @@ func (r *room) try(u *topology.Usage, g *Group, cells []int, lean bool) bool {
 
 func (r *room) reset(u *topology.Usage, g *Group, cells []int, lean bool) {
 	m := u.Machine()
+	n := len(m.Cells)
 	r.u, r.g, r.inside, r.lean = u, g, cells, lean
 	r.cells = append(r.cells[:0], cells...)
-	r.milli, r.memory, r.pages, r.taken = r.milli[:0], r.memory[:0], r.pages[:0], r.taken[:0]
-	for i := range m.Cells {
+	r.milli, r.memory = r.milli[:0], r.memory[:0]
+	for len(r.taken) < n {
+		r.taken, r.pages = append(r.taken, topology.CPUSet{}), append(r.pages, nil)
+	}
+	for i := range n {
 		if !slices.Contains(cells, i) {
 			r.cells = append(r.cells, i)
 		}
 		r.milli, r.memory = append(r.milli, u.FreeMilli(i)), append(r.memory, u.FreeMemory(i))
-		var pages []uint64
+		r.pages[i] = r.pages[i][:0]
 		for size := range m.Cells[i].Hugepages {
-			pages = append(pages, u.FreeHugepages(i, size))
+			r.pages[i] = append(r.pages[i], u.FreeHugepages(i, size))
 		}
-		r.pages, r.taken = append(r.pages, pages), append(r.taken, u.Cell(i).Exclusive.Clone())
+		r.taken[i].Clear()
+		r.taken[i].AddAll(u.Cell(i).Exclusive)
 	}
 	r.devices = r.devices[:0]
 	for i := range m.Devices {
@@ -147,10 +154,10 @@ func (r *room) takeUnits(task, cell int, units []topology.CPUSet) {
 }
 
 // freeCores gives up to n whole free cores of a cell, the lowest first, that its CPU
-// capacity has room for.
+// capacity has room for. The list is good until the next call.
 func (r *room) freeCores(cell, n int) []topology.CPUSet {
 	cores := r.u.Machine().Cells[cell].Cores
-	order := make([]int, 0, len(cores))
+	order := r.order[:0]
 	for i := range cores {
 		if cores[i].Whole && !cores[i].Threads.Overlaps(r.taken[cell]) {
 			order = append(order, i)
@@ -159,7 +166,8 @@ func (r *room) freeCores(cell, n int) []topology.CPUSet {
 	if r.lean {
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cores[a].Count, cores[b].Count) })
 	}
-	var units []topology.CPUSet
+	r.order = order
+	units := r.units[:0]
 	left := r.milli[cell]
 	for _, i := range order {
 		if cost := 1000 * uint64(cores[i].Count); len(units) < n && cost <= left {
@@ -167,6 +175,7 @@ func (r *room) freeCores(cell, n int) []topology.CPUSet {
 			left -= cost
 		}
 	}
+	r.units = units
 	return units
 }
 
