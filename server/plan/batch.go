@@ -144,10 +144,13 @@ func (l *Loop) land(f *flight) {
 	placed := f.entry.plan.GetPlacements()
 	failed := f.err != nil
 	if failed {
+		l.stats.failed.Add(uint64(len(placed)))
 		for _, a := range placed {
 			l.takeBack(a.GetId())
 		}
 	} else {
+		l.stats.placed.Add(uint64(len(placed) - len(f.result.Refused)))
+		l.stats.refused.Add(uint64(len(f.result.Refused)))
 		for _, r := range f.result.Refused {
 			l.log.Warn("a placement was refused", "alloc", r.AllocID, "reason", r.Reason)
 			l.takeBack(r.AllocID)

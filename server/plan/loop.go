@@ -100,6 +100,8 @@ type Loop struct {
 	pending map[string]*onTheWay
 	flying  int
 	landed  chan *flight
+
+	stats counters
 }
 
 // New makes a loop that has seen nothing yet; Run starts it.

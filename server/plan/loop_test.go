@@ -74,6 +74,9 @@ func TestServiceLives(t *testing.T) {
 		if c.refused != 0 {
 			t.Errorf("%d placements refused", c.refused)
 		}
+		if s := c.loop.Stats(); int(s.Placed) < 7 || s.Refused+s.Failed != 0 || s.Ready+s.Blocked+s.Flying != 0 || s.Looks == 0 {
+			t.Errorf("%+v", s)
+		}
 	})
 }
 

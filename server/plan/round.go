@@ -32,6 +32,7 @@ func (l *Loop) round(ctx context.Context, now time.Time) {
 		left -= 1 + l.turn(ctx, j, b, now)
 	}
 	l.send(ctx, b)
+	l.gauge()
 }
 
 // next is whose turn it is; nil: nobody's.

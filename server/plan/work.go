@@ -137,6 +137,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 		return err == nil && l.fleet.Allows(compiled, node)
 	}
 	result := Reconcile(in)
+	l.stats.looks.Add(1)
 	w := &work{
 		spec: spec, result: result, outcomes: map[string]*berthv1.GroupOutcome{}, trigger: j.trigger,
 		changes: result.Changes, evals: j.evals,
