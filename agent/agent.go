@@ -42,7 +42,10 @@ type Agent struct {
 	rebooted  bool
 
 	node  atomic.Pointer[berthv1.Node]
-	clock clock
+	words atomic.Pointer[words]
+	// nodeMu makes one change of node follow the other.
+	nodeMu sync.Mutex
+	clock  clock
 
 	mu          sync.Mutex
 	stopSession context.CancelFunc
@@ -64,6 +67,7 @@ func New(cfg Config) (*Agent, error) {
 		inventory: inventory.New(cfg.Root, cfg.DataDir), sessionDone: make(chan struct{}),
 	}
 	a.clock.log = cfg.Logger
+	a.words.Store(&words{cfg.Meta, cfg.Taints})
 	for _, d := range cfg.Drivers {
 		a.drivers[d.Info().Name] = d
 	}
@@ -75,6 +79,24 @@ func (a *Agent) NodeID() string { return a.store.NodeID() }
 
 // Node is the node as it was last seen; nil before Run has looked. It must not be changed.
 func (a *Agent) Node() *berthv1.Node { return a.node.Load() }
+
+// words are what the configuration says of the node, and can be changed.
+type words struct {
+	meta   map[string]string
+	taints []*berthv1.Taint
+}
+
+// Reconfigure changes what can be changed while the agent runs: the node's meta words and
+// taints. The servers are told at once. Neither argument may be changed afterwards.
+func (a *Agent) Reconfigure(meta map[string]string, taints []*berthv1.Taint) {
+	a.words.Store(&words{meta, taints})
+	if a.node.Load() != nil {
+		a.assemble()
+	}
+}
+
+// Close gives the data directory back where Run was never called.
+func (a *Agent) Close() error { return a.store.Close() }
 
 // Connected is the address of the server that the agent has a session with; "": none.
 func (a *Agent) Connected() string {

@@ -46,16 +46,22 @@ func (a *Agent) look(ctx context.Context) {
 		return // what was read may be cut short
 	}
 	n := a.describe(reading, infos)
+	a.nodeMu.Lock()
+	defer a.nodeMu.Unlock()
+	a.addOwn(n)
 	a.publish(n)
 }
 
 // assemble publishes the node anew with what the agent itself knows of it.
 func (a *Agent) assemble() {
+	a.nodeMu.Lock()
+	defer a.nodeMu.Unlock()
 	n := proto.CloneOf(a.node.Load())
 	a.addOwn(n)
 	a.publish(n)
 }
 
+// publish is called with nodeMu held.
 func (a *Agent) publish(n *berthv1.Node) {
 	old := a.node.Swap(n)
 	a.mu.Lock()
@@ -98,8 +104,8 @@ func changedWords(old, n *berthv1.Node) []string {
 func (a *Agent) describe(r *inventory.Reading, infos []*berthv1.DriverInfo) *berthv1.Node {
 	n := &berthv1.Node{
 		Id: a.store.NodeID(), Name: a.cfg.Name, Pool: a.cfg.Pool, Arch: r.Arch,
-		Attributes: maps.Clone(r.Attributes), Meta: a.cfg.Meta, Taints: a.cfg.Taints,
-		Hardware: r.Hardware, Drivers: infos,
+		Attributes: maps.Clone(r.Attributes),
+		Hardware:   r.Hardware, Drivers: infos,
 		Address: a.cfg.Address, MinPort: a.cfg.MinPort, MaxPort: a.cfg.MaxPort, ReservedPorts: a.cfg.Reserved.Ports,
 		Version: a.cfg.Version, BootId: r.BootID,
 	}
@@ -126,12 +132,13 @@ func (a *Agent) describe(r *inventory.Reading, infos []*berthv1.DriverInfo) *ber
 			n.Attributes[prefix+"."+k] = v
 		}
 	}
-	a.addOwn(n)
 	return n
 }
 
-// addOwn adds what the agent itself has noticed.
+// addOwn adds what the agent is configured with and has noticed itself.
 func (a *Agent) addOwn(n *berthv1.Node) {
+	w := a.words.Load()
+	n.Meta, n.Taints = w.meta, w.taints
 	delete(n.Attributes, inventory.AttrClockSkew)
 	if ahead, wrong := a.clock.skew(); wrong {
 		n.Attributes[inventory.AttrClockSkew] = ahead.String()

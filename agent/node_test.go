@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -73,5 +75,48 @@ func TestProbe(t *testing.T) {
 	}
 	if info := probeOne(t.Context(), mock.New(mock.NewHost())); !info.GetHealthy() {
 		t.Errorf("a healthy driver: %v", info)
+	}
+}
+
+// TestRebootAndReconfigure runs the part of Run that looks at the node, twice.
+func TestRebootAndReconfigure(t *testing.T) {
+	dir, root := t.TempDir(), t.TempDir()
+	life := func(boot string) *Agent {
+		t.Helper()
+		path := filepath.Join(root, "proc/sys/kernel/random")
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, "boot_id"), []byte(boot+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		a, err := New(Config{DataDir: dir, Root: root, Address: "10.0.0.1", Name: "n", Logger: slog.New(slog.DiscardHandler), Meta: map[string]string{"rack": "r1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = a.Close() })
+		a.look(t.Context())
+		a.noteBoot()
+		return a
+	}
+	for _, step := range []struct {
+		boot     string
+		rebooted bool
+	}{{"b1", false}, {"b1", false}, {"b2", true}, {"b2", false}} {
+		a := life(step.boot)
+		if a.rebooted != step.rebooted {
+			t.Errorf("boot %s: rebooted is %v", step.boot, a.rebooted)
+		}
+		if got := a.Node().GetMeta()["rack"]; got != "r1" {
+			t.Errorf("rack is %q", got)
+		}
+		before := a.Node()
+		a.Reconfigure(map[string]string{"rack": "r2"}, []*berthv1.Taint{{Key: "gpu"}})
+		if n := a.Node(); n.GetMeta()["rack"] != "r2" || len(n.GetTaints()) != 1 || before.GetMeta()["rack"] != "r1" {
+			t.Errorf("after the change: %v; before: %v", n, before.GetMeta())
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

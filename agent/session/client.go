@@ -265,6 +265,7 @@ func (c *Client) heard() {
 
 // learn remembers the servers' addresses.
 func (c *Client) learn(servers []string) {
+	servers = slices.Sorted(slices.Values(servers)) // each server may have its own order
 	c.mu.Lock()
 	same := len(servers) == 0 || slices.Equal(servers, c.servers)
 	if !same {
