@@ -36,7 +36,7 @@ func (s evaluationService) ListEvaluations(ctx context.Context, q *berthv1.ListE
 				return (ns == anyNamespace || e.GetNamespace() == ns) && (q.GetJob() == "" || e.GetJob() == q.GetJob())
 			})
 		}
-		items = within(items, p.prefix, (*berthv1.Evaluation).GetId, false)
+		items = within(items, p.prefix, (*berthv1.Evaluation).GetId, !ofJob)
 		page, next, err := p.page(ctx, items, key)
 		return &berthv1.ListEvaluationsResponse{Evaluations: page, NextPageToken: next}, err
 	})

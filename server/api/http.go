@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -50,7 +51,19 @@ func (a *API) Handler() http.Handler {
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem.New(problem.Denied, "Origin", "a browser sent this request for a page of another site"))
 	}))
-	return a.recovered(guard.Handler(routes))
+	return a.recovered(guard.Handler(cleanPaths(routes)))
+}
+
+// cleanPaths refuses paths that http.ServeMux would answer with a redirect.
+func cleanPaths(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if clean := path.Clean("/" + r.URL.Path); clean != r.URL.Path {
+			writeProblem(w, problem.New(problem.NotFound, "path", "there is nothing at %s", r.URL.Path).
+				WithRemedy("use %s, if that is what you mean", clean))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // handmade is a route that the schema cannot describe.

@@ -84,6 +84,8 @@ func TestNoRoute(t *testing.T) {
 		{"GET", "/v1/job/web", 404, "not_found", "/v1/jobs/{job}"},
 		{"GET", "/jobs", 404, "not_found", "use /v1/jobs"},
 		{"GET", "/", 404, "not_found", "openapi.json"},
+		{"GET", "/v1/jobs/", 404, "not_found", "use /v1/jobs,"},
+		{"GET", "/v1//jobs/./web/../x", 404, "not_found", "use /v1/jobs/x,"},
 		{"PATCH", "/v1/jobs/web", 405, "unsupported", "DELETE or GET"},
 		{"POST", "/v1/operator/snapshot", 405, "unsupported", "GET or PUT"},
 		{"DELETE", "/v1/metrics", 405, "unsupported", "GET"},

@@ -32,7 +32,10 @@ func (s statusService) JoinServers(ctx context.Context, q *berthv1.JoinServersRe
 			WithRemedy("give the gossip address of a server, such as 10.0.0.1:7463")
 	}
 	n, err := s.a.gossip.Join(ctx, q.GetAddresses())
-	return &berthv1.JoinServersResponse{Joined: uint32(max(n, 0))}, err
+	if n > 0 { // one that answers is enough: gossip tells of the others
+		return &berthv1.JoinServersResponse{Joined: uint32(n)}, nil
+	}
+	return &berthv1.JoinServersResponse{}, err
 }
 
 func (s statusService) LeaveServer(ctx context.Context, _ *berthv1.LeaveServerRequest) (*berthv1.LeaveServerResponse, error) {
