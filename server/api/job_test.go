@@ -1,7 +1,9 @@
 package api
 
 import (
+	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -82,6 +84,32 @@ func TestRegisterJobRefuses(t *testing.T) {
 	}
 	if resp := m.call(t, "POST", "/v1/jobs", checked(web["spec_revision"].(string))).want(t, 200); resp["version"] != "2" {
 		t.Fatalf("check-and-set: %v", resp)
+	}
+}
+
+// TestRegisterAtOnce: who submits the same job at the same time gets a version each.
+func TestRegisterAtOnce(t *testing.T) {
+	const users = 6
+	m := newCluster(t, 1).members[0]
+	versions := make(chan string, users)
+	var all sync.WaitGroup
+	for i := range users {
+		all.Go(func() {
+			a := m.call(t, "POST", "/v1/jobs", jobJSON("web", i+1))
+			var resp struct{ Version string }
+			if err := json.Unmarshal([]byte(a.body), &resp); err != nil || a.status != 200 {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+			versions <- resp.Version
+		})
+	}
+	all.Wait()
+	seen := map[string]bool{}
+	for range users {
+		seen[<-versions] = true
+	}
+	if len(seen) != users || !seen["1"] || !seen["6"] {
+		t.Fatalf("versions: %v", seen)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // registerTries is how often a registration without a check is tried when somebody else
 // registers the same job at the same time.
-const registerTries = 5
+const registerTries = 10
 
 func (s jobService) RegisterJob(ctx context.Context, q *berthv1.RegisterJobRequest) (*berthv1.RegisterJobResponse, error) {
 	job, err := canonical(q.GetJob())
