@@ -18,6 +18,7 @@ import (
 	"github.com/berthd/berth/client"
 	"github.com/berthd/berth/command/config"
 	"github.com/berthd/berth/jobspec"
+	"github.com/berthd/berth/plugins"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -37,6 +38,7 @@ type daemon struct {
 	level *slog.LevelVar
 
 	server, agent part
+	plugins       []*plugins.Plugin
 	// stopWorkloads is called before the agent ends; nil: its workloads go on.
 	stopWorkloads func(context.Context) error
 	// grpcAddress and httpAddress are where this process's own server answers; "": there
@@ -202,9 +204,9 @@ func (d *daemon) run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	stopServer := d.start(ctx, &wg, d.server, "server", cancel)
-	agentCtx := context.WithoutCancel(ctx)
+	stopPlugins := d.startPlugins(ctx)
 	var agents sync.WaitGroup
-	stopAgent := d.start(agentCtx, &agents, d.agent, "agent", cancel)
+	stopAgent := d.start(ctx, &agents, d.agent, "agent", cancel)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -223,6 +225,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	stopAgent()
 	agents.Wait()
+	stopPlugins()
 	stopServer()
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errEnded) {

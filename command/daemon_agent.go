@@ -37,7 +37,12 @@ func (d *daemon) makeAgent() error {
 	if err != nil {
 		return err
 	}
-	r := cfg.Agent.ReservedAll
+	outside, err := d.makePlugins()
+	if err != nil {
+		return err
+	}
+	all = append(all, outside...)
+	r := cfg.Agent.Reserved
 	ports := make([]uint32, 0, len(r.Ports))
 	for _, p := range r.Ports {
 		ports = append(ports, uint32(p))

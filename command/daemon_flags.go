@@ -45,7 +45,7 @@ var flagSettings = map[string]struct{ path, doc string }{
 	"pool":             {"agent.pool", "node `pool` (default default)"},
 	"meta":             {"agent.meta", "words about the node, `key=value`, separated by commas"},
 	"drivers":          {"agent.drivers", "built-in `drivers` to offer, separated by commas (default exec)"},
-	"plugin-dir":       {"agent.plugin_dir", "`directory` of driver and device plugins"},
+	"plugin-dir":       {"agent.plugin_dir", "`directory` of driver plugins, executables named berth-driver-<name>"},
 }
 
 // The flags of the two roles.

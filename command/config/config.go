@@ -43,17 +43,17 @@ type Server struct {
 
 // Agent is what an agent needs to know.
 type Agent struct {
-	Enabled     bool              `cfg:"enabled" doc:"Run an agent in this process; berth agent does without being told."`
-	Servers     []string          `cfg:"servers" check:"hostport" doc:"gRPC addresses of servers, host or host:port. Others are learnt from them." reload:"no"`
-	Pool        string            `cfg:"pool" check:"word" doc:"Node pool. Default default."`
-	Meta        map[string]string `cfg:"meta" doc:"Words about the node, for constraints: meta.<key>."`
-	Address     string            `cfg:"address" check:"ip" doc:"IP address by which others reach what runs here. Default: that of the default route."`
-	MinPort     int               `cfg:"min_port" check:"between 1 and 65535" doc:"First port for dynamic ports. Default 20000."`
-	MaxPort     int               `cfg:"max_port" check:"between 1 and 65535" doc:"Last port for dynamic ports. Default 32000."`
-	PluginDir   string            `cfg:"plugin_dir" check:"path" doc:"Directory of driver and device plugins."`
-	Drivers     []string          `cfg:"drivers" check:"word" doc:"Built-in drivers to offer. Default: exec."`
-	MaxDead     int               `cfg:"max_dead_allocs" check:"between 0 and 100000" doc:"Ended allocations whose directories are kept. Default 50."`
-	ReservedAll Reserved          `cfg:"reserved" doc:"What is kept for the system."`
+	Enabled   bool              `cfg:"enabled" doc:"Run an agent in this process; berth agent does without being told."`
+	Servers   []string          `cfg:"servers" check:"hostport" doc:"gRPC addresses of servers, host or host:port. Others are learnt from them." reload:"no"`
+	Pool      string            `cfg:"pool" check:"word" doc:"Node pool. Default default."`
+	Meta      map[string]string `cfg:"meta" doc:"Words about the node, for constraints: meta.<key>."`
+	Address   string            `cfg:"address" check:"ip" doc:"IP address by which others reach what runs here. Default: that of the default route."`
+	MinPort   int               `cfg:"min_port" check:"between 1 and 65535" doc:"First port for dynamic ports. Default 20000."`
+	MaxPort   int               `cfg:"max_port" check:"between 1 and 65535" doc:"Last port for dynamic ports. Default 32000."`
+	PluginDir string            `cfg:"plugin_dir" check:"path" doc:"Directory of driver plugins: each executable in it that is named berth-driver-<name> is one."`
+	Drivers   []string          `cfg:"drivers" check:"word" doc:"Built-in drivers to offer. Default: exec."`
+	MaxDead   int               `cfg:"max_dead_allocs" check:"between 0 and 100000" doc:"Ended allocations whose directories are kept. Default 50."`
+	Reserved  Reserved          `cfg:"reserved" doc:"What is kept for the system."`
 }
 
 // Reserved is what of a node is not given out.
