@@ -141,6 +141,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	stopRun()
 	wg.Wait()
+	a.tidy()
 	return err
 }
 
@@ -213,6 +214,21 @@ func (a *Agent) secretsDir() string {
 		return filepath.Join("/run/berth", a.store.NodeID(), "secrets")
 	}
 	return ""
+}
+
+// tidy deletes the default secrets directory and those above it, as far as they are
+// empty: /run/berth/<node>/secrets.
+func (a *Agent) tidy() {
+	dir := a.secretsDir()
+	if dir == "" || dir == a.cfg.SecretsDir {
+		return
+	}
+	for range 3 {
+		if os.Remove(dir) != nil {
+			return
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // heardClock compares the servers' clock with the node's.

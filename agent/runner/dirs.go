@@ -131,6 +131,16 @@ func (l Layout) dropHandle(key store.TaskKey) error {
 	return err
 }
 
+// dropSecrets deletes a task's secrets, which have no use after it.
+func (l Layout) dropSecrets(key store.TaskKey) error {
+	dir := l.dirs(key).Secrets
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(dir)) // the alloc's, when this was the last task
+	return nil
+}
+
 // removeAlloc deletes everything of an alloc from the disk.
 func (l Layout) removeAlloc(alloc string) error {
 	return errors.Join(os.RemoveAll(l.AllocDir(alloc)), os.RemoveAll(l.privateDir(alloc)), os.RemoveAll(l.secretsDir(alloc)))

@@ -51,7 +51,7 @@ func (n *node) start() {
 	n.store = st
 	n.driver = &recorder{Driver: mock.New(n.host), pids: map[string][]int{}, last: map[string]*drivers.Task{}}
 	n.m = New(Config{
-		Store: st, Layout: Layout{Data: n.dir}, Reporter: n.reports, Log: log, Rebooted: n.rebooted,
+		Store: st, Layout: Layout{Data: n.dir, Secrets: n.dir + "/run/node/secrets"}, Reporter: n.reports, Log: log, Rebooted: n.rebooted,
 		Driver: func(name string) drivers.Driver {
 			if name == "mock" {
 				return n.driver

@@ -29,6 +29,9 @@ func TestServiceRunsAndStops(t *testing.T) {
 		if n.host.Has("a1/web") {
 			t.Error("the driver was not told to clean up")
 		}
+		if _, err := os.Stat(n.dir + "/run/node/secrets/a1"); err == nil {
+			t.Error("the secrets of an ended task are still there")
+		}
 		n.assign(&berthv1.Assignments{AppliesTo: 6, ResultsIn: 7, Removed: []string{"a1"}})
 		synctest.Wait()
 		if !n.m.cfg.Layout.untouched("a1") {

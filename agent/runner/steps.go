@@ -252,6 +252,11 @@ func (t *task) remove(ctx context.Context) error {
 	}
 	s, _ := t.situation()
 	t.conclude(judge(t.rec, t.alloc.policy(t.def), s.stop, s.now), s.now)
+	if t.rec.Phase == store.Dead {
+		if err := t.m.cfg.Layout.dropSecrets(t.key); err != nil {
+			t.log.Warn("the task's secrets directory cannot be deleted", "error", err)
+		}
+	}
 	t.succeeded()
 	return t.settle("removed")
 }
