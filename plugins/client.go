@@ -167,7 +167,8 @@ func (p *Plugin) Wait(ctx context.Context, id string) (*drivers.Exit, error) {
 // dies says whether the plugin's process is gone, of which a call that failed with err
 // may be the first to hear.
 func (l *link) dies(ctx context.Context, err error) bool {
-	if !problem.Is(err, problem.Unavailable) {
+	// Canceled: the link was closed for that very reason.
+	if !problem.Is(err, problem.Unavailable) && !problem.Is(err, problem.Canceled) || ctx.Err() != nil {
 		return false
 	}
 	const patience = 2 * time.Second // go-plugin looks for an attached process once a second
