@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type cluster struct {
 
 	mu      sync.Mutex
 	address string        // the leader's gRPC address
+	servers []string      // gRPC addresses of the servers that gossip hears, sorted
 	changed chan struct{} // closed at the next change of address or leads
 	conns   map[string]*grpc.ClientConn
 }
@@ -41,7 +43,7 @@ func newCluster(c *consensus.Consensus, cfg Config) *cluster {
 	}
 }
 
-// run keeps Leader up to date until ctx ends.
+// run keeps Leader and Servers up to date until ctx ends.
 func (c *cluster) run(ctx context.Context) error {
 	tick := time.NewTicker(leaderPoll)
 	defer tick.Stop()
@@ -56,11 +58,19 @@ func (c *cluster) run(ctx context.Context) error {
 	}
 }
 
-// observe looks who leads.
+// observe looks who leads and who is there.
 func (c *cluster) observe() {
 	m, _ := c.Consensus.Leader()
+	var servers []string
+	for _, member := range c.Consensus.Members() {
+		if member.State == consensus.Alive && member.GRPCAddress != "" {
+			servers = append(servers, member.GRPCAddress)
+		}
+	}
+	slices.Sort(servers)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.servers = servers
 	if m.GRPCAddress != c.address {
 		c.address = m.GRPCAddress
 		c.announce()
@@ -131,15 +141,11 @@ func (c *cluster) ServerConn(id string) (grpc.ClientConnInterface, error) {
 	return nil, problem.New(problem.Unavailable, "server "+id, "its address is not known")
 }
 
-// Servers are the gRPC addresses of the servers that gossip hears.
+// Servers are the gRPC addresses of the servers that gossip hears; not to be changed.
 func (c *cluster) Servers() []string {
-	var out []string
-	for _, m := range c.Consensus.Members() {
-		if m.State == consensus.Alive && m.GRPCAddress != "" {
-			out = append(out, m.GRPCAddress)
-		}
-	}
-	return out
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.servers
 }
 
 func (c *cluster) conn(address string) (*grpc.ClientConn, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -232,6 +233,7 @@ func (s *session) include(a *berthv1.Assignments, view *state.View, alloc *berth
 
 // receive reads messages until the stream ends.
 func (s *session) receive(ctx context.Context, stream grpc.BidiStreamingServer[berthv1.AgentMessage, berthv1.ServerMessage]) error {
+	var told []string // the servers' addresses
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -241,9 +243,11 @@ func (s *session) receive(ctx context.Context, stream grpc.BidiStreamingServer[b
 		s.seen()
 		switch body := m.GetBody().(type) {
 		case *berthv1.AgentMessage_Heartbeat:
-			s.post(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Heartbeat{Heartbeat: &berthv1.HeartbeatAck{
-				ServerTime: timestamppb.Now(), Servers: s.server.cfg.Cluster.Servers(),
-			}}})
+			ack := &berthv1.HeartbeatAck{ServerTime: timestamppb.Now()}
+			if servers := s.server.cfg.Cluster.Servers(); !slices.Equal(servers, told) {
+				ack.Servers, told = servers, servers
+			}
+			s.post(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Heartbeat{Heartbeat: ack}})
 		case *berthv1.AgentMessage_Report:
 			s.report(body.Report)
 		case *berthv1.AgentMessage_Node:
