@@ -106,6 +106,8 @@ type flight struct {
 	entry  *entry
 	result fsm.Result
 	err    error
+	// collects says that it is not a plan but what Loop.collect has found.
+	collects bool
 }
 
 // send proposes the entries; each lands in Loop.landed.
@@ -141,6 +143,9 @@ type onTheWay struct {
 // fleet, and its jobs are looked at again.
 func (l *Loop) land(f *flight) {
 	l.flying--
+	if f.collects {
+		l.collecting = false
+	}
 	placed := f.entry.plan.GetPlacements()
 	failed := f.err != nil
 	if failed {

@@ -25,25 +25,28 @@ func (l *Loop) forget(ctx context.Context, j *job, now time.Time) {
 		}
 		g.Allocs = append(g.Allocs, a.GetId())
 	}
-	l.throwAway(ctx, g, now)
+	l.throwAway(ctx, now, &flight{entry: &entry{}}, func() Garbage { return g })
 	l.mark(j, now.Add(forgetEvery), berthv1.Evaluation_timer)
 }
 
-// collect forgets what is over; it runs beside the planning.
+// collect forgets what is over. It looks for it beside the planning: there may be very
+// much to look at.
 func (l *Loop) collect(ctx context.Context, now time.Time) {
-	l.throwAway(ctx, FindGarbage(l.view, now, l.cfg.Tuning.Keep), now)
-}
-
-// throwAway proposes garbage, one entry after the other.
-func (l *Loop) throwAway(ctx context.Context, g Garbage, now time.Time) {
-	facts := g.Facts()
-	if len(facts) == 0 {
+	if l.collecting {
 		return
 	}
+	l.collecting = true
+	view := l.view
+	l.throwAway(ctx, now, &flight{entry: &entry{}, collects: true}, func() Garbage {
+		return FindGarbage(view, now, l.cfg.Tuning.Keep)
+	})
+}
+
+// throwAway proposes garbage, one entry after the other; f lands at the end.
+func (l *Loop) throwAway(ctx context.Context, now time.Time, f *flight, find func() Garbage) {
 	l.flying++
 	go func() {
-		f := &flight{entry: &entry{}}
-		for _, fact := range facts {
+		for _, fact := range find().Facts() {
 			result, err := l.cfg.Proposer.Propose(ctx, fsm.NewEntry(now, func(e *berthv1.LogEntry) {
 				e.Fact = &berthv1.LogEntry_Collected{Collected: fact}
 			}))

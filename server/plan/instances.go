@@ -193,6 +193,9 @@ func (r *reconciler) update(g *group, live []*berthv1.Alloc, count int) {
 			r.change(a, &berthv1.AllocChange{JobVersion: r.Job.GetVersion()})
 			g.outcome.Updated++
 		case replaced:
+			if g.feasible != nil && !g.feasible[a.GetNodeId()] {
+				continue // nothing new may be placed there now
+			}
 			if budget <= 0 {
 				r.result.Rolling = true
 				continue

@@ -100,6 +100,8 @@ type Loop struct {
 	pending map[string]*onTheWay
 	flying  int
 	landed  chan *flight
+	// collecting says that garbage is being looked for.
+	collecting bool
 
 	stats counters
 }

@@ -160,9 +160,17 @@ func TestSystemJobFollowsNodes(t *testing.T) {
 		c.node("n2", 4000, 4000)
 		c.settle(time.Second)
 		c.wantRunning("sys", 3)
+		off := berthv1.Node_ineligible
+		c.must(&berthv1.LogEntry{Fact: &berthv1.LogEntry_NodesChanged{NodesChanged: &berthv1.NodesChanged{
+			NodeIds: []string{nodeID("n1")}, Eligibility: &off}}})
 		c.register(newJob("sys", 1, 600, func(j *berthv1.Job) { j.Type = berthv1.Job_system }))
 		c.settle(2 * time.Second)
 		c.wantRunning("sys", 3)
+		for _, a := range c.allocs("sys") {
+			if want := a.GetNodeName() == "n1"; a.Wanted() && a.GetStatus() == berthv1.Alloc_running && (a.GetJobVersion() == 1) != want {
+				t.Errorf("an update past a node that is not eligible:\n%s", c.words("sys"))
+			}
+		}
 	})
 }
 

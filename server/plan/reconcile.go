@@ -137,6 +137,8 @@ type group struct {
 	ended []*berthv1.Alloc
 	// missing are instances that failed, for good or until their time.
 	missing int
+	// feasible are the nodes that may have an instance of a system job.
+	feasible map[string]bool
 }
 
 // perNode says that the job wants one instance on every node.

@@ -21,13 +21,13 @@ func (r *reconciler) system(g *group) {
 	for _, a := range g.away {
 		r.lose(g, a) // nothing is wanted on a node that is not there
 	}
-	feasible := make(map[string]bool, len(nodes))
+	g.feasible = make(map[string]bool, len(nodes))
 	for _, id := range nodes {
-		feasible[id] = true
+		g.feasible[id] = true
 	}
 	for i := len(g.ended) - 1; i >= 0; i-- {
 		a := g.ended[i]
-		if covered[a.GetNodeId()] || !feasible[a.GetNodeId()] || r.outdated(g, a) {
+		if covered[a.GetNodeId()] || !g.feasible[a.GetNodeId()] || r.outdated(g, a) {
 			continue
 		}
 		covered[a.GetNodeId()] = true
