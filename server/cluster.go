@@ -34,6 +34,7 @@ type cluster struct {
 	servers []string      // gRPC addresses of the servers that gossip hears, sorted
 	changed chan struct{} // closed at the next change of address or leads
 	conns   map[string]*grpc.ClientConn
+	closed  bool // nothing is connected to any more
 }
 
 func newCluster(c *consensus.Consensus, cfg Config) *cluster {
@@ -151,6 +152,9 @@ func (c *cluster) Servers() []string {
 func (c *cluster) conn(address string) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, problem.New(problem.Unavailable, "", "this server is going away").WithRemedy("ask another server")
+	}
 	if conn := c.conns[address]; conn != nil {
 		return conn, nil
 	}
@@ -173,6 +177,7 @@ func (c *cluster) conn(address string) (*grpc.ClientConn, error) {
 func (c *cluster) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	for _, conn := range c.conns {
 		_ = conn.Close() // nothing is lost with it
 	}

@@ -101,6 +101,7 @@ func (c *cluster) close() {
 	for _, s := range c.servers {
 		s.crash()
 	}
+	time.Sleep(time.Minute) // Raft's calls to those that are gone run into their time limits
 }
 
 func (s *serverHost) start() {
