@@ -242,26 +242,34 @@ func TestBadPlugins(t *testing.T) {
 		t.Run(tt.behaviour, func(t *testing.T) {
 			c := config(t, "other", tt.behaviour)
 			c.StartTimeout = 500 * time.Millisecond
-			p, _ := run(t, c)
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-			defer cancel()
-			if err := p.Ready(ctx); err == nil || !strings.Contains(err.Error(), tt.words) {
-				t.Errorf("Ready = %v, want %q", err, tt.words)
-			}
-			info, err := p.Probe(t.Context())
-			if err != nil || info.GetHealthy() || !strings.Contains(info.GetMessage(), tt.words) {
-				t.Errorf("Probe = %v, %v", info, err)
-			}
+			says(t, c, tt.words)
 		})
 	}
 	t.Run("missing", func(t *testing.T) {
 		c := config(t, "other", "")
 		c.Path = "/no/such/plugin"
-		p, _ := run(t, c)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := p.Ready(ctx); err == nil || !strings.Contains(err.Error(), "/no/such/plugin is not an executable") {
-			t.Errorf("Ready = %v", err)
-		}
+		says(t, c, "/no/such/plugin is not an executable")
 	})
+}
+
+// says asserts that a plugin does not come up, and why.
+func says(t *testing.T, c plugins.Config, words string) {
+	t.Helper()
+	p, _ := run(t, c)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		info, err := p.Probe(t.Context())
+		if err != nil || info.GetHealthy() {
+			t.Fatalf("Probe = %v, %v", info, err)
+		}
+		if strings.Contains(info.GetMessage(), words) {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("Probe says %q, not %q", info.GetMessage(), words)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := p.Ready(ctx); err == nil {
+		t.Error("it is ready")
+	}
 }

@@ -249,6 +249,17 @@ func (hier *hierarchy) inherit(dir string) error {
 	return nil
 }
 
+// Tidy removes the named groups and the parent where they are empty, so that a host on
+// which nothing runs any more is as it was. Nothing may be made meanwhile.
+func (h *Host) Tidy(names ...string) {
+	for i := range h.hierarchies {
+		for _, name := range names {
+			_ = os.Remove(h.Group(name).dir(&h.hierarchies[i]))
+		}
+		_ = os.Remove(h.hierarchies[i].mount + "/" + h.parent)
+	}
+}
+
 // Destroy kills and removes everything under the parent, and the parent: for tests and
 // for an agent that leaves a host for good.
 func (h *Host) Destroy() error {

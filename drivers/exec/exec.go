@@ -38,6 +38,8 @@ const (
 	version = "1"
 	// handleVersion is the version of Handle.State and of what is in a state directory.
 	handleVersion = 1
+	// shimGroup is the cgroup of all shims, beside those of the tasks and without limits.
+	shimGroup = "shims"
 )
 
 // Config is what the agent's configuration says about the driver.
@@ -52,6 +54,10 @@ type Config struct {
 type Driver struct {
 	log     *slog.Logger
 	cgroups func() (*cgroup.Host, error)
+
+	// launching is held shared while a cgroup is made and joined, and alone while those
+	// that all tasks share are removed.
+	launching sync.RWMutex
 
 	mu    sync.Mutex
 	tasks map[string]*task // started or recovered by this instance
@@ -117,7 +123,7 @@ func (d *Driver) Probe(context.Context) (*berthv1.DriverInfo, error) {
 		return info, nil
 	}
 	// Only with the parent there can be seen what it may hand down.
-	if err := host.Group("shims").Make(); err != nil {
+	if err := host.Group(shimGroup).Make(); err != nil {
 		info.Message = "cgroups cannot be made: " + err.Error()
 		return info, nil
 	}
@@ -263,6 +269,23 @@ func (t *task) endsWithin(ctx context.Context, limit time.Duration) (bool, error
 
 // Remove implements drivers.Driver.
 func (d *Driver) Remove(ctx context.Context, t *drivers.Task, _ *drivers.Handle) error {
+	if err := d.undo(ctx, t); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	last := len(d.tasks) == 0
+	d.mu.Unlock()
+	if last && d.launching.TryLock() {
+		defer d.launching.Unlock()
+		if host, err := d.cgroups(); err == nil {
+			host.Tidy(shimGroup)
+		}
+	}
+	return nil
+}
+
+// undo kills a task and removes all that was made for it alone.
+func (d *Driver) undo(ctx context.Context, t *drivers.Task) error {
 	host, err := d.cgroups()
 	if err != nil {
 		return problem.New(problem.Unavailable, "", "%w", err)

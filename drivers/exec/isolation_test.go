@@ -1,6 +1,7 @@
 package exec_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	osexec "os/exec"
@@ -44,7 +45,7 @@ func newTask(t *testing.T, d *exec.Driver, dir string, c drivertest.Config) *dri
 		}
 	}
 	t.Cleanup(func() {
-		if err := d.Remove(t.Context(), task, nil); err != nil && t.Context().Err() == nil {
+		if err := d.Remove(context.Background(), task, nil); err != nil {
 			t.Error(err)
 		}
 	})
@@ -355,6 +356,34 @@ func TestDamagedState(t *testing.T) {
 		}
 		if err := d.Remove(t.Context(), task, nil); err != nil {
 			t.Errorf("%q: Remove = %v", record, err)
+		}
+	}
+}
+
+// When the last task is removed the host has no cgroup of ours, shared ones included.
+func TestNothingIsLeft(t *testing.T) {
+	d := newDriver(t)
+	one := newTask(t, d, t.TempDir(), drivertest.Config{"command": "sleep", "args": []any{"1000"}})
+	two := newTask(t, d, t.TempDir(), drivertest.Config{"command": "sleep", "args": []any{"1000"}})
+	two.ID = "another/main"
+	start(t, d, one)
+	start(t, d, two)
+	shared, err := cgroup.Probe(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Remove(t.Context(), one, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !shared.Group("shims").Exists() {
+		t.Error("the shims' cgroup is gone while a task runs")
+	}
+	if err := d.Remove(t.Context(), two, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs(shared.Group("x")) {
+		if _, err := os.Stat(filepath.Dir(dir)); err == nil {
+			t.Errorf("left: %s", filepath.Dir(dir))
 		}
 	}
 }

@@ -35,7 +35,7 @@ func (d *Driver) Start(ctx context.Context, t *drivers.Task) (*drivers.Handle, e
 		return nil, err
 	}
 	// What is in the directory is of another boot, or of a start that failed half-way.
-	if err := d.Remove(ctx, t, nil); err != nil {
+	if err := d.undo(ctx, t); err != nil {
 		return nil, err
 	}
 	reap, err := d.launch(ctx, t, spec)
@@ -87,6 +87,8 @@ func (d *Driver) launch(ctx context.Context, t *drivers.Task, spec *shim.Spec) (
 		return nil, problem.New(problem.Conflict, "task", "somebody else is starting the task")
 	}
 	defer lock.Close()
+	d.launching.RLock()
+	defer d.launching.RUnlock()
 	if err := d.makeGroup(t, spec); err != nil {
 		return nil, err
 	}
@@ -105,7 +107,7 @@ func (d *Driver) makeGroup(t *drivers.Task, spec *shim.Spec) error {
 	if err != nil {
 		return err
 	}
-	group, shims := host.Group(t.ID), host.Group("shims")
+	group, shims := host.Group(t.ID), host.Group(shimGroup)
 	if err := errors.Join(shims.Make(), group.Make()); err != nil {
 		return unavailable("making the task's cgroup", err)
 	}
