@@ -53,7 +53,10 @@ func (a *API) routeUnary(ctx context.Context, m *method, req proto.Message, hand
 		return handler(ctx, req)
 	}
 	var resp any
-	err := a.onLeader(ctx, m.repeatable(req),
+	again := func(err error) bool {
+		return isNotLeader(err) || m.repeatable(req) && problem.Is(err, problem.Unavailable)
+	}
+	err := a.onLeader(ctx, again,
 		func() (err error) {
 			if isConsistent(req) {
 				if err := a.leadership.VerifyLeader(ctx); err != nil {
@@ -94,48 +97,47 @@ func (a *API) routeStream(srv any, ss *checkedStream, m *method, handler grpc.St
 		}
 	}
 	begun := false
-	err := a.onLeader(ss.Context(), false,
+	again := func(err error) bool { return isNotLeader(err) && !begun }
+	return a.onLeader(ss.Context(), again,
 		func() error { begun = true; return handler(srv, ss) },
-		func(conn *grpc.ClientConn) error { begun = true; return a.relay(ss, conn, m) },
-		func() bool { return begun })
-	return err
+		func(conn *grpc.ClientConn) error { begun = true; return a.relay(ss, conn, m) })
 }
 
 // onLeader runs local when this server leads, and remote on a connection to the leader
-// otherwise, waiting for a leader where there is none. What says that it was not done
-// (or, with again, what did not go through) is tried again, unless one of stops says so.
-func (a *API) onLeader(ctx context.Context, again bool, local func() error, remote func(*grpc.ClientConn) error, stops ...func() bool) error {
-	limit := time.NewTimer(a.leaderWait)
-	defer limit.Stop()
-	var last error
+// otherwise, waiting for a leader where there is none. again says after which errors it
+// is tried anew.
+func (a *API) onLeader(ctx context.Context, again func(error) bool, local func() error, remote func(*grpc.ClientConn) error) error {
+	var limit <-chan time.Time // begins when something has failed
 	for {
 		address, changed := a.leadership.Leader()
-		var pause <-chan time.Time
+		var last error
+		tried := true
 		switch {
 		case a.leadership.IsLeader():
 			if last = local(); errors.Is(last, consensus.ErrNotLeader) {
 				last = NotLeader(last)
 			}
-			pause = time.After(retryPause)
 		case isForwarded(ctx):
 			return NotLeader(nil)
 		case address != "":
 			last = a.onRemote(ctx, address, remote)
-			pause = time.After(retryPause)
 		default:
-			last = NotLeader(nil)
+			last, tried = NotLeader(nil), false
 		}
-		retry := isNotLeader(last) || again && last != nil && problem.Is(last, problem.Unavailable)
-		for _, stop := range stops {
-			retry = retry && !stop()
-		}
-		if !retry || ctx.Err() != nil {
+		if last == nil || !again(last) || ctx.Err() != nil {
 			return last
+		}
+		if limit == nil {
+			limit = time.After(a.leaderWait)
+		}
+		var pause <-chan time.Time // without a leader, only news helps
+		if tried {
+			pause = time.After(retryPause)
 		}
 		select {
 		case <-changed:
 		case <-pause:
-		case <-limit.C:
+		case <-limit:
 			return last
 		case <-ctx.Done():
 			return last
