@@ -41,6 +41,7 @@ func (d *daemon) makeServer() error {
 		d.log.Warn("other hosts can reach this server, and nothing is encrypted or asks who they are; keep it in a network that you trust", "address", reached.GRPC)
 	}
 	key, _ := base64.StdEncoding.DecodeString(cfg.Server.GossipKey)
+	server.TuneGC()
 	s, err := server.New(server.Config{
 		Consensus: consensus.Config{
 			Name: cfg.Name, Cluster: cfg.Region, DataDir: cfg.DataDir + "/server",

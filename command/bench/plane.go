@@ -64,6 +64,7 @@ func (p Plane) Run(ctx context.Context) (*Result, error) {
 	if p.Servers < 1 || p.Nodes < 1 || p.Jobs < 1 || p.Allocs < p.Jobs {
 		return nil, errors.New("bench plane needs at least one server, one node, one job, and an allocation for each job")
 	}
+	server.TuneGC()
 	dir, err := os.MkdirTemp(p.Dir, "berth-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the servers' data: %w", err)
