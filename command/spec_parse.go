@@ -2,6 +2,7 @@ package command
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/berthd/berth/jobspec"
@@ -37,7 +38,23 @@ func (a *app) parseSpec(name, dir string, src []byte, f *specFlags) (*berthv1.Jo
 			opts.EnvVariables[strings.TrimPrefix(key, variablePrefix)] = value
 		}
 	}
-	return jobspec.Parse(src, opts)
+	job, err := jobspec.Parse(src, opts)
+	if err != nil {
+		return nil, err
+	}
+	job.Source = &berthv1.JobSource{Format: formatOf(name), Text: string(src), File: filepath.Base(opts.Filename), Variables: opts.Variables}
+	return job, nil
+}
+
+// formatOf is the format that a spec's name tells; "": its text has to.
+func formatOf(name string) string {
+	switch ext := strings.TrimPrefix(filepath.Ext(name), "."); ext {
+	case "hcl", "json", "yaml":
+		return ext
+	case "yml":
+		return "yaml"
+	}
+	return ""
 }
 
 // formatSpec is a spec in the canonical layout.
