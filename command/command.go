@@ -56,8 +56,9 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	if streams.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
-		// What grpc would say of connections comes as errors of the calls anyway.
+	if streams.Err == os.Stderr && streams.Getenv("GRPC_GO_LOG_SEVERITY_LEVEL") == "" {
+		// grpc writes to this process's stderr, and what it would say of connections comes as
+		// errors of the calls anyway. Its logger is a global: not for tests to change.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
 

@@ -2,11 +2,20 @@ package command
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"log/slog"
+	"maps"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,28 +25,91 @@ import (
 )
 
 // devEnv gives every port to the kernel to choose, and temporary files a place to look at.
-func devEnv(t *testing.T) (getenv func(string) string, tmp string) {
+func devEnv(t *testing.T, more map[string]string) (getenv func(string) string, tmp string) {
 	tmp = t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	env := map[string]string{"BERTH_PORTS_HTTP": "0", "BERTH_PORTS_GRPC": "0", "BERTH_PORTS_RAFT": "0", "BERTH_PORTS_GOSSIP": "0", "BERTH_AGENT_DRIVERS": "mock"}
+	maps.Copy(env, more)
 	return func(name string) string { return env[name] }, tmp
 }
 
-// TestDev composes a real server and a real agent, sees the node ready through the
-// client, and that nothing is left behind.
+// certificates makes a CA and a certificate of this host, both ways, and names the files.
+func certificates(t *testing.T) (ca, cert, key string) {
+	t.Helper()
+	check := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		file := filepath.Join(dir, name)
+		check(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+		return file
+	}
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+	check(err)
+	private, err := x509.MarshalPKCS8PrivateKey(signer)
+	check(err)
+	cert = write("cert.pem", "CERTIFICATE", der)
+	return cert, cert, write("key.pem", "PRIVATE KEY", private)
+}
+
+// TestDevWithTLS: with certificates everything in the process speaks TLS, and who has
+// none is told so.
+func TestDevWithTLS(t *testing.T) {
+	ca, cert, key := certificates(t)
+	env := map[string]string{"BERTH_TLS_CA_FILE": ca, "BERTH_TLS_CERT_FILE": cert, "BERTH_TLS_KEY_FILE": key}
+	runDev(t, env, func(address string) {
+		config, err := loadTLS(ca, cert, key, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := client.New(client.Config{Address: address, TLS: config})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		waitForNode(t, c)
+		plain, err := client.New(client.Config{Address: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer plain.Close()
+		if _, err := plain.Nodes.ListNodes(t.Context(), &berthv1.ListNodesRequest{}); !problem.Is(err, problem.Unavailable) || !strings.Contains(err.Error(), "want TLS") {
+			t.Errorf("a client without TLS: %v", err)
+		}
+	})
+}
+
+// TestDev composes a real server and a real agent and sees the node ready.
 func TestDev(t *testing.T) {
-	getenv, tmp := devEnv(t)
+	runDev(t, nil, func(address string) {
+		c, err := client.New(client.Config{Address: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		waitForNode(t, c)
+	})
+}
+
+// runDev runs a dev agent while use looks at it, and sees that it ends well and leaves
+// nothing behind.
+func runDev(t *testing.T, env map[string]string, use func(address string)) {
+	t.Helper()
+	getenv, tmp := devEnv(t, env)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	up := make(chan struct{})
-	out := &watchedWriter{text: "Ctrl-C ends it", cancel: func() {
-		select {
-		case <-up:
-		default:
-			close(up)
-		}
-	}}
-	log := &watchedWriter{}
+	out, log := &watchedWriter{text: "Ctrl-C ends it", cancel: sync.OnceFunc(func() { close(up) })}, &watchedWriter{}
 	ended := make(chan int, 1)
 	go func() {
 		ended <- Main(ctx, []string{"agent", "-dev", "-config", t.TempDir()}, Streams{In: strings.NewReader(""), Out: out, Err: log, Getenv: getenv, Environ: os.Environ})
@@ -47,24 +119,16 @@ func TestDev(t *testing.T) {
 	case code := <-ended:
 		t.Fatalf("it ended with %d: %s", code, log.b.String())
 	}
-	out.mu.Lock()
-	address := regexp.MustCompile(`API +(\S+)`).FindStringSubmatch(out.b.String())[1]
-	out.mu.Unlock()
-	c, err := client.New(client.Config{Address: address})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	waitForNode(t, c)
+	use(regexp.MustCompile(`API +(\S+)`).FindStringSubmatch(out.String())[1])
 	if dirs, _ := filepath.Glob(filepath.Join(tmp, "berth-dev-*")); len(dirs) != 1 {
 		t.Errorf("temporary directories %q", dirs)
 	}
 	cancel()
 	if code := <-ended; code != exitOK {
-		t.Errorf("exit code %d\n%s", code, log.b.String())
+		t.Errorf("exit code %d\n%s", code, log)
 	}
-	if dirs, _ := filepath.Glob(filepath.Join(tmp, "*")); len(dirs) != 0 {
-		t.Errorf("%q is left behind", dirs)
+	if left, _ := filepath.Glob(filepath.Join(tmp, "*")); len(left) != 0 {
+		t.Errorf("%q is left behind", left)
 	}
 }
 

@@ -27,6 +27,12 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (w *watchedWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
 // TestInterrupt: Ctrl-C, which cancels the context, ends the watching and says that the
 // job is not touched.
 func TestInterrupt(t *testing.T) {
@@ -48,8 +54,8 @@ func TestInterrupt(t *testing.T) {
 		a, _, stderr := testApp()
 		a.Out = out
 		code := Main(ctx, []string{"-addr", serveFake(t, newFakeCluster()), "job", "run", "-wait", "1h", spec}, a.Streams)
-		if code != c.code || !strings.Contains(out.b.String(), "Stopped watching; the job is not touched. berth job status "+c.job) {
-			t.Errorf("%s: exit code %d, want %d\n%s%s", c.job, code, c.code, out.b.String(), stderr)
+		if code != c.code || !strings.Contains(out.String(), "Stopped watching; the job is not touched. berth job status "+c.job) {
+			t.Errorf("%s: exit code %d, want %d\n%s%s", c.job, code, c.code, out.String(), stderr)
 		}
 	}
 }
