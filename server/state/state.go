@@ -114,12 +114,18 @@ func (s *Store) Update(revision uint64, at time.Time, fn func(tx *Tx)) {
 }
 
 // Replace takes over the whole state of another store that nobody else uses (a restored
-// one). Every watcher is woken, and no change before it can be asked for any more.
+// one). Every watcher is woken. Nobody can go on from a revision of before: Changes
+// refuses until there is a revision above both states', so that whoever follows reads
+// a View.
 func (s *Store) Replace(other *Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	floor := other.live.revision
+	if s.live.revision > 0 {
+		floor = max(floor, s.live.revision) + 1
+	}
 	s.live = other.live
 	s.view = nil
-	s.history.reset(s.live.revision)
+	s.history.reset(floor)
 	s.watchers.wakeAll()
 }

@@ -217,8 +217,14 @@ func TestReplaceWakesEverybodyAndForgetsHistory(t *testing.T) {
 	default:
 		t.Error("not woken")
 	}
-	if _, ok := s.Changes(0, 10); ok {
-		t.Error("changes from before the restore were asked for, and given")
+	for _, after := range []uint64{0, 1} {
+		if _, ok := s.Changes(after, 10); ok {
+			t.Errorf("whoever had seen revision %d of the state before was not told to begin anew", after)
+		}
+	}
+	s.Update(2, time.Unix(0, 0), func(tx *Tx) { tx.PutNode(&berthv1.Node{Id: "m"}) })
+	if changes, ok := s.Changes(s.Revision(), 10); !ok || len(changes) != 0 {
+		t.Error("nobody can follow the restored state")
 	}
 	if s.View().Node("n") == nil {
 		t.Error("the node is gone")
