@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,7 @@ import (
 // collects what is over.
 type leader struct {
 	server *Server
+	loop   atomic.Pointer[plan.Loop] // of the newest term; nil before the first
 }
 
 func newLeader(s *Server) *leader { return &leader{server: s} }
@@ -29,6 +31,7 @@ func (l *leader) reign(ctx context.Context, term uint64) {
 	}
 	var wg sync.WaitGroup
 	loop := plan.New(plan.Config{Store: s.store, Proposer: s.cluster, Logger: s.log.With("part", "plan", "term", term)})
+	l.loop.Store(loop)
 	wg.Go(func() { l.report(log.Error, "planning", loop.Run(ctx)) })
 	wg.Go(func() { l.report(log.Error, "finding late nodes", s.dispatch.Lead(ctx)) })
 	s.cluster.setLeads(true)
@@ -68,4 +71,12 @@ func (l *leader) CollectGarbage(ctx context.Context) (*berthv1.CollectGarbageRes
 	return &berthv1.CollectGarbageResponse{
 		Jobs: uint32(len(g.Jobs)), Allocs: uint32(len(g.Allocs)), Evaluations: uint32(len(g.Evaluations)), Nodes: uint32(len(g.Nodes)),
 	}, nil
+}
+
+// planStats are the counters of the newest term that this server led.
+func (l *leader) planStats() plan.Stats {
+	if loop := l.loop.Load(); loop != nil {
+		return loop.Stats()
+	}
+	return plan.Stats{}
 }
