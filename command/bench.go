@@ -3,16 +3,19 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/berthd/berth/command/bench"
+	"github.com/berthd/berth/problem"
 )
 
 func (a *app) benchCommands() *cobra.Command {
-	return a.group("bench", "Measure Berth on this machine", "", a.benchPlane())
+	return a.group("bench", "Measure Berth on this machine", "", a.benchPlane(), a.benchAgent())
 }
 
 func (a *app) benchPlane() *cobra.Command {
@@ -30,13 +33,7 @@ func (a *app) benchPlane() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				out := json.NewEncoder(a.Out)
-				out.SetIndent("", "  ")
-				return out.Encode(result)
-			}
-			a.printf("%s", result)
-			return nil
+			return a.printBench(result, asJSON)
 		})
 	f := cmd.Flags()
 	f.IntVar(&p.Servers, "servers", 3, "`number` of servers")
@@ -47,4 +44,49 @@ func (a *app) benchPlane() *cobra.Command {
 	f.DurationVar(&p.Timeout, "timeout", 10*time.Minute, "`duration` after which to give up")
 	f.BoolVar(&asJSON, "json", false, "print the figures as JSON")
 	return cmd
+}
+
+func (a *app) benchAgent() *cobra.Command {
+	b := bench.Agent{Single: 30, Settle: 5 * time.Second, Nap: 10 * time.Second}
+	var dir string
+	var asJSON bool
+	cmd := a.leaf("agent", "Measure the agent: memory, start of tasks, what a sleeping task costs",
+		"Starts a server and an agent as processes of their own on loopback, has the agent run real tasks with the exec driver, and looks at its processes. Needs root. At the end, and on Ctrl-C, everything is stopped and removed.\n"+
+			"Times end when the API tells the submitter that the tasks run. The memory of a task is its share of the shims and of what the agent has grown by; what the task itself takes is not counted.",
+		func(ctx context.Context, _ []string) (err error) {
+			b.Progress = a.Err
+			if asJSON {
+				b.Progress = io.Discard
+			}
+			if b.Dir, err = os.MkdirTemp(dir, "berth-bench-"); err != nil {
+				return problem.New(problem.Invalid, "-dir", "no directory for the data can be made: %w", err)
+			}
+			defer func() {
+				if removeErr := removeTree(b.Dir); err == nil && removeErr != nil {
+					err = fmt.Errorf("removing %s: %w", b.Dir, removeErr)
+				}
+			}()
+			result, err := b.Run(ctx)
+			if err != nil {
+				return err
+			}
+			return a.printBench(result, asJSON)
+		})
+	f := cmd.Flags()
+	f.IntVar(&b.Tasks, "tasks", 100, "`number` of tasks to submit as one job")
+	f.IntVar(&b.Sleeping, "sleeping", 300, "`number` of tasks to leave sleeping")
+	f.StringVar(&dir, "dir", "", "`directory` for the data of server and agent, which is removed at the end (default the system's for temporary files)")
+	f.DurationVar(&b.Timeout, "timeout", 5*time.Minute, "`duration` after which to give up")
+	f.BoolVar(&asJSON, "json", false, "print the figures as JSON")
+	return cmd
+}
+
+func (a *app) printBench(result fmt.Stringer, asJSON bool) error {
+	if !asJSON {
+		a.printf("%s", result)
+		return nil
+	}
+	out := json.NewEncoder(a.Out)
+	out.SetIndent("", "  ")
+	return out.Encode(result)
 }

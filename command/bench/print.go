@@ -5,12 +5,17 @@ import (
 	"strings"
 )
 
+// liner writes lines of a name and what was measured.
+func liner(b *strings.Builder) func(name, format string, args ...any) {
+	return func(name, format string, args ...any) {
+		fmt.Fprintf(b, "%-24s %s\n", name, fmt.Sprintf(format, args...))
+	}
+}
+
 // String is the result for people.
 func (r *Result) String() string {
 	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-24s %s\n", name, fmt.Sprintf(format, args...))
-	}
+	line := liner(&b)
 	line("cluster", "%d servers, %d nodes, on %d CPUs", r.Servers, r.Nodes, r.CPUs)
 	line("placed", "%d allocations of %d jobs in %.2f s; all running after %.2f s", r.Allocs, r.Jobs, r.Seconds, r.SettledSeconds)
 	line("rate", "%.0f allocations/s, %.0f jobs/s, durable", r.AllocsPerSecond, r.JobsPerSecond)
@@ -22,5 +27,18 @@ func (r *Result) String() string {
 	line("Raft log", "%.0f bytes an allocation, %d syncs on the leader", r.LogBytesPerAlloc, r.Syncs)
 	line("memory", "%.0f MiB for all servers and agents", float64(r.RSSBytes)/(1<<20))
 	line("double grants", "%d", r.DoubleGrants)
+	return b.String()
+}
+
+// String is the result for people.
+func (r *AgentResult) String() string {
+	var b strings.Builder
+	line := liner(&b)
+	const mib = 1 << 20
+	line("agent, idle", "%.1f MiB resident, %.1f MiB of them its own, on %d CPUs", float64(r.IdleRSSBytes)/mib, float64(r.IdlePrivateBytes)/mib, r.CPUs)
+	line("submit to running", "p50 %.1f ms, p99 %.1f ms over %d jobs of one task", r.SubmitToRunning.P50, r.SubmitToRunning.P99, r.Single)
+	line("one job", "%d tasks all running after %.2f s", r.Tasks, r.AllRunning/1000)
+	line("a sleeping task", "%.2f MiB, %.2f processes beside its own, over %d tasks", float64(r.MemoryPerTask)/mib, r.ProcessesPerTask, r.Sleeping)
+	line("CPU", "%.4f cores for the agent and its shims while %d tasks sleep", r.SleepingCPU, r.Sleeping)
 	return b.String()
 }
