@@ -17,13 +17,10 @@ import (
 
 // execFlags are those of `alloc exec`.
 type execFlags struct {
-	task            string
-	interactive     bool
-	tty             bool
-	env             []string
-	iGiven, tGiven  bool
-	command         []string
-	restoreTerminal func()
+	task             string
+	interactive, tty bool
+	ttyGiven         bool // -t or -t=false
+	env, command     []string
 }
 
 func (a *app) allocExec() *cobra.Command {
@@ -34,7 +31,7 @@ func (a *app) allocExec() *cobra.Command {
 		nil)
 	cmd.Annotations = map[string]string{annotationStopAfter: "1"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f.iGiven, f.tGiven = cmd.Flags().Changed("interactive"), cmd.Flags().Changed("tty")
+		f.ttyGiven = cmd.Flags().Changed("tty")
 		f.command = args[1:]
 		return a.exec(cmd.Context(), args[0], &f)
 	}
@@ -48,10 +45,10 @@ func (a *app) allocExec() *cobra.Command {
 }
 
 func (a *app) exec(ctx context.Context, allocID string, f *execFlags) error {
-	if !f.tGiven {
+	if !f.ttyGiven {
 		f.tty = a.term.in && a.term.out && f.interactive
 	}
-	if f.tty && f.tGiven && !a.term.in {
+	if f.tty && f.ttyGiven && !a.term.in {
 		return problem.New(problem.Invalid, "-t", "standard input is not a terminal").WithRemedy("leave out -t")
 	}
 	c, err := a.api()

@@ -7,20 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
-
-	"github.com/berthd/berth/client"
 	"github.com/berthd/berth/command/config"
-	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/plugins"
 	"github.com/berthd/berth/problem"
-	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
 // part is a server or an agent that a daemon is made of.
@@ -113,73 +106,6 @@ func (d *daemon) compose() error {
 	return nil
 }
 
-// makeDataDir makes the data directory and locks it for the roles of this process, so
-// that a server and an agent may share it, and two of a kind may not.
-func (d *daemon) makeDataDir() error {
-	if d.cfg.DataDir == "" { // -dev
-		dir, err := os.MkdirTemp("", "berth-dev-")
-		if err != nil {
-			return problem.New(problem.Invalid, "data_dir", "no temporary directory can be made: %w", err)
-		}
-		d.cfg.DataDir = dir
-		d.undo = append(d.undo, func() {
-			if err := removeTree(dir); err != nil {
-				d.log.Error("the temporary data directory is left behind", "dir", dir, "error", err)
-			}
-		})
-	}
-	if err := os.MkdirAll(d.cfg.DataDir, 0o755); err != nil {
-		return problem.New(problem.Invalid, d.cfg.DataDir, "the data directory cannot be made: %w", unpath(err)).
-			WithRemedy("set data_dir, -data-dir or BERTH_DATA_DIR to a place that this user may write to")
-	}
-	for _, role := range []struct {
-		name string
-		here bool
-	}{{"server", d.cfg.Server.Enabled}, {"agent", d.cfg.Agent.Enabled}} {
-		if !role.here {
-			continue
-		}
-		unlock, err := lockFile(filepath.Join(d.cfg.DataDir, role.name+".lock"), role.name)
-		if err != nil {
-			return err
-		}
-		d.undo = append(d.undo, unlock)
-	}
-	return nil
-}
-
-// removeTree removes a directory, unless something is mounted in it: a bind mount that
-// was left behind would have what it shows, such as the host's /dev, removed with it.
-func removeTree(dir string) error {
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
-	if err != nil {
-		return fmt.Errorf("reading what is mounted: %w", err)
-	}
-	if len(mounts) > 0 {
-		return fmt.Errorf("%s is still mounted", mounts[0].Mountpoint)
-	}
-	return os.RemoveAll(dir)
-}
-
-// lockFile takes a lock that ends with the process, and says in the file whose it is.
-func lockFile(name, role string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, problem.New(problem.Invalid, name, "the lock file cannot be opened: %w", unpath(err)).
-			WithRemedy("set data_dir, -data-dir or BERTH_DATA_DIR to a place that this user may write to")
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder, _ := os.ReadFile(name)
-		_ = f.Close()
-		return nil, problem.New(problem.Conflict, filepath.Dir(name), "another %s (process %s) works in this data directory", role, or(strings.TrimSpace(string(holder)), "unknown")).
-			WithRemedy("stop that one, or give this one a data directory of its own by -data-dir")
-	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
-	}
-	return func() { _ = f.Close() }, nil
-}
-
 // announce says to people and to systemd that the daemon is up.
 func (d *daemon) announce() {
 	if d.flags.dev {
@@ -256,57 +182,4 @@ func (d *daemon) start(ctx context.Context, wg *sync.WaitGroup, p part, name str
 		}
 	})
 	return cancel
-}
-
-// reload applies what can be changed while running, and says what needs a restart.
-func (d *daemon) reload(ctx context.Context) {
-	next, err := d.flags.load(d.app.Getenv)
-	if err != nil {
-		d.log.Error("the configuration was not reloaded: it is wrong", "error", problem.From(err).Error())
-		var found *jobspec.Errors
-		if errors.As(err, &found) {
-			d.app.printError(err)
-		}
-		return
-	}
-	// What compose filled in is no difference.
-	next.Name, next.DataDir = or(next.Name, d.cfg.Name), or(next.DataDir, d.cfg.DataDir)
-	var applied, restart []string
-	for _, diff := range d.cfg.Differences(next) {
-		switch diff.Path {
-		case "log_level":
-			setLevel(d.level, next.LogLevel)
-			d.cfg.LogLevel = next.LogLevel
-		case "server.join":
-			if err := d.join(ctx, config.WithPort(next.Server.Join, config.PortGossip)); err != nil {
-				d.log.Error("the servers to join did not answer", "error", problem.From(err).Error())
-			}
-			d.cfg.Server.Join = next.Server.Join
-		default:
-			restart = append(restart, diff.Path)
-			continue
-		}
-		applied = append(applied, diff.Path)
-	}
-	d.log.Info("the configuration was reloaded", "applied", strings.Join(applied, " "), "needs_restart", strings.Join(restart, " "))
-}
-
-// join has this process's server join others, by the way that anybody asks for it.
-func (d *daemon) join(ctx context.Context, addresses []string) error {
-	if d.grpcAddress == "" || len(addresses) == 0 {
-		return nil
-	}
-	tlsConfig, err := d.clientTLS()
-	if err != nil {
-		return err
-	}
-	c, err := client.New(client.Config{Address: d.grpcAddress, TLS: tlsConfig})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	_, err = c.Status.JoinServers(ctx, &berthv1.JoinServersRequest{Addresses: addresses})
-	return err
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 
@@ -40,7 +41,7 @@ func (f *fakeCluster) RestoreSnapshot(s grpc.ClientStreamingServer[berthv1.Snaps
 	var b strings.Builder
 	for {
 		c, err := s.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

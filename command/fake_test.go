@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -458,7 +459,7 @@ func (f *fakeCluster) Exec(s grpc.BidiStreamingServer[berthv1.ExecFrame, berthv1
 	case "cat", "head":
 		for {
 			frame, err := s.Recv()
-			if err == io.EOF || frame.GetStdinClose() {
+			if errors.Is(err, io.EOF) || frame.GetStdinClose() {
 				break
 			}
 			if err != nil {
