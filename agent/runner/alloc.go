@@ -210,6 +210,18 @@ func (a *alloc) publish(st *berthv1.TaskState, urgent bool) {
 	}
 }
 
+// reportAgain reports the alloc as it is where the servers know it otherwise: they may
+// have lost what was reported (a restored backup).
+func (a *alloc) reportAgain(known *berthv1.Alloc) {
+	a.mu.Lock()
+	defer a.mu.Unlock() // held over Report, so that a newer report comes after this one
+	u := a.compose()
+	if u.GetStatus() != known.GetStatus() || !sameStates(u.GetTasks(), known.GetTasks()) {
+		a.last = u
+		a.m.cfg.Reporter.Report(u, true)
+	}
+}
+
 // report is the newest report of the alloc.
 func (a *alloc) report() *berthv1.AllocStatusUpdate {
 	a.mu.Lock()

@@ -129,7 +129,7 @@ func (m *Manager) launch(a *alloc) {
 		})
 	}
 	if a.broken != "" {
-		m.cfg.Reporter.Report(a.report(), true)
+		a.reportAgain(nil)
 	}
 	if len(a.tasks) == 0 {
 		m.wg.Go(a.maybeCleanUp)
@@ -292,11 +292,7 @@ func (m *Manager) update(p pending, complete bool) {
 	}
 	a.update(p)
 	if complete && !a.past {
-		// The servers may have lost what was reported (a restored backup).
-		u := a.report()
-		if u.GetStatus() != p.alloc.GetStatus() || !sameStates(u.GetTasks(), p.alloc.GetTasks()) {
-			m.cfg.Reporter.Report(u, true)
-		}
+		a.reportAgain(p.alloc)
 	}
 }
 
