@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,12 +30,13 @@ func TestWriterGoesOnWhereTheLastRunEnded(t *testing.T) {
 
 // What is kept is the end of what was written, in at most maxFiles of at most maxBytes.
 func TestWriterBounds(t *testing.T) {
+	top, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "logs")
-		if err != nil {
+		runs++
+		dir := filepath.Join(top, strconv.Itoa(runs))
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		defer os.RemoveAll(dir)
 		maxFiles, maxBytes := rapid.IntRange(1, 4).Draw(t, "files"), rapid.Int64Range(1, 64).Draw(t, "bytes")
 		var all []byte
 		w := Open(dir, "t", "stderr", maxFiles, maxBytes)

@@ -25,7 +25,7 @@ func TestCheckedLog(t *testing.T) {
 			t.Errorf("%+v came back as %+v, %v", want, got, err)
 		}
 	}
-	if err := c.GetLog(3, new(raft.Log)); err != raft.ErrLogNotFound {
+	if err := c.GetLog(3, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
 		t.Errorf("no entry: %v", err)
 	}
 	for what, spoil := range map[string]func(*raft.Log){

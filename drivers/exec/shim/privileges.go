@@ -15,7 +15,7 @@ func takeOn(p *Process) *Failure {
 		if p.Bounding&(1<<c) != 0 {
 			continue
 		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err == unix.EINVAL { //nolint:errorlint // raw
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err == unix.EINVAL {
 			break // the kernel knows no more
 		} else if err != nil {
 			return failure(kindUnavailable, "", "dropping capabilities", err)

@@ -62,7 +62,7 @@ func (s *supervisor) serve(socket *os.File) {
 		var acceptErr error
 		err := raw.Read(func(listener uintptr) bool {
 			fd, _, acceptErr = unix.Accept4(int(listener), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-			return acceptErr != unix.EAGAIN //nolint:errorlint // raw system calls wrap nothing
+			return acceptErr != unix.EAGAIN
 		})
 		if err != nil {
 			warn("serving: " + err.Error())
@@ -109,7 +109,7 @@ func receive(conn *os.File) (op byte, content []byte, fds []int, ok bool) {
 	var recvErr error
 	if err := raw.Read(func(fd uintptr) bool {
 		n, oobn, _, _, recvErr = unix.Recvmsg(int(fd), header, oob, unix.MSG_CMSG_CLOEXEC)
-		return recvErr != unix.EAGAIN //nolint:errorlint // raw system calls wrap nothing
+		return recvErr != unix.EAGAIN
 	}); err != nil || recvErr != nil {
 		return 0, nil, nil, false
 	}

@@ -285,7 +285,7 @@ func failure(kind, field, doing string, err error) *Failure {
 }
 
 func errText(err error) string {
-	if no, ok := err.(unix.Errno); ok { //nolint:errorlint // raw system calls wrap nothing
+	if no, ok := err.(unix.Errno); ok {
 		return no.Error()
 	}
 	return err.Error()

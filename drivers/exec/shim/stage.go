@@ -120,7 +120,7 @@ func run(spec *Spec, argv, env []string, field string) *Failure {
 	defaultSignals()
 	dieWithShim(spec) // again, for changing the user cleared it
 	err := unix.Exec(path, argv, env)
-	switch err { //nolint:errorlint // raw system calls wrap nothing
+	switch err {
 	case unix.ENOEXEC:
 		return &Failure{Kind: kindInvalid, Field: field, Reason: path + " is no program for this machine, nor a script with a #! line"}
 	case unix.ENOENT:

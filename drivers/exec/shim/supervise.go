@@ -187,7 +187,7 @@ func (s *supervisor) reap() {
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, 0, nil)
-		if err == syscall.EINTR { //nolint:errorlint // raw system calls wrap nothing
+		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {

@@ -67,7 +67,7 @@ func newRoot() error {
 		return err
 	}
 	err := unix.PivotRoot(RootDir, RootDir+oldRoot)
-	if err == unix.EINVAL { //nolint:errorlint // raw system calls wrap nothing
+	if err == unix.EINVAL {
 		// The host runs from its initial RAM disk, which cannot be pivoted away.
 		err = moveRoot()
 	}
@@ -184,7 +184,7 @@ func remount(path string, attributes uint64, all bool) error {
 		flags = unix.AT_RECURSIVE
 	}
 	err := unix.MountSetattr(unix.AT_FDCWD, path, flags, &unix.MountAttr{Attr_set: attributes})
-	if err != unix.ENOSYS { //nolint:errorlint // raw system calls wrap nothing
+	if err != unix.ENOSYS {
 		return err
 	}
 	old := uintptr(unix.MS_REMOUNT | unix.MS_BIND)
