@@ -28,7 +28,8 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"dev":      cmdDev,
 	"server":   cmdServer,
 	"agent":    cmdAgent,
-	"kill":     cmdKill,
+	"signal":   cmdSignal,
+	"gone":     cmdGone,
 	"wait-for": cmdWaitFor,
 	"exits":    cmdExits,
 	"capture":  cmdCapture,
@@ -90,9 +91,9 @@ func listenOn(ts *testscript.TestScript, name string) []string {
 	return flags
 }
 
-// cmdKill sends a signal to a daemon and waits for its end: kill n1 KILL; to another
-// process: kill 1234 USR1
-func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
+// cmdSignal sends a signal to a daemon, and waits for its end where it is to end:
+// signal n1 KILL; or to another process: signal 1234 USR1
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	sig := unix.SignalNum("SIG" + args[1])
 	if pid, err := strconv.Atoi(args[0]); err == nil {
 		ts.Check(syscall.Kill(pid, sig))
@@ -106,6 +107,22 @@ func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ts.Check(err)
+}
+
+// cmdGone waits until a daemon has ended well, by itself: gone s4
+func cmdGone(ts *testscript.TestScript, _ bool, args []string) {
+	c := clusterOf(ts)
+	d := c.daemons[args[0]]
+	if d == nil {
+		ts.Fatalf("%s does not run", args[0])
+	}
+	select {
+	case <-d.ended:
+		delete(c.daemons, args[0])
+		ts.Check(d.err)
+	case <-time.After(endWithin):
+		ts.Fatalf("%s still runs", args[0])
+	}
 }
 
 // cmdWaitFor tries a command until it succeeds, and until its output matches or no longer
@@ -130,7 +147,8 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 	deadline := time.Now().Add(within)
 	for {
 		stdout, stderr, err := output(ts, args)
-		if err == nil && (want == nil || want.MatchString(stdout)) && (not == nil || !not.MatchString(stdout)) {
+		seen := strings.TrimSpace(stdout)
+		if err == nil && (want == nil || want.MatchString(seen)) && (not == nil || !not.MatchString(seen)) {
 			_, _ = io.WriteString(ts.Stdout(), stdout)
 			_, _ = io.WriteString(ts.Stderr(), stderr)
 			return
@@ -142,11 +160,14 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// output runs a program, or one of the commands `http`, in the script's environment.
+// output runs a program in the script's environment, or one of the commands http and exits.
 func output(ts *testscript.TestScript, args []string) (stdout, stderr string, err error) {
 	if args[0] == "http" {
 		stdout, err = request(ts, args[1:])
 		return stdout, "", err
+	}
+	if args[0] == "exits" {
+		return expectExit(ts, args[1:])
 	}
 	var out, errs bytes.Buffer
 	cmd := exec.Command(program(args[0]), args[1:]...)
@@ -175,20 +196,28 @@ func environment(ts *testscript.TestScript) []string {
 
 // cmdExits runs a program and checks its exit code: exits 2 berth job run huge.hcl
 func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	stdout, stderr, err := output(ts, args[1:])
+	stdout, stderr, err := expectExit(ts, args)
 	_, _ = io.WriteString(ts.Stdout(), stdout)
 	_, _ = io.WriteString(ts.Stderr(), stderr)
+	if err != nil {
+		ts.Fatalf("%v\n%s%s", err, stdout, stderr)
+	}
+}
+
+func expectExit(ts *testscript.TestScript, args []string) (stdout, stderr string, err error) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	stdout, stderr, err = output(ts, args[1:])
 	code := 0
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		code = exit.ExitCode()
 	} else if err != nil {
-		ts.Fatalf("%v", err)
+		return stdout, stderr, err
 	}
 	if code != want {
-		ts.Fatalf("exit code %d, want %d\n%s%s", code, want, stdout, stderr)
+		return stdout, stderr, fmt.Errorf("exit code %d, want %d", code, want)
 	}
+	return stdout, stderr, nil
 }
 
 // cmdCapture sets a variable to what a program prints: capture ID berth alloc status ...
