@@ -27,7 +27,8 @@ type cluster struct {
 	tls     *tls.Config
 	options []grpc.DialOption
 
-	leads atomic.Bool // set once everything before this term is applied
+	leads atomic.Bool   // set once everything before this term is applied
+	left  chan struct{} // capacity 1: this server has left the cluster for good
 
 	mu      sync.Mutex
 	address string        // the leader's gRPC address
@@ -40,8 +41,20 @@ type cluster struct {
 func newCluster(c *consensus.Consensus, cfg Config) *cluster {
 	return &cluster{
 		Consensus: c, tls: cfg.ClientTLS, options: cfg.PeerOptions,
-		changed: make(chan struct{}), conns: map[string]*grpc.ClientConn{},
+		changed: make(chan struct{}), conns: map[string]*grpc.ClientConn{}, left: make(chan struct{}, 1),
 	}
+}
+
+// Leave implements api.Gossip. A server that has left has nothing to do any more, so Run ends.
+func (c *cluster) Leave(ctx context.Context) error {
+	if err := c.Consensus.Leave(ctx); err != nil {
+		return err
+	}
+	select {
+	case c.left <- struct{}{}:
+	default:
+	}
+	return nil
 }
 
 // run keeps Leader and Servers up to date until ctx ends.

@@ -118,7 +118,7 @@ func (s *Server) Stats() consensus.Stats { return s.consensus.Stats() }
 // Close closes the stores of a server that was never run.
 func (s *Server) Close() error { return s.consensus.Close() }
 
-// Run serves until ctx ends, then hands over leadership, lets calls finish for a while,
+// Run serves until ctx ends or this server has left the cluster, then hands over leadership, lets calls finish for a while,
 // and closes everything. It returns nil after that, or what kept it from running.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -142,6 +142,13 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case err := <-s.fatal:
 			return err
+		case <-s.cluster.left:
+			s.log.Info("this server has left the cluster, and ends")
+			select {
+			case <-ctx.Done():
+			case <-time.After(answerWithin):
+			}
+			return context.Canceled
 		}
 	})
 	return quiet(group.Wait())
@@ -194,6 +201,9 @@ func (s streams) Open(ctx context.Context, nodeID string, order *berthv1.StreamO
 
 var errNoLeader = problem.New(problem.Unavailable, "", "there is no leader now").
 	WithRemedy("wait for the election; berth server members shows who is there")
+
+// answerWithin is how long a server that has left waits for the answer to reach who asked for it.
+const answerWithin = 500 * time.Millisecond
 
 // leaderPoll is how often this server looks whether who leads has changed.
 const leaderPoll = 50 * time.Millisecond
