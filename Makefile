@@ -118,10 +118,11 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s) each
 	@hack/fuzz $(FUZZTIME)
 
 BENCH ?= .
+BENCHMARKED ?= ./scheduler ./topology ./jobspec ./server/... ./agent ./drivers/exec
 .PHONY: bench
 bench: build ## Print the benchmarks, then the control plane's and the agent's (BENCH=regexp to choose)
-	$(GO) test -timeout 60m -run '^$$' -bench '$(BENCH)' -benchmem ./... | awk '!/^(\?|ok|PASS)/'
-	$(BUILD)/berth bench plane
+	$(GO) test -timeout 60m -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHMARKED) | awk '!/^(\?|ok|PASS)/'
+	$(BUILD)/berth bench plane -servers 3 -nodes 1000 -allocs 100000 -jobs 100
 	$(BUILD)/berth bench agent
 
 ##### Lint and generate

@@ -23,7 +23,7 @@ func TestBenchAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.IdleRSSBytes < r.IdlePrivateBytes || r.IdlePrivateBytes == 0 || r.SubmitToRunning.P50 <= 0 || r.AllRunning <= 0 || r.MemoryPerTask == 0 || r.ProcessesPerTask != 1 {
+	if r.IdleRSSBytes < r.IdlePrivateBytes || r.IdlePrivateBytes == 0 || r.SubmitToRunning.P50 <= 0 || r.AllRunning <= 0 || r.MemoryPerTask == 0 || r.CPUPerTask <= 0 || r.ProcessesPerTask != 1 {
 		t.Errorf("implausible: %+v", r)
 	}
 	if left := processesIn(t, b.Dir); left != "" {

@@ -47,6 +47,9 @@ type AgentResult struct {
 	SubmitToRunning Quantiles `json:"task_submit_to_running_ms"`
 	// From the submission of one job until the API tells its caller that all its tasks run.
 	AllRunning float64 `json:"tasks_all_running_ms"`
+	// CPU time that one task takes from its submission until nothing of it is left, of
+	// the agent, the shim and the task: unlike the times above it tells much the same on a busy machine.
+	CPUPerTask float64 `json:"cpu_ms_per_task"`
 	// What a sleeping task costs beside its own process: its share of the shims' memory
 	// and of what the agent has grown by since it was idle.
 	MemoryPerTask    uint64  `json:"memory_per_task_bytes"`
@@ -102,12 +105,7 @@ func (a Agent) measure(h *host) (*AgentResult, error) {
 		return nil, err
 	}
 	a.say("%d tasks at once", a.Tasks)
-	began := time.Now()
-	if err := h.runJob(job("all", a.Tasks)); err != nil {
-		return nil, err
-	}
-	r.AllRunning = float64(time.Since(began).Microseconds()) / 1000
-	if err := h.stopJobs(h.ctx); err != nil {
+	if err := a.together(h, r); err != nil {
 		return nil, err
 	}
 	a.say("%d sleeping tasks, looked at for %s", a.Sleeping, a.Nap)
@@ -129,6 +127,25 @@ func (a Agent) singles(h *host) (Quantiles, error) {
 		delays.add(j.GetName(), time.Now())
 	}
 	return delays.quantiles(), h.stopJobs(h.ctx)
+}
+
+// together has many tasks start, and end, at the same time.
+func (a Agent) together(h *host, r *AgentResult) error {
+	used, err := familyTime(h.agent.pid())
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := h.runJob(job("all", a.Tasks)); err != nil {
+		return err
+	}
+	r.AllRunning = float64(time.Since(began).Microseconds()) / 1000
+	if err := h.stopJobs(h.ctx); err != nil {
+		return err
+	}
+	after, err := familyTime(h.agent.pid())
+	r.CPUPerTask = float64((after - used).Microseconds()) / 1000 / float64(a.Tasks)
+	return err
 }
 
 // sleeping looks at the agent and the shims while the tasks sleep.

@@ -121,22 +121,18 @@ func (h *host) runJob(job *berthv1.Job) error {
 	if _, err := h.api.Jobs.RegisterJob(h.ctx, &berthv1.RegisterJobRequest{Job: job}); err != nil {
 		return fmt.Errorf("submitting job %s: %w", job.GetName(), h.cause(err))
 	}
-	want := job.GetGroups()[0].GetCount()
-	var last *berthv1.JobStatus
-	err := client.Watch(h.ctx, func(index uint64, wait *durationpb.Duration) (uint64, bool, error) {
-		var header metadata.MD
-		s, err := h.api.Jobs.GetJobStatus(h.ctx, &berthv1.GetJobStatusRequest{Job: job.GetName(), Index: index, Wait: wait}, grpc.Header(&header))
-		if err != nil {
-			return 0, false, err
-		}
-		last = s
-		g := s.GetGroups()[0]
-		return client.FreshnessOf(header).Index, g.GetRunning() == want || h.hopeless(s) != nil, nil
+	want, ended := job.GetGroups()[0].GetCount(), false
+	err := h.watch(h.ctx, job.GetName(), func(g *berthv1.GroupSummary) bool {
+		ended = g.GetFailed()+g.GetComplete() > 0
+		return ended || g.GetRunning() == want
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("waiting for job %s to run: %w", job.GetName(), h.cause(err))
+	case ended:
+		return problem.New(problem.Internal, "", "a task that should sleep has ended%s", h.lastEvent(job.GetName()))
 	}
-	return h.hopeless(last)
+	return nil
 }
 
 // fits says whether the node has room for a job, which is not submitted.
@@ -151,15 +147,6 @@ func (h *host) fits(job *berthv1.Job) error {
 	}
 	return problem.New(problem.Exhausted, "", "this machine has room for %d tasks of 16 MiB and 2 thousandths of a core, not for %d", outcome.GetPlaced(), outcome.GetWanted()).
 		WithRemedy("ask for fewer, by -tasks and -sleeping")
-}
-
-// hopeless says why a job will not run.
-func (h *host) hopeless(s *berthv1.JobStatus) error {
-	g := s.GetGroups()[0]
-	if g.GetFailed() > 0 || g.GetComplete() > 0 {
-		return problem.New(problem.Internal, "", "a task that should sleep has ended%s", h.lastEvent(s.GetJob().GetName()))
-	}
-	return nil
 }
 
 // lastEvent is the last that befell a task of a job, for an error.
@@ -178,26 +165,35 @@ func (h *host) lastEvent(job string) string {
 	return ""
 }
 
-// stopJobs stops and forgets all jobs and waits until their tasks are gone.
+// stopJobs stops all jobs and waits until the agent has said that nothing of them is
+// left: a task counts as ended when its cgroup and all else has been removed.
 func (h *host) stopJobs(ctx context.Context) error {
 	for _, name := range h.jobs {
-		_, err := h.api.Jobs.StopJob(ctx, &berthv1.StopJobRequest{Job: name, Purge: true})
+		_, err := h.api.Jobs.StopJob(ctx, &berthv1.StopJobRequest{Job: name})
 		if err != nil && !problem.Is(err, problem.NotFound) {
-			return fmt.Errorf("stopping job %s: %w", name, h.cause(err))
+			return fmt.Errorf("stopping job %s: %w", name, err)
+		}
+	}
+	for _, name := range h.jobs {
+		err := h.watch(ctx, name, func(g *berthv1.GroupSummary) bool { return g.GetPending()+g.GetRunning() == 0 })
+		if err != nil && !problem.Is(err, problem.NotFound) {
+			return fmt.Errorf("waiting for job %s to end: %w", name, err)
 		}
 	}
 	h.jobs = nil
-	for {
-		shims, err := h.shims()
-		if err != nil || len(shims) == 0 {
-			return err
+	return nil
+}
+
+// watch follows the only group of a job, by blocking queries, until done.
+func (h *host) watch(ctx context.Context, job string, done func(*berthv1.GroupSummary) bool) error {
+	return client.Watch(ctx, func(index uint64, wait *durationpb.Duration) (uint64, bool, error) {
+		var header metadata.MD
+		s, err := h.api.Jobs.GetJobStatus(ctx, &berthv1.GetJobStatusRequest{Job: job, Index: index, Wait: wait}, grpc.Header(&header))
+		if err != nil {
+			return 0, false, err
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %d tasks to end: %w", len(shims), context.Cause(ctx))
-		}
-	}
+		return client.FreshnessOf(header).Index, done(s.GetGroups()[0]), nil
+	})
 }
 
 // end stops the tasks and both daemons, by force where they do not end in order.

@@ -61,6 +61,26 @@ func cpuTimeOf(pids []int) (total time.Duration) {
 	return total
 }
 
+// tick is the unit of times in /proc/<pid>/stat, USER_HZ: 100 to the second wherever Go runs.
+const tick = time.Second / 100
+
+// familyTime is the CPU time of a process and of all its children that have ended.
+func familyTime(pid int) (time.Duration, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading the CPU time of process %d: %w", pid, err)
+	}
+	// The name in parentheses may hold anything; behind it, from the 3rd field on (proc(5)),
+	// utime, stime, cutime and cstime are the 14th to 17th.
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	var ticks int64
+	for _, f := range fields[min(11, len(fields)):min(15, len(fields))] {
+		n, _ := strconv.ParseInt(f, 10, 64)
+		ticks += n
+	}
+	return time.Duration(ticks) * tick, nil
+}
+
 // shims finds the processes that supervise tasks of this host's agent: they run this
 // program, in a directory of the agent.
 func (h *host) shims() ([]int, error) {

@@ -37,7 +37,7 @@ func (r *AgentResult) String() string {
 	const mib = 1 << 20
 	line("agent, idle", "%.1f MiB resident, %.1f MiB of them its own, on %d CPUs", float64(r.IdleRSSBytes)/mib, float64(r.IdlePrivateBytes)/mib, r.CPUs)
 	line("submit to running", "p50 %.1f ms, p99 %.1f ms over %d jobs of one task", r.SubmitToRunning.P50, r.SubmitToRunning.P99, r.Single)
-	line("one job", "%d tasks all running after %.2f s", r.Tasks, r.AllRunning/1000)
+	line("one job", "%d tasks all running after %.2f s; %.1f ms of CPU each until it is gone", r.Tasks, r.AllRunning/1000, r.CPUPerTask)
 	line("a sleeping task", "%.2f MiB, %.2f processes beside its own, over %d tasks", float64(r.MemoryPerTask)/mib, r.ProcessesPerTask, r.Sleeping)
 	line("CPU", "%.4f cores for the agent and its shims while %d tasks sleep", r.SleepingCPU, r.Sleeping)
 	return b.String()
