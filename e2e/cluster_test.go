@@ -242,9 +242,10 @@ func (c *cluster) stopJobs() {
 			c.t.Errorf("stopping %s: %v: %s", f[1], err, out)
 		}
 	}
-	for deadline := time.Now().Add(endWithin); len(tasksBelow(c.work)) > 0; time.Sleep(look) {
+	left := func() string { return fmt.Sprint(tasksBelow(c.work), cgroupsBelow(c.work)) }
+	for deadline := time.Now().Add(endWithin); left() != "[] []"; time.Sleep(look) {
 		if time.Now().After(deadline) {
-			c.t.Errorf("tasks still run %v after their jobs were stopped: %v", endWithin, tasksBelow(c.work))
+			c.t.Errorf("there are tasks %v after their jobs were stopped: %s", endWithin, left())
 			return
 		}
 	}

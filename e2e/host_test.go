@@ -65,6 +65,18 @@ func allocsBelow(work string) []string {
 	return ids
 }
 
+// cgroupsBelow gives the control groups of those allocations that are there.
+func cgroupsBelow(work string) []string {
+	var all []string
+	for _, id := range allocsBelow(work) {
+		for _, pattern := range []string{"/sys/fs/cgroup/berth.slice/", "/sys/fs/cgroup/*/berth.slice/"} {
+			groups, _ := filepath.Glob(pattern + id + "*")
+			all = append(all, groups...)
+		}
+	}
+	return all
+}
+
 // leftovers gives what a script's cluster has left on the host.
 func leftovers(work string) []string {
 	var left []string
@@ -76,12 +88,7 @@ func leftovers(work string) []string {
 		for _, m := range mountsBelow(work) {
 			left = append(left, "mount "+m)
 		}
-		for _, id := range allocsBelow(work) {
-			for _, pattern := range []string{"/sys/fs/cgroup/berth.slice/", "/sys/fs/cgroup/*/berth.slice/"} {
-				groups, _ := filepath.Glob(pattern + id + "*")
-				left = append(left, groups...)
-			}
-		}
+		left = append(left, cgroupsBelow(work)...)
 		if len(left) == 0 || time.Now().After(deadline) {
 			return left
 		}
