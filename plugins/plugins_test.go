@@ -1,6 +1,7 @@
 package plugins_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -24,7 +25,7 @@ import (
 	"github.com/berthd/berth/problem"
 )
 
-const parent = "berth-test-plugins.slice"
+var parent = cmp.Or(os.Getenv("BERTH_TEST_PARENT"), fmt.Sprintf("berth-test-%d.slice", os.Getpid()))
 
 // TestMain is also the plugins that these tests start: the test binary executed again.
 func TestMain(m *testing.M) {
@@ -65,7 +66,7 @@ func config(t *testing.T, name, behaviour string) plugins.Config {
 	}
 	dir := t.TempDir()
 	c := plugins.Config{
-		Name: name, Path: self, Env: []string{"BERTH_TEST_PLUGIN=" + behaviour}, StateDir: dir, SocketDir: os.TempDir(),
+		Name: name, Path: self, Env: []string{"BERTH_TEST_PLUGIN=" + behaviour, "BERTH_TEST_PARENT=" + parent}, StateDir: dir, SocketDir: os.TempDir(),
 		MinPause: 10 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	t.Cleanup(func() {

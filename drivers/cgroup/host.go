@@ -25,6 +25,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultParent is where groups live unless the agent's configuration says otherwise.
@@ -249,9 +251,38 @@ func (hier *hierarchy) inherit(dir string) error {
 	return nil
 }
 
+// Hold keeps Tidy, in this process and in those of other agents on the host, from
+// removing what all groups share, until release is called: while a group is made and
+// joined. It locks the first hierarchy's own directory, so it leaves no file.
+func (h *Host) Hold() (release func()) {
+	unlock, _ := h.flock(unix.LOCK_SH)
+	return unlock
+}
+
+// flock locks the hierarchies among processes; false: somebody else has it (LOCK_NB).
+// Where the kernel cannot, nothing is locked.
+func (h *Host) flock(how int) (unlock func(), ok bool) {
+	if len(h.hierarchies) == 0 {
+		return func() {}, true
+	}
+	dir, err := os.Open(h.hierarchies[0].mount)
+	if err != nil {
+		return func() {}, true
+	}
+	for err = unix.Flock(int(dir.Fd()), how); errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(dir.Fd()), how)
+	}
+	return func() { _ = dir.Close() }, !errors.Is(err, unix.EWOULDBLOCK)
+}
+
 // Tidy removes the named groups and the parent where they are empty, so that a host on
-// which nothing runs any more is as it was. Nothing may be made meanwhile.
+// which nothing runs any more is as it was; not while somebody holds them.
 func (h *Host) Tidy(names ...string) {
+	unlock, ok := h.flock(unix.LOCK_EX | unix.LOCK_NB)
+	defer unlock()
+	if !ok {
+		return
+	}
 	for i := range h.hierarchies {
 		for _, name := range names {
 			_ = os.Remove(h.Group(name).dir(&h.hierarchies[i]))

@@ -55,10 +55,6 @@ type Driver struct {
 	log     *slog.Logger
 	cgroups func() (*cgroup.Host, error)
 
-	// launching is held shared while a cgroup is made and joined, and alone while those
-	// that all tasks share are removed.
-	launching sync.RWMutex
-
 	mu    sync.Mutex
 	tasks map[string]*task // started or recovered by this instance
 }
@@ -275,8 +271,7 @@ func (d *Driver) Remove(ctx context.Context, t *drivers.Task, _ *drivers.Handle)
 	d.mu.Lock()
 	last := len(d.tasks) == 0
 	d.mu.Unlock()
-	if last && d.launching.TryLock() {
-		defer d.launching.Unlock()
+	if last {
 		if host, err := d.cgroups(); err == nil {
 			host.Tidy(shimGroup)
 		}

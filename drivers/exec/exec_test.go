@@ -13,8 +13,9 @@ import (
 	"github.com/berthd/berth/drivers/exec/exectest"
 )
 
-// parent is where these tests' cgroups live, apart from those of an agent on the machine.
-const parent = "berth-test.slice"
+// parent is where these tests' cgroups live, apart from those of an agent on the machine
+// and of the same tests of somebody else.
+var parent = fmt.Sprintf("berth-test-%d.slice", os.Getpid())
 
 func newDriver(t testing.TB) *exec.Driver {
 	t.Helper()

@@ -87,8 +87,11 @@ func (d *Driver) launch(ctx context.Context, t *drivers.Task, spec *shim.Spec) (
 		return nil, problem.New(problem.Conflict, "task", "somebody else is starting the task")
 	}
 	defer lock.Close()
-	d.launching.RLock()
-	defer d.launching.RUnlock()
+	host, err := d.cgroups()
+	if err != nil {
+		return nil, unavailable("finding the cgroups", err)
+	}
+	defer host.Hold()()
 	if err := d.makeGroup(t, spec); err != nil {
 		return nil, err
 	}
