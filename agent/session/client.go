@@ -34,9 +34,11 @@ import (
 
 const (
 	protocolVersion = 1
-	// The wait between rounds over all servers grows from dialMin to dialMax.
+	// The wait between rounds over all servers grows from dialMin to dialMax. With its
+	// jitter that is well below what a new leader gives agents to be heard (TTL and Grace in
+	// package dispatch, 10.5 s): who waits longer is down after every loss of the quorum.
 	dialMin = 100 * time.Millisecond
-	dialMax = 15 * time.Second
+	dialMax = 4 * time.Second
 	// steady is how long a session must have lasted for the next dial not to wait.
 	steady = 10 * time.Second
 	// stalePatience is how long assignments older than what is held are refused. A
