@@ -49,6 +49,7 @@ func (d *daemon) makeServer() error {
 			GossipBind: cfg.Listen(cfg.Addresses.Gossip, cfg.Ports.Gossip), GossipAdvertise: reached.Gossip, GossipKey: key,
 			GRPCAddress: reached.GRPC, HTTPAddress: reached.HTTP, Version: Version,
 			BootstrapExpect: cfg.Server.BootstrapExpect, Join: config.WithPort(cfg.Server.Join, config.PortGossip),
+			Timing: consensus.Timing{DeadGrace: cfg.Server.DeadServerGrace},
 		},
 		GRPCListener: listeners["grpc"], HTTPListener: listeners["http"],
 		ServerTLS: serverTLS, ClientTLS: clientTLS,

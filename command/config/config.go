@@ -39,6 +39,7 @@ type Server struct {
 	Join            []string      `cfg:"join" check:"hostport" doc:"Gossip addresses of other servers, host or host:port. Tried again and again until one answers." reload:"yes"`
 	GossipKey       string        `cfg:"gossip_key" check:"base64 key" doc:"Key that encrypts gossip: 16, 24 or 32 bytes in base64."`
 	HeartbeatTTL    time.Duration `cfg:"heartbeat_ttl" doc:"How long a node may be silent before it is down. Default 4.5s."`
+	DeadServerGrace time.Duration `cfg:"dead_server_grace" doc:"How long another server may be dead before the leader takes it out of the Raft set, where the rest is a quorum. Default 1m."`
 }
 
 // Agent is what an agent needs to know.
