@@ -113,7 +113,7 @@ job "example" {
         command = "/bin/sh"
         args = [
           "-c",
-          "echo \"$PAGE\" > index.html; exec /usr/bin/python3 -m http.server \"$BERTH_PORT_HTTP\"",
+          "echo \"$PAGE\" > index.html; while true; do cat index.html; sleep 60; done",
         ]
       }
 

@@ -11,8 +11,8 @@ job "example" {
       driver = "exec"
 
       config {
-        command = "/usr/bin/python3"
-        args    = ["-m", "http.server", "${BERTH_PORT_HTTP}"]
+        command = "/bin/sh" # stands for your program, which would listen on that port
+        args    = ["-c", "while true; do echo \"$BERTH_ALLOC_NAME has port $BERTH_PORT_HTTP\"; sleep 5; done"]
       }
 
       resources {
