@@ -145,6 +145,9 @@ func (h *host) fits(job *berthv1.Job) error {
 	if outcome.GetPlaced() >= outcome.GetWanted() {
 		return nil
 	}
+	if failed := outcome.GetExplanation().GetFailed(); outcome.GetPlaced() == 0 && len(failed) > 0 {
+		return problem.New(problem.Unavailable, "", "the agent cannot run exec tasks here: %s: %s", failed[0].GetCheck(), failed[0].GetDetail())
+	}
 	return problem.New(problem.Exhausted, "", "this machine has room for %d tasks of 16 MiB and 2 thousandths of a core, not for %d", outcome.GetPlaced(), outcome.GetWanted()).
 		WithRemedy("ask for fewer, by -tasks and -sleeping")
 }
