@@ -32,7 +32,6 @@ const (
 type cluster struct {
 	t    testing.TB
 	work string // the script's directory, with a data directory and a log per daemon
-	env  *testscript.Env
 
 	daemons map[string]*daemon
 	servers []string // names of servers in the order in which they got ports
@@ -152,7 +151,7 @@ func (c *cluster) start(ts *testscript.TestScript, name string, env []string, ar
 		select {
 		case <-d.ended:
 			text, _ = os.ReadFile(c.log(name))
-			return fmt.Errorf("%s has ended: %v\n%s", name, d.err, text[before:])
+			return fmt.Errorf("%s has ended: %w\n%s", name, d.err, text[before:])
 		case <-time.After(look):
 		}
 	}

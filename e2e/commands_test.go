@@ -144,16 +144,17 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("! wait-for: there is -not, or wait for the opposite")
 	}
-	deadline := time.Now().Add(within)
+	began := time.Now()
 	for {
 		stdout, stderr, err := output(ts, args)
 		seen := strings.TrimSpace(stdout)
 		if err == nil && (want == nil || want.MatchString(seen)) && (not == nil || !not.MatchString(seen)) {
 			_, _ = io.WriteString(ts.Stdout(), stdout)
 			_, _ = io.WriteString(ts.Stderr(), stderr)
+			ts.Logf("[after %v]", time.Since(began).Round(time.Millisecond))
 			return
 		}
-		if time.Now().After(deadline) {
+		if time.Since(began) > within {
 			ts.Fatalf("waited %v for %v (-out %v -not %v); the last was: %v\n%s%s", within, args, want, not, err, stdout, stderr)
 		}
 		time.Sleep(look)

@@ -49,8 +49,14 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# shims counts the task supervisors that belong to this demo, by their directory.
-shims() { pgrep -cf "berth-shim.*$dir" || true; }
+# shims counts the task supervisors that belong to this demo, by the directory that they work in.
+shims() {
+  local n=0 pid
+  for pid in $(pgrep -f '^berth-shim' || true); do
+    case $(readlink "/proc/$pid/cwd" || true) in "$dir"/*) n=$((n + 1)) ;; esac
+  done
+  echo "$n"
+}
 
 server() { # server N: its ports begin with N
   local n=$1
