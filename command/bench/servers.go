@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,7 +29,7 @@ func (r *run) startServer(ctx context.Context, group *errgroup.Group, dir string
 	if err := listeners[3].Close(); err != nil {
 		return err
 	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	logger := slog.New(slog.DiscardHandler) // what matters ends the run with an error
 	cfg := server.Config{
 		GRPCListener: listeners[0], HTTPListener: listeners[1], Logger: logger, Version: &berthv1.Version{Version: "bench"},
 		Consensus: consensus.Config{

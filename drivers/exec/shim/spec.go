@@ -3,7 +3,6 @@ package shim
 import (
 	"strconv"
 
-	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/drivers/cgroup"
 )
@@ -281,14 +280,7 @@ func (f *Failure) code(c *codec) {
 // failure makes a Failure of an error: what the host lacks now may be there later, what
 // the user asked for will stay wrong.
 func failure(kind, field, doing string, err error) *Failure {
-	return &Failure{Kind: kind, Field: field, Reason: doing + ": " + errText(err)}
-}
-
-func errText(err error) string {
-	if no, ok := err.(unix.Errno); ok {
-		return no.Error()
-	}
-	return err.Error()
+	return &Failure{Kind: kind, Field: field, Reason: doing + ": " + err.Error()}
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -67,7 +68,7 @@ func newRoot() error {
 		return err
 	}
 	err := unix.PivotRoot(RootDir, RootDir+oldRoot)
-	if err == unix.EINVAL {
+	if errors.Is(err, unix.EINVAL) {
 		// The host runs from its initial RAM disk, which cannot be pivoted away.
 		err = moveRoot()
 	}
