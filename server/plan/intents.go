@@ -33,9 +33,13 @@ func (r *reconciler) lose(g *group, a *berthv1.Alloc) {
 	g.outcome.Stopped++
 }
 
-// fresh asks for an instance of an index that has none. A million of them in a row are
-// one Ask.
+// fresh asks for an instance of an index that has none, as the successor of one that was
+// told to stop, if there is. A million fresh ones in a row are one Ask.
 func (r *reconciler) fresh(g *group, index uint32) {
+	if stopped := g.told[index]; stopped != nil {
+		r.ask(g, Ask{Index: index, Previous: stopped})
+		return
+	}
 	if n := len(r.result.Asks); n > 0 {
 		if last := &r.result.Asks[n-1]; last.Group == g.spec && last.Previous == nil && last.Node == "" && last.Index+uint32(last.Count) == index {
 			last.Count++

@@ -135,6 +135,9 @@ type group struct {
 	live, away []*berthv1.Alloc
 	// ended are over, not replaced, and were not told to stop.
 	ended []*berthv1.Alloc
+	// told are those of this version that were told to stop and have no successor yet, by
+	// index: `berth alloc stop` wants another instance in their place.
+	told map[uint32]*berthv1.Alloc
 	// missing are instances that failed, for good or until their time.
 	missing int
 	// feasible are the nodes that may have an instance of a system job.
@@ -165,6 +168,14 @@ func (r *reconciler) sort(a *berthv1.Alloc) {
 	if g == nil {
 		g = &group{outcome: &berthv1.GroupOutcome{Group: a.GetGroup()}}
 		r.groups[a.GetGroup()] = g
+	}
+	if !a.Wanted() && a.GetNextAlloc() == "" && a.GetJobVersion() == r.Job.GetVersion() {
+		if other := g.told[a.GetIndex()]; other == nil || other.GetCreateRevision() < a.GetCreateRevision() {
+			if g.told == nil {
+				g.told = map[uint32]*berthv1.Alloc{}
+			}
+			g.told[a.GetIndex()] = a
+		}
 	}
 	switch {
 	case a.Ended():
