@@ -129,7 +129,7 @@ func restartWords(alloc *berthv1.Alloc, t *berthv1.TaskState) string {
 }
 
 // watchStop waits until nothing of a job runs any more.
-func (a *app) watchStop(ctx context.Context, c *client.Client, job string) error {
+func (a *app) watchStop(ctx context.Context, c *client.Client, job string, purge bool) error {
 	p := a.newProgress()
 	total := -1
 	err := watchAllocs(ctx, c, job, func(allocs []*berthv1.Alloc) bool {
@@ -153,6 +153,10 @@ func (a *app) watchStop(ctx context.Context, c *client.Client, job string) error
 	}
 	if err != nil {
 		return err
+	}
+	if purge {
+		a.printf("%s is stopped, and is forgotten.\n", job)
+		return nil
 	}
 	a.printf("%s is stopped. `berth job run` starts it again; `berth job stop -purge %s` forgets it.\n", job, job)
 	return nil

@@ -30,11 +30,11 @@ func (a *app) jobStop() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if detach || purge {
+			if detach {
 				a.printf("%s is being stopped (evaluation %s).\n", args[0], shortID(r.GetEvaluationId()))
 				return nil
 			}
-			return a.watchStop(ctx, c, args[0])
+			return a.watchStop(ctx, c, args[0], purge)
 		})
 	cmd.Flags().BoolVar(&purge, "purge", false, "forget the job and its history as well")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask before something is lost for good")

@@ -66,7 +66,7 @@ func TestTerminal(t *testing.T) {
 		{name: "columns that do not fit are dropped", env: noColor, args: []string{"node", "status", "-long"}, want: []string{"30000000-aaaa-4000-8000-000000000000", "DRIVERS"}, not: []string{"VERSION"}},
 		{name: "no is no", keys: "n\n", args: []string{"job", "stop", "-purge", "web"}, code: exitError,
 			want: []string{"Forget job web and its history for good? [y/N]", "nothing was done"}},
-		{name: "yes is yes", keys: "y\n", args: []string{"job", "stop", "-purge", "web"}, want: []string{"web is being stopped"}},
+		{name: "yes is yes", keys: "y\n", args: []string{"job", "stop", "-purge", "web"}, want: []string{"web is stopped, and is forgotten"}},
 		{name: "exec has a terminal by itself", keys: "typed\n", env: map[string]string{"TERM": "vt100"}, args: []string{"alloc", "exec", "a0000000", "head"}, want: []string{"typed"}},
 		{name: "and hands on what it is", env: map[string]string{"TERM": "vt100"}, args: []string{"alloc", "exec", "a0000000", "show"}, want: []string{"tty=true env=map[TERM:vt100]"}},
 		{name: "long errors are wrapped", args: []string{"-addr", "127.0.0.1:1", "node", "status"}, code: exitError, want: []string{"Start a server\n(`berth"}},
