@@ -97,7 +97,7 @@ unit: testsum
 .PHONY: race
 race: testsum
 	@hack/need gcc gcc libc6-dev
-	CGO_ENABLED=1 $(TESTSUM) -o $(BUILD)/results/race.json -- -race $(TESTFLAGS) $$($(PACKAGES) | grep -E '$(RACY)')
+	CGO_ENABLED=1 $(TESTSUM) -o $(BUILD)/results/race.json -- -race $(TESTFLAGS) $$($(PACKAGES) | grep -E '$(RACY)') ./e2e/virtual
 
 .PHONY: plugin-example
 plugin-example: testsum
@@ -106,7 +106,7 @@ plugin-example: testsum
 
 .PHONY: e2e
 e2e: testsum build
-	BERTH_BINARY=$(abspath $(BUILD)/berth) $(TESTSUM) -o $(BUILD)/results/e2e.json -- $(TESTFLAGS) ./e2e/...
+	BERTH_BINARY=$(abspath $(BUILD)/berth) $(TESTSUM) -o $(BUILD)/results/e2e.json -- $(TESTFLAGS) ./e2e
 
 .PHONY: testsum
 testsum:
