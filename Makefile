@@ -59,6 +59,9 @@ dev: build ## Start a server and an agent in one process on loopback, and stay
 
 .PHONY: demo
 demo: build ## Show a cluster at work and what it survives, in under 90 s
+	@hack/need curl curl
+	@hack/need pgrep procps
+	$(GO) build -o $(BUILD)/hello ./examples/hello
 	BERTH_BINARY=$(abspath $(BUILD)/berth) ./e2e/demo/demo.sh
 
 .PHONY: clean
