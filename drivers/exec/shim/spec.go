@@ -3,7 +3,6 @@ package shim
 import (
 	"strconv"
 
-
 	"github.com/berthd/berth/drivers/cgroup"
 )
 
