@@ -11,21 +11,20 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/consensus"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/peers"
 )
 
 // cluster is consensus as the API and dispatch see it: who leads and how to reach
 // them, and facts that become durable.
 type cluster struct {
 	*consensus.Consensus
-	tls     *tls.Config
-	options []grpc.DialOption
+	peers *peers.Pool
 
 	leads atomic.Bool   // set once everything before this term is applied
 	left  chan struct{} // capacity 1: this server has left the cluster for good
@@ -34,14 +33,12 @@ type cluster struct {
 	address string        // the leader's gRPC address
 	servers []string      // gRPC addresses of the servers that gossip hears, sorted
 	changed chan struct{} // closed at the next change of address or leads
-	conns   map[string]*grpc.ClientConn
-	closed  bool // nothing is connected to any more
 }
 
 func newCluster(c *consensus.Consensus, cfg Config) *cluster {
 	return &cluster{
-		Consensus: c, tls: cfg.ClientTLS, options: cfg.PeerOptions,
-		changed: make(chan struct{}), conns: map[string]*grpc.ClientConn{}, left: make(chan struct{}, 1),
+		Consensus: c, peers: peers.New(cfg.ClientTLS, cfg.PeerOptions),
+		left: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 }
 
@@ -61,7 +58,7 @@ func (c *cluster) Leave(ctx context.Context) error {
 func (c *cluster) run(ctx context.Context) error {
 	tick := time.NewTicker(leaderPoll)
 	defer tick.Stop()
-	defer c.close()
+	defer c.peers.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -142,14 +139,14 @@ func (c *cluster) LeaderConn() (grpc.ClientConnInterface, error) {
 	if address == "" {
 		return nil, errNoLeader
 	}
-	return c.conn(address)
+	return c.peers.Conn(address)
 }
 
 // ServerConn is a connection to a server by its id.
 func (c *cluster) ServerConn(id string) (grpc.ClientConnInterface, error) {
 	for _, m := range c.Consensus.Members() {
 		if m.ID == id && m.GRPCAddress != "" {
-			return c.conn(m.GRPCAddress)
+			return c.peers.Conn(m.GRPCAddress)
 		}
 	}
 	return nil, problem.New(problem.Unavailable, "server "+id, "its address is not known")
@@ -161,44 +158,6 @@ func (c *cluster) Servers() []string {
 	defer c.mu.Unlock()
 	return c.servers
 }
-
-func (c *cluster) conn(address string) (*grpc.ClientConn, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return nil, problem.New(problem.Unavailable, "", "this server is going away").WithRemedy("ask another server")
-	}
-	if conn := c.conns[address]; conn != nil {
-		return conn, nil
-	}
-	creds := insecure.NewCredentials()
-	if c.tls != nil {
-		creds = credentials.NewTLS(c.tls)
-	}
-	conn, err := grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
-	}, c.options...)...)
-	if err != nil {
-		return nil, problem.New(problem.Internal, address, "connecting: %w", err)
-	}
-	c.conns[address] = conn
-	return conn, nil
-}
-
-func (c *cluster) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	for _, conn := range c.conns {
-		_ = conn.Close() // nothing is lost with it
-	}
-	clear(c.conns)
-}
-
-// maxMessage bounds a message between servers, in bytes.
-const maxMessage = 64 << 20
 
 // grpcOptions are the server's own, beside the API's.
 func grpcOptions(config *tls.Config) []grpc.ServerOption {

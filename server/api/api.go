@@ -29,14 +29,15 @@ import (
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/peers"
 	"github.com/berthd/berth/server/state"
 )
 
 // Sizes, in bytes.
 const (
-	maxMessage = 4 << 20  // a gRPC request
-	maxBody    = 1 << 20  // a JSON body
-	maxAnswer  = 64 << 20 // an answer between servers
+	maxMessage = 4 << 20          // a gRPC request
+	maxBody    = 1 << 20          // a JSON body
+	maxAnswer  = peers.MaxMessage // an answer between servers
 	pipeBuffer = 256 << 10
 )
 
@@ -84,7 +85,7 @@ type API struct {
 	serverTLS  *tls.Config
 	leaderWait time.Duration
 
-	peers   *peers
+	peers   *peers.Pool
 	pipe    *bufconn.Listener // between the HTTP side and the gRPC side
 	inner   *grpc.Server      // what is at the pipe's other end
 	own     *grpc.ClientConn  // the HTTP side's connection
@@ -109,7 +110,7 @@ func New(c Config) (*API, error) {
 		store: c.Store, leadership: c.Leadership, raft: c.Raft, gossip: c.Gossip, proposer: c.Proposer,
 		planner: c.Planner, streams: c.Streams, logger: c.Logger, version: c.Version,
 		registry: c.Metrics, serverTLS: c.ServerTLS, leaderWait: c.LeaderWait,
-		peers:      newPeers(c.ClientTLS, c.DialOptions),
+		peers:      peers.New(c.ClientTLS, c.DialOptions),
 		pipe:       bufconn.Listen(pipeBuffer),
 		configTurn: make(chan struct{}, 1),
 	}
@@ -184,7 +185,7 @@ func (a *API) Close() {
 	a.ended = true
 	a.mu.Unlock()
 	_ = a.own.Close() // it has no error that could matter: nothing is written by it
-	a.peers.close()
+	a.peers.Close()
 	a.inner.Stop()
 }
 

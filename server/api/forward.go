@@ -148,7 +148,7 @@ func (a *API) onLeader(ctx context.Context, again func(error) bool, local func()
 }
 
 func (a *API) onRemote(ctx context.Context, address string, remote func(*grpc.ClientConn) error) error {
-	conn, err := a.peers.ready(ctx, address)
+	conn, err := a.peers.Ready(ctx, address)
 	if err != nil {
 		return NotLeader(err)
 	}

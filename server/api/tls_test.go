@@ -24,7 +24,7 @@ func TestForwardOverTLS(t *testing.T) {
 	if resp["version"] != "1" || c.members[0].proposed != 1 {
 		t.Fatalf("%v", resp)
 	}
-	c.members[1].api.peers.close()
+	c.members[1].api.peers.Close()
 	plain := newClusterOf(t, 2, []grpc.ServerOption{grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: certified.TLS.Certificates}))}, func(c *Config) {
 		c.LeaderWait = 1 // the attempt, and no more
 	})
