@@ -82,7 +82,7 @@ func decideFirst(self Member, members []Member) firstSet {
 func (c *Consensus) checkBootstrap() error {
 	has, err := raft.HasExistingState(c.stores.Log, c.stores.Stable, c.stores.Snapshots)
 	if err != nil {
-		return storeProblem(c.path(""), err)
+		return storeProblem(c.stores.dir, "", err)
 	}
 	if !has && c.conf.BootstrapExpect == 1 && len(c.conf.Join) > 0 {
 		return problem.New(problem.Invalid, "bootstrap_expect", "it is 1, a cluster of its own, and there are servers to join").

@@ -30,7 +30,8 @@ type Consensus struct {
 	conf   Config
 	logger *slog.Logger
 	stores *Stores
-	log    *meteredLog
+	disk   *failStopLog
+	log    *meteredLog // counts what goes to disk
 	fsm    *meteredFSM
 
 	duties []func(ctx context.Context, term uint64)
@@ -74,7 +75,8 @@ func New(conf Config) (*Consensus, error) {
 			return nil, err
 		}
 	}
-	c := &Consensus{conf: conf, stores: stores, log: &meteredLog{LogStore: stores.Log}, fsm: newMeteredFSM(conf.FSM)}
+	disk := newFailStopLog(stores.Log)
+	c := &Consensus{conf: conf, stores: stores, disk: disk, log: &meteredLog{LogStore: disk}, fsm: newMeteredFSM(conf.FSM)}
 	if err := c.settleID(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -103,7 +105,7 @@ func (c *Consensus) ID() string { return c.conf.ID }
 func (c *Consensus) settleID() error {
 	kept, err := c.stores.Stable.Get(keyServerID)
 	if err != nil && err.Error() != "not found" {
-		return storeProblem(c.path(stableFile), err)
+		return storeProblem(c.stores.dir, stableFile, err)
 	}
 	switch {
 	case len(kept) == 0 && c.conf.ID == "":
@@ -118,7 +120,7 @@ func (c *Consensus) settleID() error {
 		return nil
 	}
 	if err := c.stores.Stable.Set(keyServerID, []byte(c.conf.ID)); err != nil {
-		return storeProblem(c.path(stableFile), err)
+		return storeProblem(c.stores.dir, stableFile, err)
 	}
 	return nil
 }
@@ -145,7 +147,8 @@ func (c *Consensus) OnLeadership(f func(ctx context.Context, term uint64)) {
 }
 
 // Run takes part until ctx ends, then hands leadership over, finishes what is on its way
-// and closes everything. It returns nil after that, or what kept it from running.
+// and closes everything. It returns nil after that, or what kept it from running. It ends by itself
+// when the log cannot be written, as when the disk is full.
 func (c *Consensus) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
 	r, err := c.start()
@@ -158,8 +161,14 @@ func (c *Consensus) Run(ctx context.Context) (err error) {
 	wg.Go(func() { c.housekeep(inner, r) })
 	wg.Go(func() { c.join(inner, r) })
 	wg.Go(func() { c.lead(inner, r) })
-	<-ctx.Done()
-	c.logger.Info("stopping")
+	var failure error
+	select {
+	case <-ctx.Done():
+		c.logger.Info("stopping")
+	case <-c.disk.failed:
+		failure = writeProblem(c.path(walDir), c.disk.failure())
+		c.logger.Error("stopping: the log cannot be written", "error", failure)
+	}
 	if r.raft.State() == raft.Leader && !r.left.Load() {
 		c.handOver(context.WithoutCancel(ctx), r)
 	}
@@ -168,7 +177,7 @@ func (c *Consensus) Run(ctx context.Context) (err error) {
 	wg.Wait()
 	c.running.Store(nil)
 	err = r.gossip.Close()
-	return errors.Join(err, r.raft.Shutdown().Error())
+	return errors.Join(failure, err, r.raft.Shutdown().Error())
 }
 
 // start brings up the transport, Raft and gossip.
@@ -196,7 +205,7 @@ func (c *Consensus) start() (_ *running, err error) {
 		return err
 	})
 	if err != nil {
-		return nil, errors.Join(storeProblem(c.path(""), fmt.Errorf("replaying the log: %w: %w", errDamaged, err)), r.trans.Close())
+		return nil, errors.Join(storeProblem(c.stores.dir, "", fmt.Errorf("replaying the log: %w: %w", errDamaged, err)), r.trans.Close())
 	}
 	set, _ := c.stores.Stable.Get(keySet)
 	r.self = Member{ID: c.conf.ID, Name: c.conf.Name, State: Alive, RaftAddress: string(trans.LocalAddr()), GRPCAddress: c.conf.GRPCAddress,

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -60,7 +61,7 @@ func (c *Consensus) SaveSnapshot(ctx context.Context, w io.Writer) (SnapshotInfo
 	}
 	m, r, err := future.Open()
 	if err != nil {
-		return SnapshotInfo{}, storeProblem(c.path(snapshotsDir), fmt.Errorf("reading the snapshot: %w: %w", errDamaged, err))
+		return SnapshotInfo{}, storeProblem(c.stores.dir, snapshotsDir, fmt.Errorf("reading the snapshot: %w: %w", errDamaged, err))
 	}
 	defer func() { _ = r.Close() }()
 	info := SnapshotInfo{Format: snapshotFormat, Cluster: c.conf.Cluster, Server: c.conf.ID, Version: c.conf.Version,
@@ -165,7 +166,7 @@ func (c *Consensus) RestoreSnapshot(ctx context.Context, file io.Reader) (Snapsh
 	}
 	spool, err := os.CreateTemp(c.conf.DataDir, "restore-*")
 	if err != nil {
-		return SnapshotInfo{}, storeProblem(c.conf.DataDir, err)
+		return SnapshotInfo{}, storeProblem(c.conf.DataDir, "", err)
 	}
 	defer func() { _ = errors.Join(spool.Close(), os.Remove(spool.Name())) }()
 	info, err := ReadSnapshot(file, spool)
@@ -174,14 +175,14 @@ func (c *Consensus) RestoreSnapshot(ctx context.Context, file io.Reader) (Snapsh
 	}
 	if c.conf.CheckSnapshot != nil {
 		if _, err := spool.Seek(0, io.SeekStart); err != nil {
-			return info, storeProblem(spool.Name(), err)
+			return info, storeProblem(c.conf.DataDir, filepath.Base(spool.Name()), err)
 		}
 		if err := c.conf.CheckSnapshot(bufio.NewReader(spool)); err != nil {
 			return info, fmt.Errorf("checking the snapshot's content: %w", err)
 		}
 	}
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return info, storeProblem(spool.Name(), err)
+		return info, storeProblem(c.conf.DataDir, filepath.Base(spool.Name()), err)
 	}
 	if err := c.restore(ctx, info, bufio.NewReader(spool)); err != nil {
 		return info, err

@@ -8,8 +8,10 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 	"go.etcd.io/bbolt"
 )
@@ -22,6 +24,7 @@ var (
 	stableBucket = []byte("stable") // raft's term and vote, and this package's keys
 	walBucket    = []byte("wal")    // which segments the log has
 	walKey       = []byte("state")
+	keyLogEnd    = []byte("berth/log-end")
 	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
 )
 
@@ -31,7 +34,13 @@ var errDamaged = errors.New("its content is damaged")
 // stableStore is Raft's stable store and the log's table of segments, in one bbolt file
 // that also keeps a second process off the data. It is a raft.StableStore and a raft-wal
 // MetaStore.
-type stableStore struct{ db *bbolt.DB }
+type stableStore struct {
+	db *bbolt.DB
+	// last is the log's newest entry that is known to be durable; see markedLog. Each write
+	// takes it along under keyLogEnd. marked is what the file says of it at least, and base where
+	// the segment begins that is appended to.
+	last, marked, base atomic.Uint64
+}
 
 // openStable opens the store in dir, or makes it.
 func openStable(dir string) (*stableStore, error) {
@@ -46,7 +55,7 @@ func openStable(dir string) (*stableStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stableStore{db}
+	s := &stableStore{db: db}
 	good := false
 	defer func() { // also when damage makes bbolt panic: the file's lock must go
 		if !good {
@@ -56,6 +65,12 @@ func openStable(dir string) (*stableStore, error) {
 	if err := s.verify(); err != nil {
 		return nil, err
 	}
+	mark, err := s.GetUint64(keyLogEnd)
+	if err != nil {
+		return nil, err
+	}
+	s.last.Store(mark)
+	s.marked.Store(mark)
 	good = true
 	return s, nil
 }
@@ -149,11 +164,39 @@ func (s *stableStore) get(bucket, key []byte) (value []byte, err error) {
 
 func (s *stableStore) set(bucket, key, value []byte) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
+		if err := s.mark(tx); err != nil {
+			return err
+		}
 		if value == nil {
 			return tx.Bucket(bucket).Delete(key)
 		}
 		return tx.Bucket(bucket).Put(key, seal(key, value))
 	})
+}
+
+// mark writes how far the log reaches.
+func (s *stableStore) mark(tx *bbolt.Tx) error {
+	end := binary.LittleEndian.AppendUint64(nil, s.last.Load())
+	return tx.Bucket(stableBucket).Put(keyLogEnd, seal(keyLogEnd, end))
+}
+
+// cut is told that the log is about to end with entry last. The next write says so.
+func (s *stableStore) cut(last uint64) {
+	s.last.Store(last)
+	s.marked.Store(min(s.marked.Load(), last))
+}
+
+// reach is told that the log is durable up to index.
+func (s *stableStore) reach(index uint64) error {
+	s.last.Store(index)
+	if marked := s.marked.Load(); marked >= s.base.Load() && index < marked+markEvery {
+		return nil
+	}
+	if err := s.db.Update(s.mark); err != nil {
+		return fmt.Errorf("noting the end of the log: %w", err)
+	}
+	s.marked.Store(index)
+	return nil
 }
 
 // Set implements raft.StableStore.
@@ -189,7 +232,24 @@ func (s *stableStore) Load(string) (types.PersistentState, error) {
 	if err := json.Unmarshal(raw, &state); err != nil {
 		return state, fmt.Errorf("reading the log's segments: %w: %w", errDamaged, err)
 	}
+	s.rebase(state)
 	return state, nil
+}
+
+// rebase notes where the last segment begins.
+func (s *stableStore) rebase(state types.PersistentState) {
+	if n := len(state.Segments); n > 0 {
+		s.base.Store(state.Segments[n-1].BaseIndex)
+	}
+}
+
+// tail names the file, below the stores' folder, of the segment that is appended to.
+func (s *stableStore) tail() string {
+	state, err := s.Load("")
+	if err != nil || len(state.Segments) == 0 {
+		return walDir
+	}
+	return filepath.Join(walDir, segment.FileName(state.Segments[len(state.Segments)-1]))
 }
 
 // CommitState implements types.MetaStore.
@@ -198,6 +258,7 @@ func (s *stableStore) CommitState(state types.PersistentState) error {
 	if err != nil {
 		return err
 	}
+	s.rebase(state)
 	return s.set(walBucket, walKey, raw)
 }
 
@@ -207,5 +268,8 @@ func (s *stableStore) GetStable(key []byte) ([]byte, error) { return s.Get(key) 
 // SetStable implements types.MetaStore.
 func (s *stableStore) SetStable(key, value []byte) error { return s.Set(key, value) }
 
-// Close implements types.MetaStore.
-func (s *stableStore) Close() error { return s.db.Close() }
+// Close implements types.MetaStore. After an orderly end the mark is exact; one that is too low does no harm.
+func (s *stableStore) Close() error {
+	_ = s.db.Update(s.mark)
+	return s.db.Close()
+}

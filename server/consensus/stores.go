@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/berthd/berth/problem"
@@ -42,9 +41,8 @@ type Stores struct {
 // openStores opens what is under dataDir, or makes it.
 func openStores(dataDir string, logger *slog.Logger) (_ *Stores, err error) {
 	dir := filepath.Join(dataDir, raftDir)
-	logDir := filepath.Join(dir, walDir)
-	if err := os.MkdirAll(logDir, 0o700); err != nil {
-		return nil, storeProblem(dir, err)
+	if err := os.MkdirAll(filepath.Join(dir, walDir), 0o700); err != nil {
+		return nil, storeProblem(dir, walDir, err)
 	}
 	var stable *stableStore
 	err = guard(func() (err error) {
@@ -52,7 +50,7 @@ func openStores(dataDir string, logger *slog.Logger) (_ *Stores, err error) {
 		return err
 	})
 	if err != nil {
-		return nil, storeProblem(filepath.Join(dir, stableFile), err)
+		return nil, storeProblem(dir, stableFile, err)
 	}
 	s := &Stores{Stable: stable, Close: stable.Close, dir: dir}
 	defer func() {
@@ -60,18 +58,21 @@ func openStores(dataDir string, logger *slog.Logger) (_ *Stores, err error) {
 			_ = s.Close()
 		}
 	}()
-	var log *wal.WAL
+	var log *markedLog
 	err = guard(func() (err error) {
-		log, err = wal.Open(logDir, wal.WithMetaStore(stable), wal.WithLogger(raftLogger(logger)))
+		log, err = openLog(filepath.Join(dir, walDir), stable, stable, logger)
 		return err
 	})
 	if err != nil {
-		return nil, storeProblem(logDir, err)
+		return nil, storeProblem(dir, walDir, err)
+	}
+	s.Close = func() error { return errors.Join(log.Close(), stable.Close()) }
+	if err := log.check(); err != nil {
+		return nil, storeProblem(dir, stable.tail(), err)
 	}
 	s.Log = checkedLog{log}
-	s.Close = func() error { return errors.Join(log.Close(), stable.Close()) }
 	if s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, keepSnapshots, raftLogger(logger)); err != nil {
-		return nil, storeProblem(filepath.Join(dir, snapshotsDir), err)
+		return nil, storeProblem(dir, snapshotsDir, err)
 	}
 	return s, guard(s.check)
 }
@@ -81,18 +82,18 @@ func openStores(dataDir string, logger *slog.Logger) (_ *Stores, err error) {
 func (s *Stores) check() error {
 	first, err := s.Log.FirstIndex()
 	if err != nil {
-		return storeProblem(filepath.Join(s.dir, walDir), err)
+		return storeProblem(s.dir, walDir, err)
 	}
 	snapshots, err := s.Snapshots.List()
 	if err != nil {
-		return storeProblem(filepath.Join(s.dir, snapshotsDir), err)
+		return storeProblem(s.dir, snapshotsDir, err)
 	}
 	var newest uint64
 	for _, m := range snapshots {
 		newest = max(newest, m.Index)
 	}
 	if first > newest+1 {
-		return storeProblem(filepath.Join(s.dir, snapshotsDir), fmt.Errorf(
+		return storeProblem(s.dir, snapshotsDir, fmt.Errorf(
 			"the log begins at entry %d, and the newest readable snapshot ends at %d: %w", first, newest, errDamaged))
 	}
 	return nil
@@ -114,8 +115,9 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// storeProblem says what is wrong with the store at path and the way out of it.
-func storeProblem(path string, err error) error {
+// storeProblem says what is wrong with the file called name of the stores in dir, and the way out of it.
+func storeProblem(dir, name string, err error) error {
+	path := filepath.Join(dir, name)
 	var p *problem.Error
 	if errors.As(err, &p) {
 		return err
@@ -131,5 +133,5 @@ func storeProblem(path string, err error) error {
 	}
 	return problem.New(problem.Internal, path, "the server's store is damaged: %w", err).
 		WithRemedy("if a quorum of the other servers is alive, move %s away and start this server again: it joins them and gets the state from them. "+
-			"If not, start it with an empty data directory and restore a snapshot that was saved before", filepath.Dir(path))
+			"If not, start it with an empty data directory and restore a snapshot that was saved before", dir)
 }
