@@ -34,6 +34,8 @@ type daemon struct {
 	plugins       []*plugins.Plugin
 	// stopWorkloads is called before the agent ends; nil: its workloads go on.
 	stopWorkloads func(context.Context) error
+	// setMeta changes the node's words; nil: there is no agent.
+	setMeta func(map[string]string)
 	// grpcAddress and httpAddress are where this process's own server answers; "": there
 	// is none.
 	grpcAddress, httpAddress string

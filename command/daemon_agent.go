@@ -58,6 +58,7 @@ func (d *daemon) makeAgent() error {
 		return err
 	}
 	d.agent = a
+	d.setMeta = func(meta map[string]string) { a.Reconfigure(meta, nil) }
 	if d.flags.dev {
 		d.stopWorkloads = a.StopWorkloads
 	}

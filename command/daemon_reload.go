@@ -37,6 +37,11 @@ func (d *daemon) reload(ctx context.Context) {
 				d.log.Error("the servers to join did not answer", "error", problem.From(err).Error())
 			}
 			d.cfg.Server.Join = next.Server.Join
+		case "agent.meta":
+			if d.setMeta != nil {
+				d.setMeta(next.Agent.Meta)
+			}
+			d.cfg.Agent.Meta = next.Agent.Meta
 		default:
 			restart = append(restart, diff.Path)
 			continue

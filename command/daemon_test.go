@@ -187,10 +187,12 @@ func TestReload(t *testing.T) {
 	}
 	d := &daemon{app: a, flags: f, cfg: cfg, level: new(slog.LevelVar)}
 	d.log = newLogger(a.Err, cfg, d.level)
-	write("log_level = \"info\"\nagent {\n  servers = [\"h2\"]\n}\n")
+	var meta map[string]string
+	d.setMeta = func(m map[string]string) { meta = m }
+	write("log_level = \"info\"\nagent {\n  servers = [\"h2\"]\n  meta = { rack = \"r2\" }\n}\n")
 	d.reload(t.Context())
-	if !strings.Contains(log.String(), "applied=log_level needs_restart=agent.servers") {
-		t.Error(log.String())
+	if !strings.Contains(log.String(), `applied="log_level agent.meta" needs_restart=agent.servers`) || meta["rack"] != "r2" {
+		t.Error(log.String(), meta)
 	}
 	log.Reset()
 	write("log_level = \"loud\"\n")
