@@ -46,6 +46,9 @@ type stableStore struct {
 func openStable(dir string) (*stableStore, error) {
 	path := filepath.Join(dir, stableFile)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := checkNew(dir); err != nil {
+			return nil, err
+		}
 		if err := makeStable(dir, path); err != nil {
 			return nil, err
 		}
@@ -73,6 +76,21 @@ func openStable(dir string) (*stableStore, error) {
 	s.marked.Store(mark)
 	good = true
 	return s, nil
+}
+
+// checkNew finds the log and snapshots of a stable store that is gone. They come after it, so a crash leaves
+// none without it; and raft-wal would delete the segments that it does not know.
+func checkNew(dir string) error {
+	for _, pattern := range []string{filepath.Join(walDir, "*.wal"), filepath.Join(snapshotsDir, "*")} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("it is missing, and %s is there: %w", found[0], errDamaged)
+		}
+	}
+	return nil
 }
 
 // makeStable makes the file under another name first, so that a crash in the middle

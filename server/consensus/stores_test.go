@@ -194,6 +194,12 @@ func TestStoreProblemsNameTheWayOut(t *testing.T) {
 	}
 	_, err := New(Config{DataDir: dir, FSM: nopFSM{}, Transport: &raft.InmemTransport{}, GossipBind: "127.0.0.1:0"})
 	p := problem.From(err)
+	for _, name := range []string{"", stableFile, snapshotsDir, filepath.Join(walDir, "x.wal")} {
+		other := problem.From(storeProblem(filepath.Join(dir, raftDir), name, errDamaged))
+		if other.Remedy != p.Remedy {
+			t.Errorf("%q: another remedy: %s", name, other.Remedy)
+		}
+	}
 	if p.Kind != problem.Internal || p.Field != stable || !strings.Contains(p.Remedy, "move "+filepath.Join(dir, raftDir)+" away") {
 		t.Errorf("got %+v", p)
 	}
@@ -212,6 +218,31 @@ func TestLostSnapshotIsNoticed(t *testing.T) {
 	_, err = openStores(dir, silent)
 	if p := problem.From(err); p == nil || !strings.Contains(p.Field, snapshotsDir) || !strings.Contains(p.Reason, "begins at entry 11") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The stable store went away: the log must neither be deleted nor another server started on it.
+func TestLostStableStoreIsNoticed(t *testing.T) {
+	dir := stocked(t)
+	stable := filepath.Join(dir, raftDir, stableFile)
+	content, err := os.ReadFile(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(stable); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err := openStores(dir, silent)
+		if p := problem.From(err); p == nil || p.Kind != problem.Internal || p.Field != stable || !strings.Contains(p.Reason, "it is missing") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if err := os.WriteFile(stable, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := readAll(t, dir); err != nil {
+		t.Errorf("with the file put back: %v", err)
 	}
 }
 
