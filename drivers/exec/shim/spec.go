@@ -188,16 +188,30 @@ func (c *codec) uint64(v *uint64) {
 	c.bad = true
 }
 
-func (c *codec) int64(v *int64) { u := uint64(*v); c.uint64(&u); *v = int64(u) }
-func (c *codec) int(v *int)     { u := uint64(*v); c.uint64(&u); *v = int(u) }
+// Writing only reads what it codes: specs share their default lists.
+
+func (c *codec) int64(v *int64) {
+	u := uint64(*v)
+	if c.uint64(&u); !c.writing {
+		*v = int64(u)
+	}
+}
+
+func (c *codec) int(v *int) {
+	u := uint64(*v)
+	if c.uint64(&u); !c.writing {
+		*v = int(u)
+	}
+}
 
 func (c *codec) bool(v *bool) {
 	var u uint64
 	if *v {
 		u = 1
 	}
-	c.uint64(&u)
-	*v = u == 1
+	if c.uint64(&u); !c.writing {
+		*v = u == 1
+	}
 }
 
 // length codes the length of what follows; a bad one reads as 0.
@@ -222,8 +236,9 @@ func (c *codec) bytes(v *[]byte) {
 
 func (c *codec) str(v *string) {
 	b := []byte(*v)
-	c.bytes(&b)
-	*v = string(b)
+	if c.bytes(&b); !c.writing {
+		*v = string(b)
+	}
 }
 
 func (c *codec) strs(v *[]string) { list(c, v, func(s *string) { c.str(s) }) }
