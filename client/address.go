@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -66,10 +67,15 @@ func parseOne(text string) (string, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", wrong("the port %q of the server address is not a number from 1 to 65535", port)
 	}
-	if strings.ContainsAny(host, " /?#@[]") {
+	if strings.ContainsFunc(host, notInHost) {
 		return "", wrong("%q is not a host name", host)
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// notInHost says that a rune cannot be part of a host's name or address.
+func notInHost(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune("/?#@[]", r)
 }
 
 // newResolver hands grpc the addresses, which it tries in their order.
