@@ -20,6 +20,15 @@ import (
 	"github.com/berthd/berth/server/peers"
 )
 
+// leaderPoll is how often this server looks whether who leads has changed.
+const leaderPoll = 50 * time.Millisecond
+
+var errNoLeader = problem.New(problem.Unavailable, "", "there is no leader now").
+	WithRemedy("wait for the election; berth server members shows who is there")
+
+// answerWithin is how long a server that has left waits for the answer to reach who asked for it.
+const answerWithin = 500 * time.Millisecond
+
 // cluster is consensus as the API and dispatch see it: who leads and how to reach
 // them, and facts that become durable.
 type cluster struct {

@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
-	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/api"
 	"github.com/berthd/berth/server/consensus"
@@ -198,12 +197,3 @@ type streams struct{ dispatch *dispatch.Dispatcher }
 func (s streams) Open(ctx context.Context, nodeID string, order *berthv1.StreamOrder) (api.Stream, error) {
 	return s.dispatch.Open(ctx, nodeID, order)
 }
-
-var errNoLeader = problem.New(problem.Unavailable, "", "there is no leader now").
-	WithRemedy("wait for the election; berth server members shows who is there")
-
-// answerWithin is how long a server that has left waits for the answer to reach who asked for it.
-const answerWithin = 500 * time.Millisecond
-
-// leaderPoll is how often this server looks whether who leads has changed.
-const leaderPoll = 50 * time.Millisecond

@@ -12,6 +12,7 @@ import (
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/consensus"
+	"github.com/berthd/berth/server/state"
 )
 
 func listen(t *testing.T) net.Listener {
@@ -75,12 +76,28 @@ func TestThreeServersTakeWritesAnywhere(t *testing.T) {
 		}
 	}
 	for i, s := range servers {
-		deadline := time.Now().Add(time.Minute)
-		for s.Store().View().Namespace("ns-2") == nil {
-			if time.Now().After(deadline) {
-				t.Fatalf("server %d never heard of it", i)
-			}
-			time.Sleep(10 * time.Millisecond)
+		if err := heard(ctx, s, "ns-2"); err != nil {
+			t.Fatalf("server %d never heard of it: %v", i, err)
+		}
+	}
+}
+
+// heard waits until a server's own state has the namespace.
+func heard(ctx context.Context, s *Server, namespace string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		watch := s.Store().Watch(state.Topic{Table: state.TableNamespaces, Key: namespace})
+		if s.Store().View().Namespace(namespace) != nil {
+			watch.Close()
+			return nil
+		}
+		select {
+		case <-watch.C:
+			watch.Close()
+		case <-ctx.Done():
+			watch.Close()
+			return ctx.Err()
 		}
 	}
 }

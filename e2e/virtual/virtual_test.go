@@ -130,7 +130,7 @@ func (a *agentHost) endTask(rng *rand.Rand) {
 // TestFaultsForHours lets random faults happen for simulated hours, then heals everything
 // and expects the cluster to be as it was asked to be.
 func TestFaultsForHours(t *testing.T) {
-	hours, seeds := 1, 2
+	hours, seeds := 2, 2
 	if testing.Short() {
 		hours, seeds = 1, 1
 	}

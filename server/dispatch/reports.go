@@ -62,25 +62,16 @@ func (r *reports) run(ctx context.Context) error {
 	}
 }
 
-// take gives reports that fit one log entry; at least one.
+// take gives what is waiting.
 func (r *reports) take() []report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	size, n := 0, 0
-	for _, w := range r.waiting {
-		for _, u := range w.updates {
-			size += proto.Size(u) + 4
-		}
-		if n > 0 && size > fsm.MaxEntry-1024 {
-			break
-		}
-		n++
-	}
-	batch := r.waiting[:n:n]
-	r.waiting = r.waiting[n:]
+	batch := r.waiting
+	r.waiting = nil
 	return batch
 }
 
+// flush makes a batch durable, in as many entries as it takes.
 func (r *reports) flush(ctx context.Context, batch []report) {
 	var updates []*berthv1.AllocStatusUpdate
 	for _, b := range batch {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/consensus"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -28,7 +29,7 @@ import (
 const EntryVersion = 1
 
 // MaxEntry bounds an encoded log entry, in bytes. Proposers split what is larger.
-const MaxEntry = 64 << 10
+const MaxEntry = consensus.MaxEntry
 
 // Result is what became of an entry.
 type Result struct {
