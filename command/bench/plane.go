@@ -141,6 +141,10 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group, dir string) er
 	settled := time.Since(began).Seconds()
 	cpu := cpuTime() - before
 	after := leader.Stats()
+	own, err := memoryOf(os.Getpid())
+	if err != nil {
+		return err
+	}
 	result := &Result{
 		Servers: r.plane.Servers, Nodes: r.plane.Nodes, Jobs: r.plane.Jobs, Allocs: r.plane.Allocs, CPUs: runtime.NumCPU(),
 		Seconds: seconds, AllocsPerSecond: float64(r.plane.Allocs) / seconds, JobsPerSecond: float64(r.plane.Jobs) / seconds,
@@ -148,7 +152,7 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group, dir string) er
 		SubmitToDurable: r.placed.quantiles(), SubmitToAgent: r.arrived.quantiles(),
 		LogBytesPerAlloc: float64(after.LogBytes-stats.LogBytes) / float64(r.plane.Allocs),
 		Syncs:            after.LogAppends - stats.LogAppends,
-		RSSBytes:         rss(), SettledSeconds: settled,
+		RSSBytes:         own.rss, SettledSeconds: settled,
 	}
 	if err := r.measureOne(ctx, result); err != nil {
 		return err
@@ -257,18 +261,4 @@ func cpuTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// rss is the memory of the process now, in bytes: the second field of
-// /proc/self/statm is in pages (proc(5)).
-func rss() uint64 {
-	data, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	var size, resident uint64
-	if _, err := fmt.Sscan(string(data), &size, &resident); err != nil {
-		return 0
-	}
-	return resident * uint64(os.Getpagesize())
 }

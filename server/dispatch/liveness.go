@@ -136,7 +136,7 @@ func (d *Dispatcher) touch(ctx context.Context) error {
 		}
 		if d.cfg.Cluster.LastContact() > d.cfg.Timing.Redirect {
 			for _, s := range d.all() {
-				s.end("this server does not hear the leader")
+				s.cancel(problem.New(problem.Unavailable, "", "%w", errLeaderless).WithRemedy("dial another server"))
 			}
 		}
 	}

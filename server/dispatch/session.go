@@ -43,6 +43,9 @@ type jobVersion struct {
 	version        uint64
 }
 
+// errLeaderless sends agents away, to a server that hears the leader.
+var errLeaderless = errors.New("this server does not hear the leader")
+
 // maxOutbox bounds the acknowledgements and orders that wait for a slow agent.
 const maxOutbox = 1024
 
@@ -100,7 +103,7 @@ func (d *Dispatcher) checkHello(hello *berthv1.Hello) error {
 	case node.GetId() == "" || node.GetName() == "":
 		return problem.New(problem.Invalid, "hello.node", "a node needs an id and a name")
 	case d.cfg.Cluster.LastContact() > d.cfg.Timing.Redirect:
-		return problem.New(problem.Unavailable, "", "this server does not hear the leader").WithRemedy("dial another server")
+		return problem.New(problem.Unavailable, "", "%w", errLeaderless).WithRemedy("dial another server")
 	}
 	return nil
 }
@@ -187,7 +190,12 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			cause := context.Cause(ctx)
+			if errors.Is(cause, errLeaderless) {
+				m := &berthv1.ServerMessage_Redirect{Redirect: &berthv1.Redirect{Reason: errLeaderless.Error()}}
+				_ = stream.Send(&berthv1.ServerMessage{Body: m}) // the cause ends the stream anyway
+			}
+			return cause
 		case <-s.wake:
 		}
 	}
