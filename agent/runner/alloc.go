@@ -29,9 +29,10 @@ type alloc struct {
 	since  time.Time // of status
 	last   *berthv1.AllocStatusUpdate
 
-	removed bool     // the servers have forgotten it
-	again   *pending // assigned anew while it was being removed
-	cleaned bool     // cleaning up has begun
+	removed  bool     // the servers have forgotten it
+	again    *pending // assigned anew while it was being removed
+	cleaned  bool     // cleaning up has begun
+	launched bool     // its goroutines were started; guarded by Manager.mu
 }
 
 // pending is an alloc that is not run (yet).

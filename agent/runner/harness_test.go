@@ -34,6 +34,7 @@ type node struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	fault  func(point string) error
+	onNode func() // called once, when the runner next asks for its node
 }
 
 func newNode(t *testing.T) *node {
@@ -42,6 +43,13 @@ func newNode(t *testing.T) *node {
 
 // start begins a life of the agent.
 func (n *node) start() {
+	n.t.Helper()
+	n.load()
+	n.run()
+}
+
+// load makes a life of the agent that does not run yet.
+func (n *node) load() {
 	n.t.Helper()
 	log := slog.New(slog.NewTextHandler(n.t.Output(), nil))
 	st, err := store.Open(filepath.Join(n.dir, "agent"), log)
@@ -58,12 +66,22 @@ func (n *node) start() {
 			}
 			return nil
 		},
-		Node:  func() *berthv1.Node { return testNode(st.NodeID()) },
+		Node: func() *berthv1.Node {
+			if hook := n.onNode; hook != nil {
+				n.onNode = nil
+				hook()
+			}
+			return testNode(st.NodeID())
+		},
 		Fault: func(p string) error { return n.faultAt(p) },
 	})
 	if err := n.m.Restore(); err != nil {
 		n.t.Fatal(err)
 	}
+}
+
+// run runs what load made.
+func (n *node) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan struct{})
 	go func() {

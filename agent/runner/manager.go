@@ -117,8 +117,13 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
-// launch starts an alloc's goroutines; mu is held and Run is running.
+// launch starts an alloc's goroutines, once; mu is held and Run is running. An alloc that
+// is added while Run begins is seen by both Run and Apply.
 func (m *Manager) launch(a *alloc) {
+	if a.launched {
+		return
+	}
+	a.launched = true
 	if cur := a.current(); wantsStop(cur) || a.removed {
 		a.stop(stopReason(cur))
 	}

@@ -10,6 +10,26 @@ import (
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
+// TestAssignedWhileItStarts brings assignments before Run begins, and has Run begin
+// between taking them in and starting them: each task is started once.
+func TestAssignedWhileItStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.load()
+		n.onNode = func() {
+			n.run()
+			synctest.Wait()
+		}
+		job := jobOf(berthv1.Job_service, map[string]map[string]any{"web": {}})
+		n.assign(complete(5, job, allocOf(job, "a1")))
+		defer n.end()
+		n.want("a1", berthv1.Alloc_running)
+		if pids := n.driver.pids["a1/web"]; len(pids) != 1 {
+			t.Errorf("the task was started %d times", len(pids))
+		}
+	})
+}
+
 func TestServiceRunsAndStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
