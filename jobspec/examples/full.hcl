@@ -26,6 +26,22 @@ job "example" {
   type     = "service" # service | batch | system | sysbatch
   priority = 50        # 1 to 100; who goes first
   arch     = ["amd64", "arm64"]
+  # gang        = true        # all instances of all groups are placed, or none
+  # strategy    = "binpack"   # or "spread"; as the cluster is configured without it
+  # preempt     = true        # may take the place of what has a lower priority
+  # reservation = "training"  # runs on the nodes that are reserved under this name
+  # scheduler   = "mine"      # an external scheduler places it
+
+  # Shares of the architectures: three quarters on x86, the rest on ARM.
+  arch_weight "amd64" { weight = 3 }
+  arch_weight "arm64" { weight = 1 }
+
+  # Taints that its nodes may have; groups may have more.
+  toleration {
+    key      = "dedicated"
+    operator = "=" # or "exists"
+    value    = "web"
+  }
 
   # Words for the tasks, as BERTH_META_<KEY>. Groups and tasks may have them too.
   meta {
@@ -63,10 +79,18 @@ job "example" {
 
     disk = "300MiB" # for the group's directory
 
+    whole_node = false # nothing else runs on its nodes
+
+    # What preemption, drains and rebalancing may take away at a time.
+    disruption {
+      max_unavailable = "50%" # or a number
+    }
+
     # How cores, memory and devices must lie in the node's NUMA cells.
     topology {
       policy = "none" # none | best-effort | restricted | single
       align  = ["cpu", "memory"]
+      # cells = 2              # evenly over exactly two cells
     }
 
     # A task that ends is started again on its node...
@@ -139,6 +163,8 @@ job "example" {
         #   link    = "nvlink"
         #   network = "storage"  # of a virtual function
         #   rdma    = true
+        #   near    = "gpu"      # of a virtual function: beside one of the task's GPUs,
+        #   within  = "pcie"     # under the same root (or on the same cell or socket)
         # }
       }
 

@@ -38,7 +38,7 @@ func (a *Alloc) ShallowCopy() *Alloc {
 		Id: a.GetId(), Namespace: a.GetNamespace(), Job: a.GetJob(), JobVersion: a.GetJobVersion(),
 		Group: a.GetGroup(), Index: a.GetIndex(), NodeId: a.GetNodeId(), NodeName: a.GetNodeName(),
 		EvalId: a.GetEvalId(), Assignment: a.GetAssignment(),
-		Desired: a.GetDesired(), DesiredReason: a.GetDesiredReason(),
+		Desired: a.GetDesired(), DesiredReason: a.GetDesiredReason(), PreemptedBy: a.GetPreemptedBy(),
 		Status: a.GetStatus(), StatusReason: a.GetStatusReason(), StatusTime: a.GetStatusTime(), Tasks: a.GetTasks(),
 		PreviousAlloc: a.GetPreviousAlloc(), NextAlloc: a.GetNextAlloc(),
 		Reschedules: a.GetReschedules(), RescheduleAfter: a.GetRescheduleAfter(),

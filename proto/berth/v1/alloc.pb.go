@@ -213,6 +213,8 @@ type Alloc struct {
 	// When the status was last changed, by the agent's clock.
 	StatusTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=status_time,json=statusTime,proto3" json:"status_time,omitempty"`
 	Tasks      []*TaskState           `protobuf:"bytes,17,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// What it was evicted for: namespace/job/group.
+	PreemptedBy string `protobuf:"bytes,22,opt,name=preempted_by,json=preemptedBy,proto3" json:"preempted_by,omitempty"`
 	// Alloc that this one replaces, and that replaced it.
 	PreviousAlloc string `protobuf:"bytes,18,opt,name=previous_alloc,json=previousAlloc,proto3" json:"previous_alloc,omitempty"`
 	NextAlloc     string `protobuf:"bytes,19,opt,name=next_alloc,json=nextAlloc,proto3" json:"next_alloc,omitempty"`
@@ -371,6 +373,13 @@ func (x *Alloc) GetTasks() []*TaskState {
 		return x.Tasks
 	}
 	return nil
+}
+
+func (x *Alloc) GetPreemptedBy() string {
+	if x != nil {
+		return x.PreemptedBy
+	}
+	return ""
 }
 
 func (x *Alloc) GetPreviousAlloc() string {
@@ -707,7 +716,7 @@ var File_berth_v1_alloc_proto protoreflect.FileDescriptor
 
 const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\n" +
-	"\x14berth/v1/alloc.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\b\n" +
+	"\x14berth/v1/alloc.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\t\n" +
 	"\x05Alloc\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -729,7 +738,8 @@ const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\rstatus_reason\x18\x0f \x01(\tR\fstatusReason\x12;\n" +
 	"\vstatus_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"statusTime\x12)\n" +
-	"\x05tasks\x18\x11 \x03(\v2\x13.berth.v1.TaskStateR\x05tasks\x12%\n" +
+	"\x05tasks\x18\x11 \x03(\v2\x13.berth.v1.TaskStateR\x05tasks\x12!\n" +
+	"\fpreempted_by\x18\x16 \x01(\tR\vpreemptedBy\x12%\n" +
 	"\x0eprevious_alloc\x18\x12 \x01(\tR\rpreviousAlloc\x12\x1d\n" +
 	"\n" +
 	"next_alloc\x18\x13 \x01(\tR\tnextAlloc\x12<\n" +

@@ -277,6 +277,70 @@ func (x *SpreadTarget) GetPercent() uint32 {
 	return 0
 }
 
+// Toleration lets a group be placed on nodes with a taint.
+type Toleration struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Key of the taint; empty, with operator "exists": any taint.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// "=": the taint has this value; "exists": whatever it is.
+	Operator string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	// Value of the taint.
+	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Toleration) Reset() {
+	*x = Toleration{}
+	mi := &file_berth_v1_constraint_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Toleration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Toleration) ProtoMessage() {}
+
+func (x *Toleration) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_constraint_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Toleration.ProtoReflect.Descriptor instead.
+func (*Toleration) Descriptor() ([]byte, []int) {
+	return file_berth_v1_constraint_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Toleration) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Toleration) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *Toleration) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 var File_berth_v1_constraint_proto protoreflect.FileDescriptor
 
 const file_berth_v1_constraint_proto_rawDesc = "" +
@@ -299,7 +363,12 @@ const file_berth_v1_constraint_proto_rawDesc = "" +
 	"\x06targetR\atargets\"P\n" +
 	"\fSpreadTarget\x12\x1e\n" +
 	"\x05value\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x05value\x12 \n" +
-	"\apercent\x18\x02 \x01(\rB\x06\xea\xe0\x18\x02HdR\apercentB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"\apercent\x18\x02 \x01(\rB\x06\xea\xe0\x18\x02HdR\apercent\"f\n" +
+	"\n" +
+	"Toleration\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
+	"\boperator\x18\x02 \x01(\tB\x14\xea\xe0\x18\x102\x01=2\x06exists:\x03\"=\"R\boperator\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05valueB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_constraint_proto_rawDescOnce sync.Once
@@ -313,12 +382,13 @@ func file_berth_v1_constraint_proto_rawDescGZIP() []byte {
 	return file_berth_v1_constraint_proto_rawDescData
 }
 
-var file_berth_v1_constraint_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_berth_v1_constraint_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_berth_v1_constraint_proto_goTypes = []any{
 	(*Constraint)(nil),   // 0: berth.v1.Constraint
 	(*Affinity)(nil),     // 1: berth.v1.Affinity
 	(*Spread)(nil),       // 2: berth.v1.Spread
 	(*SpreadTarget)(nil), // 3: berth.v1.SpreadTarget
+	(*Toleration)(nil),   // 4: berth.v1.Toleration
 }
 var file_berth_v1_constraint_proto_depIdxs = []int32{
 	3, // 0: berth.v1.Spread.targets:type_name -> berth.v1.SpreadTarget
@@ -341,7 +411,7 @@ func file_berth_v1_constraint_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_constraint_proto_rawDesc), len(file_berth_v1_constraint_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

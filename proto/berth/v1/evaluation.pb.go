@@ -287,7 +287,9 @@ type GroupOutcome struct {
 	// Changed without being replaced.
 	Updated uint32 `protobuf:"varint,5,opt,name=updated,proto3" json:"updated,omitempty"`
 	// Why the rest was not placed. Absent when nothing is left.
-	Explanation   *Explanation `protobuf:"bytes,6,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	Explanation *Explanation `protobuf:"bytes,6,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// What has to give way to it, cheapest first.
+	Preemptions   []*Preemption `protobuf:"bytes,7,rep,name=preemptions,proto3" json:"preemptions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -364,6 +366,114 @@ func (x *GroupOutcome) GetExplanation() *Explanation {
 	return nil
 }
 
+func (x *GroupOutcome) GetPreemptions() []*Preemption {
+	if x != nil {
+		return x.Preemptions
+	}
+	return nil
+}
+
+// Preemption is an allocation that is stopped for something of higher priority.
+type Preemption struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Job           string                 `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
+	Group         string                 `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
+	Index         uint32                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	NodeId        string                 `protobuf:"bytes,6,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Node          string                 `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	Priority      uint32                 `protobuf:"varint,8,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Preemption) Reset() {
+	*x = Preemption{}
+	mi := &file_berth_v1_evaluation_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Preemption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Preemption) ProtoMessage() {}
+
+func (x *Preemption) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_evaluation_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Preemption.ProtoReflect.Descriptor instead.
+func (*Preemption) Descriptor() ([]byte, []int) {
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Preemption) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *Preemption) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Preemption) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Preemption) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Preemption) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Preemption) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Preemption) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Preemption) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
 // Explanation says why an ask could not be placed, and what would help.
 type Explanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -376,14 +486,17 @@ type Explanation struct {
 	// Nodes that came nearest, nearest first, at most 5.
 	Nearest []*NearMiss `protobuf:"bytes,4,rep,name=nearest,proto3" json:"nearest,omitempty"`
 	// What would unblock it, most helpful first.
-	Remedies      []string `protobuf:"bytes,5,rep,name=remedies,proto3" json:"remedies,omitempty"`
+	Remedies []string `protobuf:"bytes,5,rep,name=remedies,proto3" json:"remedies,omitempty"`
+	// Its place among all that waits to be placed, from 1, and how many wait.
+	QueuePlace    uint32 `protobuf:"varint,6,opt,name=queue_place,json=queuePlace,proto3" json:"queue_place,omitempty"`
+	QueueLength   uint32 `protobuf:"varint,7,opt,name=queue_length,json=queueLength,proto3" json:"queue_length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[2]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +508,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[2]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +521,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Explanation) GetNeeds() string {
@@ -446,6 +559,20 @@ func (x *Explanation) GetRemedies() []string {
 	return nil
 }
 
+func (x *Explanation) GetQueuePlace() uint32 {
+	if x != nil {
+		return x.QueuePlace
+	}
+	return 0
+}
+
+func (x *Explanation) GetQueueLength() uint32 {
+	if x != nil {
+		return x.QueueLength
+	}
+	return 0
+}
+
 // FailedCheck counts the nodes that failed one check.
 type FailedCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -460,7 +587,7 @@ type FailedCheck struct {
 
 func (x *FailedCheck) Reset() {
 	*x = FailedCheck{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[3]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +599,7 @@ func (x *FailedCheck) String() string {
 func (*FailedCheck) ProtoMessage() {}
 
 func (x *FailedCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[3]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +612,7 @@ func (x *FailedCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedCheck.ProtoReflect.Descriptor instead.
 func (*FailedCheck) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FailedCheck) GetCheck() string {
@@ -521,7 +648,7 @@ type NearMiss struct {
 
 func (x *NearMiss) Reset() {
 	*x = NearMiss{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[4]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +660,7 @@ func (x *NearMiss) String() string {
 func (*NearMiss) ProtoMessage() {}
 
 func (x *NearMiss) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[4]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +673,7 @@ func (x *NearMiss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NearMiss.ProtoReflect.Descriptor instead.
 func (*NearMiss) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NearMiss) GetNodeId() string {
@@ -590,7 +717,7 @@ type Shortfall struct {
 
 func (x *Shortfall) Reset() {
 	*x = Shortfall{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[5]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +729,7 @@ func (x *Shortfall) String() string {
 func (*Shortfall) ProtoMessage() {}
 
 func (x *Shortfall) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[5]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +742,7 @@ func (x *Shortfall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shortfall.ProtoReflect.Descriptor instead.
 func (*Shortfall) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Shortfall) GetResource() string {
@@ -672,14 +799,16 @@ type Plan struct {
 	// Changes of jobs' status.
 	Jobs []*JobStatusChange `protobuf:"bytes,4,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// One refused placement refuses all of them (gangs).
-	Atomic        bool `protobuf:"varint,5,opt,name=atomic,proto3" json:"atomic,omitempty"`
+	Atomic bool `protobuf:"varint,5,opt,name=atomic,proto3" json:"atomic,omitempty"`
+	// Who made it: "" is the built-in scheduler.
+	Scheduler     string `protobuf:"bytes,6,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[6]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +820,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[6]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +833,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Plan) GetPlacements() []*Alloc {
@@ -742,6 +871,13 @@ func (x *Plan) GetAtomic() bool {
 	return false
 }
 
+func (x *Plan) GetScheduler() string {
+	if x != nil {
+		return x.Scheduler
+	}
+	return ""
+}
+
 // JobStatusChange says what a job has come to.
 type JobStatusChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -755,7 +891,7 @@ type JobStatusChange struct {
 
 func (x *JobStatusChange) Reset() {
 	*x = JobStatusChange{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +903,7 @@ func (x *JobStatusChange) String() string {
 func (*JobStatusChange) ProtoMessage() {}
 
 func (x *JobStatusChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[7]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +916,7 @@ func (x *JobStatusChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatusChange.ProtoReflect.Descriptor instead.
 func (*JobStatusChange) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobStatusChange) GetNamespace() string {
@@ -824,13 +960,15 @@ type AllocChange struct {
 	// In-place update: the version that it runs from now on.
 	JobVersion      uint64                 `protobuf:"varint,7,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	RescheduleAfter *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=reschedule_after,json=rescheduleAfter,proto3" json:"reschedule_after,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Evicted for this one: namespace/job/group.
+	PreemptedBy   string `protobuf:"bytes,9,opt,name=preempted_by,json=preemptedBy,proto3" json:"preempted_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AllocChange) Reset() {
 	*x = AllocChange{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +980,7 @@ func (x *AllocChange) String() string {
 func (*AllocChange) ProtoMessage() {}
 
 func (x *AllocChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +993,7 @@ func (x *AllocChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocChange.ProtoReflect.Descriptor instead.
 func (*AllocChange) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AllocChange) GetAllocId() string {
@@ -914,6 +1052,13 @@ func (x *AllocChange) GetRescheduleAfter() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *AllocChange) GetPreemptedBy() string {
+	if x != nil {
+		return x.PreemptedBy
+	}
+	return ""
+}
+
 var File_berth_v1_evaluation_proto protoreflect.FileDescriptor
 
 const file_berth_v1_evaluation_proto_rawDesc = "" +
@@ -949,20 +1094,34 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\bcomplete\x10\x01\x12\v\n" +
 	"\ablocked\x10\x02\x12\x0e\n" +
 	"\n" +
-	"superseded\x10\x03\"\xc1\x01\n" +
+	"superseded\x10\x03\"\xf9\x01\n" +
 	"\fGroupOutcome\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06wanted\x18\x02 \x01(\rR\x06wanted\x12\x16\n" +
 	"\x06placed\x18\x03 \x01(\rR\x06placed\x12\x18\n" +
 	"\astopped\x18\x04 \x01(\rR\astopped\x12\x18\n" +
 	"\aupdated\x18\x05 \x01(\rR\aupdated\x127\n" +
-	"\vexplanation\x18\x06 \x01(\v2\x15.berth.v1.ExplanationR\vexplanation\"\xb2\x01\n" +
+	"\vexplanation\x18\x06 \x01(\v2\x15.berth.v1.ExplanationR\vexplanation\x126\n" +
+	"\vpreemptions\x18\a \x03(\v2\x14.berth.v1.PreemptionR\vpreemptions\"\xcc\x01\n" +
+	"\n" +
+	"Preemption\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03job\x18\x03 \x01(\tR\x03job\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\rR\x05index\x12\x17\n" +
+	"\anode_id\x18\x06 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x1a\n" +
+	"\bpriority\x18\b \x01(\rR\bpriority\"\xf6\x01\n" +
 	"\vExplanation\x12\x14\n" +
 	"\x05needs\x18\x01 \x01(\tR\x05needs\x12\x14\n" +
 	"\x05nodes\x18\x02 \x01(\rR\x05nodes\x12-\n" +
 	"\x06failed\x18\x03 \x03(\v2\x15.berth.v1.FailedCheckR\x06failed\x12,\n" +
 	"\anearest\x18\x04 \x03(\v2\x12.berth.v1.NearMissR\anearest\x12\x1a\n" +
-	"\bremedies\x18\x05 \x03(\tR\bremedies\"Q\n" +
+	"\bremedies\x18\x05 \x03(\tR\bremedies\x12\x1f\n" +
+	"\vqueue_place\x18\x06 \x01(\rR\n" +
+	"queuePlace\x12!\n" +
+	"\fqueue_length\x18\a \x01(\rR\vqueueLength\"Q\n" +
 	"\vFailedCheck\x12\x14\n" +
 	"\x05check\x18\x01 \x01(\tR\x05check\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
@@ -979,7 +1138,7 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\x06wanted\x18\x03 \x01(\x04R\x06wanted\x12\x12\n" +
 	"\x04free\x18\x04 \x01(\x04R\x04free\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x17\n" +
-	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\xe7\x01\n" +
+	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\x85\x02\n" +
 	"\x04Plan\x12/\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x0f.berth.v1.AllocR\n" +
@@ -987,12 +1146,13 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\achanges\x18\x02 \x03(\v2\x15.berth.v1.AllocChangeR\achanges\x126\n" +
 	"\vevaluations\x18\x03 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\x12-\n" +
 	"\x04jobs\x18\x04 \x03(\v2\x19.berth.v1.JobStatusChangeR\x04jobs\x12\x16\n" +
-	"\x06atomic\x18\x05 \x01(\bR\x06atomic\"\x87\x01\n" +
+	"\x06atomic\x18\x05 \x01(\bR\x06atomic\x12\x1c\n" +
+	"\tscheduler\x18\x06 \x01(\tR\tscheduler\"\x87\x01\n" +
 	"\x0fJobStatusChange\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12,\n" +
 	"\x06status\x18\x03 \x01(\x0e2\x14.berth.v1.Job.StatusR\x06status\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xff\x02\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa2\x03\n" +
 	"\vAllocChange\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x126\n" +
 	"\adesired\x18\x02 \x01(\x0e2\x17.berth.v1.Alloc.DesiredH\x00R\adesired\x88\x01\x01\x12%\n" +
@@ -1003,7 +1163,8 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"next_alloc\x18\x06 \x01(\tR\tnextAlloc\x12\x1f\n" +
 	"\vjob_version\x18\a \x01(\x04R\n" +
 	"jobVersion\x12E\n" +
-	"\x10reschedule_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0frescheduleAfterB\n" +
+	"\x10reschedule_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0frescheduleAfter\x12!\n" +
+	"\fpreempted_by\x18\t \x01(\tR\vpreemptedByB\n" +
 	"\n" +
 	"\b_desiredB\t\n" +
 	"\a_statusB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
@@ -1021,48 +1182,50 @@ func file_berth_v1_evaluation_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_evaluation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_berth_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_berth_v1_evaluation_proto_goTypes = []any{
 	(Evaluation_Trigger)(0),       // 0: berth.v1.Evaluation.Trigger
 	(Evaluation_Status)(0),        // 1: berth.v1.Evaluation.Status
 	(*Evaluation)(nil),            // 2: berth.v1.Evaluation
 	(*GroupOutcome)(nil),          // 3: berth.v1.GroupOutcome
-	(*Explanation)(nil),           // 4: berth.v1.Explanation
-	(*FailedCheck)(nil),           // 5: berth.v1.FailedCheck
-	(*NearMiss)(nil),              // 6: berth.v1.NearMiss
-	(*Shortfall)(nil),             // 7: berth.v1.Shortfall
-	(*Plan)(nil),                  // 8: berth.v1.Plan
-	(*JobStatusChange)(nil),       // 9: berth.v1.JobStatusChange
-	(*AllocChange)(nil),           // 10: berth.v1.AllocChange
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Alloc)(nil),                 // 12: berth.v1.Alloc
-	(Job_Status)(0),               // 13: berth.v1.Job.Status
-	(Alloc_Desired)(0),            // 14: berth.v1.Alloc.Desired
-	(Alloc_Status)(0),             // 15: berth.v1.Alloc.Status
+	(*Preemption)(nil),            // 4: berth.v1.Preemption
+	(*Explanation)(nil),           // 5: berth.v1.Explanation
+	(*FailedCheck)(nil),           // 6: berth.v1.FailedCheck
+	(*NearMiss)(nil),              // 7: berth.v1.NearMiss
+	(*Shortfall)(nil),             // 8: berth.v1.Shortfall
+	(*Plan)(nil),                  // 9: berth.v1.Plan
+	(*JobStatusChange)(nil),       // 10: berth.v1.JobStatusChange
+	(*AllocChange)(nil),           // 11: berth.v1.AllocChange
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Alloc)(nil),                 // 13: berth.v1.Alloc
+	(Job_Status)(0),               // 14: berth.v1.Job.Status
+	(Alloc_Desired)(0),            // 15: berth.v1.Alloc.Desired
+	(Alloc_Status)(0),             // 16: berth.v1.Alloc.Status
 }
 var file_berth_v1_evaluation_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Evaluation.trigger:type_name -> berth.v1.Evaluation.Trigger
 	1,  // 1: berth.v1.Evaluation.status:type_name -> berth.v1.Evaluation.Status
-	11, // 2: berth.v1.Evaluation.create_time:type_name -> google.protobuf.Timestamp
-	11, // 3: berth.v1.Evaluation.modify_time:type_name -> google.protobuf.Timestamp
+	12, // 2: berth.v1.Evaluation.create_time:type_name -> google.protobuf.Timestamp
+	12, // 3: berth.v1.Evaluation.modify_time:type_name -> google.protobuf.Timestamp
 	3,  // 4: berth.v1.Evaluation.groups:type_name -> berth.v1.GroupOutcome
-	4,  // 5: berth.v1.GroupOutcome.explanation:type_name -> berth.v1.Explanation
-	5,  // 6: berth.v1.Explanation.failed:type_name -> berth.v1.FailedCheck
-	6,  // 7: berth.v1.Explanation.nearest:type_name -> berth.v1.NearMiss
-	7,  // 8: berth.v1.NearMiss.shortfalls:type_name -> berth.v1.Shortfall
-	12, // 9: berth.v1.Plan.placements:type_name -> berth.v1.Alloc
-	10, // 10: berth.v1.Plan.changes:type_name -> berth.v1.AllocChange
-	2,  // 11: berth.v1.Plan.evaluations:type_name -> berth.v1.Evaluation
-	9,  // 12: berth.v1.Plan.jobs:type_name -> berth.v1.JobStatusChange
-	13, // 13: berth.v1.JobStatusChange.status:type_name -> berth.v1.Job.Status
-	14, // 14: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
-	15, // 15: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
-	11, // 16: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 5: berth.v1.GroupOutcome.explanation:type_name -> berth.v1.Explanation
+	4,  // 6: berth.v1.GroupOutcome.preemptions:type_name -> berth.v1.Preemption
+	6,  // 7: berth.v1.Explanation.failed:type_name -> berth.v1.FailedCheck
+	7,  // 8: berth.v1.Explanation.nearest:type_name -> berth.v1.NearMiss
+	8,  // 9: berth.v1.NearMiss.shortfalls:type_name -> berth.v1.Shortfall
+	13, // 10: berth.v1.Plan.placements:type_name -> berth.v1.Alloc
+	11, // 11: berth.v1.Plan.changes:type_name -> berth.v1.AllocChange
+	2,  // 12: berth.v1.Plan.evaluations:type_name -> berth.v1.Evaluation
+	10, // 13: berth.v1.Plan.jobs:type_name -> berth.v1.JobStatusChange
+	14, // 14: berth.v1.JobStatusChange.status:type_name -> berth.v1.Job.Status
+	15, // 15: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
+	16, // 16: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
+	12, // 17: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_evaluation_proto_init() }
@@ -1072,14 +1235,14 @@ func file_berth_v1_evaluation_proto_init() {
 	}
 	file_berth_v1_alloc_proto_init()
 	file_berth_v1_job_proto_init()
-	file_berth_v1_evaluation_proto_msgTypes[8].OneofWrappers = []any{}
+	file_berth_v1_evaluation_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_evaluation_proto_rawDesc), len(file_berth_v1_evaluation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -157,6 +157,21 @@ type Job struct {
 	Groups []*Group `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Free words about the job, given to its tasks as BERTH_META_<KEY>.
 	Meta map[string]string `protobuf:"bytes,11,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Shares of the instances that the architectures should get. An architecture without
+	// a weight gets none while another fits.
+	ArchWeights []*ArchWeight `protobuf:"bytes,12,rep,name=arch_weights,json=archWeights,proto3" json:"arch_weights,omitempty"`
+	// All instances of all groups are placed together, or none is.
+	Gang bool `protobuf:"varint,13,opt,name=gang,proto3" json:"gang,omitempty"`
+	// How nodes are chosen; "" is as the cluster is configured.
+	Strategy string `protobuf:"bytes,14,opt,name=strategy,proto3" json:"strategy,omitempty"`
+	// May take the place of what has a lower priority.
+	Preempt *bool `protobuf:"varint,15,opt,name=preempt,proto3,oneof" json:"preempt,omitempty"`
+	// Taints that its nodes may have.
+	Tolerations []*Toleration `protobuf:"bytes,16,rep,name=tolerations,proto3" json:"tolerations,omitempty"`
+	// Reservation whose nodes it must run on.
+	Reservation string `protobuf:"bytes,17,opt,name=reservation,proto3" json:"reservation,omitempty"`
+	// Who places it: "" is the built-in scheduler, else an external one by its name.
+	Scheduler string `protobuf:"bytes,18,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
 	// Number of this version, from 1; decided when it was submitted.
 	Version uint64 `protobuf:"varint,50,opt,name=version,proto3" json:"version,omitempty"`
 	// The job is to have nothing running.
@@ -287,6 +302,55 @@ func (x *Job) GetMeta() map[string]string {
 	return nil
 }
 
+func (x *Job) GetArchWeights() []*ArchWeight {
+	if x != nil {
+		return x.ArchWeights
+	}
+	return nil
+}
+
+func (x *Job) GetGang() bool {
+	if x != nil {
+		return x.Gang
+	}
+	return false
+}
+
+func (x *Job) GetStrategy() string {
+	if x != nil {
+		return x.Strategy
+	}
+	return ""
+}
+
+func (x *Job) GetPreempt() bool {
+	if x != nil && x.Preempt != nil {
+		return *x.Preempt
+	}
+	return false
+}
+
+func (x *Job) GetTolerations() []*Toleration {
+	if x != nil {
+		return x.Tolerations
+	}
+	return nil
+}
+
+func (x *Job) GetReservation() string {
+	if x != nil {
+		return x.Reservation
+	}
+	return ""
+}
+
+func (x *Job) GetScheduler() string {
+	if x != nil {
+		return x.Scheduler
+	}
+	return ""
+}
+
 func (x *Job) GetVersion() uint64 {
 	if x != nil {
 		return x.Version
@@ -357,6 +421,61 @@ func (x *Job) GetPurge() bool {
 	return false
 }
 
+// ArchWeight is the share of the instances that one architecture should get.
+type ArchWeight struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Architecture, as in arch.
+	Arch string `protobuf:"bytes,1,opt,name=arch,proto3" json:"arch,omitempty"`
+	// Its part of the sum of all weights.
+	Weight        uint32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchWeight) Reset() {
+	*x = ArchWeight{}
+	mi := &file_berth_v1_job_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchWeight) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchWeight) ProtoMessage() {}
+
+func (x *ArchWeight) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchWeight.ProtoReflect.Descriptor instead.
+func (*ArchWeight) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ArchWeight) GetArch() string {
+	if x != nil {
+		return x.Arch
+	}
+	return ""
+}
+
+func (x *ArchWeight) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
 // JobSource is a job spec as its author wrote it.
 type JobSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -373,7 +492,7 @@ type JobSource struct {
 
 func (x *JobSource) Reset() {
 	*x = JobSource{}
-	mi := &file_berth_v1_job_proto_msgTypes[1]
+	mi := &file_berth_v1_job_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +504,7 @@ func (x *JobSource) String() string {
 func (*JobSource) ProtoMessage() {}
 
 func (x *JobSource) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[1]
+	mi := &file_berth_v1_job_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +517,7 @@ func (x *JobSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSource.ProtoReflect.Descriptor instead.
 func (*JobSource) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{1}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *JobSource) GetFormat() string {
@@ -455,14 +574,20 @@ type Group struct {
 	// Free words, given to the tasks as BERTH_META_<KEY> over the job's.
 	Meta map[string]string `protobuf:"bytes,13,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Disk that the group's directory may take.
-	DiskMib       uint64 `protobuf:"varint,14,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	DiskMib uint64 `protobuf:"varint,14,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	// Nothing else is placed on its nodes, and they have nothing when it is placed.
+	WholeNode bool `protobuf:"varint,15,opt,name=whole_node,json=wholeNode,proto3" json:"whole_node,omitempty"`
+	// Taints that its nodes may have, beside the job's.
+	Tolerations []*Toleration `protobuf:"bytes,16,rep,name=tolerations,proto3" json:"tolerations,omitempty"`
+	// What the servers may take away of it at a time.
+	Disruption    *Disruption `protobuf:"bytes,17,opt,name=disruption,proto3" json:"disruption,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_berth_v1_job_proto_msgTypes[2]
+	mi := &file_berth_v1_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +599,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[2]
+	mi := &file_berth_v1_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +612,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Group) GetName() string {
@@ -588,6 +713,75 @@ func (x *Group) GetDiskMib() uint64 {
 	return 0
 }
 
+func (x *Group) GetWholeNode() bool {
+	if x != nil {
+		return x.WholeNode
+	}
+	return false
+}
+
+func (x *Group) GetTolerations() []*Toleration {
+	if x != nil {
+		return x.Tolerations
+	}
+	return nil
+}
+
+func (x *Group) GetDisruption() *Disruption {
+	if x != nil {
+		return x.Disruption
+	}
+	return nil
+}
+
+// Disruption bounds what the servers take away from a group by their own doing:
+// preemption, drains, rebalancing.
+type Disruption struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Instances that may be missing at a time: a number, or a percentage such as "25%"
+	// of the count, rounded down but at least 1. "0": none is ever taken away.
+	MaxUnavailable string `protobuf:"bytes,1,opt,name=max_unavailable,json=maxUnavailable,proto3" json:"max_unavailable,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Disruption) Reset() {
+	*x = Disruption{}
+	mi := &file_berth_v1_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disruption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disruption) ProtoMessage() {}
+
+func (x *Disruption) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disruption.ProtoReflect.Descriptor instead.
+func (*Disruption) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Disruption) GetMaxUnavailable() string {
+	if x != nil {
+		return x.MaxUnavailable
+	}
+	return ""
+}
+
 // Task is one driver's thing: a process, a container, a virtual machine, an install.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -621,7 +815,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_berth_v1_job_proto_msgTypes[3]
+	mi := &file_berth_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +827,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[3]
+	mi := &file_berth_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +840,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Task) GetName() string {
@@ -753,7 +947,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[4]
+	mi := &file_berth_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +959,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[4]
+	mi := &file_berth_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +972,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RestartPolicy) GetAttempts() uint32 {
@@ -837,7 +1031,7 @@ type ReschedulePolicy struct {
 
 func (x *ReschedulePolicy) Reset() {
 	*x = ReschedulePolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[5]
+	mi := &file_berth_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +1043,7 @@ func (x *ReschedulePolicy) String() string {
 func (*ReschedulePolicy) ProtoMessage() {}
 
 func (x *ReschedulePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[5]
+	mi := &file_berth_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1056,7 @@ func (x *ReschedulePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReschedulePolicy.ProtoReflect.Descriptor instead.
 func (*ReschedulePolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReschedulePolicy) GetAttempts() uint32 {
@@ -924,7 +1118,7 @@ type DisconnectPolicy struct {
 
 func (x *DisconnectPolicy) Reset() {
 	*x = DisconnectPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[6]
+	mi := &file_berth_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1130,7 @@ func (x *DisconnectPolicy) String() string {
 func (*DisconnectPolicy) ProtoMessage() {}
 
 func (x *DisconnectPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[6]
+	mi := &file_berth_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1143,7 @@ func (x *DisconnectPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPolicy.ProtoReflect.Descriptor instead.
 func (*DisconnectPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DisconnectPolicy) GetLostAfter() *durationpb.Duration {
@@ -992,7 +1186,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_berth_v1_job_proto_msgTypes[7]
+	mi := &file_berth_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1198,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[7]
+	mi := &file_berth_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1211,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Network) GetMode() string {
@@ -1049,7 +1243,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_berth_v1_job_proto_msgTypes[8]
+	mi := &file_berth_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1255,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[8]
+	mi := &file_berth_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1268,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Port) GetName() string {
@@ -1111,7 +1305,7 @@ type LogPolicy struct {
 
 func (x *LogPolicy) Reset() {
 	*x = LogPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[9]
+	mi := &file_berth_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1317,7 @@ func (x *LogPolicy) String() string {
 func (*LogPolicy) ProtoMessage() {}
 
 func (x *LogPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[9]
+	mi := &file_berth_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1330,7 @@ func (x *LogPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPolicy.ProtoReflect.Descriptor instead.
 func (*LogPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LogPolicy) GetMaxFiles() uint32 {
@@ -1157,7 +1351,7 @@ var File_berth_v1_job_proto protoreflect.FileDescriptor
 
 const file_berth_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\t\n" +
+	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\v\n" +
 	"\x03Job\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12-\n" +
 	"\tnamespace\x18\x02 \x01(\tB\x0f\xea\xe0\x18\v:\t\"default\"R\tnamespace\x127\n" +
@@ -1178,7 +1372,18 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\x06groups\x18\n" +
 	" \x03(\v2\x0f.berth.v1.GroupB\r\xea\xe0\x18\t\n" +
 	"\x05group \x01R\x06groups\x12+\n" +
-	"\x04meta\x18\v \x03(\v2\x17.berth.v1.Job.MetaEntryR\x04meta\x12 \n" +
+	"\x04meta\x18\v \x03(\v2\x17.berth.v1.Job.MetaEntryR\x04meta\x12J\n" +
+	"\farch_weights\x18\f \x03(\v2\x14.berth.v1.ArchWeightB\x11\xea\xe0\x18\r\n" +
+	"\varch_weightR\varchWeights\x12\x12\n" +
+	"\x04gang\x18\r \x01(\bR\x04gang\x121\n" +
+	"\bstrategy\x18\x0e \x01(\tB\x15\xea\xe0\x18\x112\abinpack2\x06spreadR\bstrategy\x12)\n" +
+	"\apreempt\x18\x0f \x01(\bB\n" +
+	"\xea\xe0\x18\x06:\x04trueH\x00R\apreempt\x88\x01\x01\x12H\n" +
+	"\vtolerations\x18\x10 \x03(\v2\x14.berth.v1.TolerationB\x10\xea\xe0\x18\f\n" +
+	"\n" +
+	"tolerationR\vtolerations\x12 \n" +
+	"\vreservation\x18\x11 \x01(\tR\vreservation\x12\x1c\n" +
+	"\tscheduler\x18\x12 \x01(\tR\tscheduler\x12 \n" +
 	"\aversion\x182 \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\aversion\x12 \n" +
 	"\astopped\x183 \x01(\bB\x06\xea\xe0\x18\x02(\x01R\astopped\x124\n" +
 	"\x06status\x184 \x01(\x0e2\x14.berth.v1.Job.StatusB\x06\xea\xe0\x18\x02(\x01R\x06status\x12+\n" +
@@ -1202,7 +1407,13 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\x06Status\x12\v\n" +
 	"\apending\x10\x00\x12\v\n" +
 	"\arunning\x10\x01\x12\b\n" +
-	"\x04dead\x10\x02\"\xcb\x01\n" +
+	"\x04dead\x10\x02B\n" +
+	"\n" +
+	"\b_preempt\"O\n" +
+	"\n" +
+	"ArchWeight\x12\x1c\n" +
+	"\x04arch\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04arch\x12#\n" +
+	"\x06weight\x18\x02 \x01(\rB\v\xea\xe0\x18\a \x01@\x01H\xe8\aR\x06weight\"\xcb\x01\n" +
 	"\tJobSource\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\tR\x06format\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x12\n" +
@@ -1210,7 +1421,7 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\tvariables\x18\x04 \x03(\v2\".berth.v1.JobSource.VariablesEntryR\tvariables\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x95\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\a\n" +
 	"\x05Group\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12&\n" +
 	"\x05count\x18\x02 \x01(\rB\v\xea\xe0\x18\a:\x011H\xc0\x84=H\x00R\x05count\x88\x01\x01\x12\x12\n" +
@@ -1237,11 +1448,22 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\x04task \x01R\x05tasks\x12-\n" +
 	"\x04meta\x18\r \x03(\v2\x19.berth.v1.Group.MetaEntryR\x04meta\x121\n" +
 	"\bdisk_mib\x18\x0e \x01(\x04B\x16\xea\xe0\x18\x12\n" +
-	"\x04disk\x10\x01:\b\"300MiB\"R\adiskMib\x1a7\n" +
+	"\x04disk\x10\x01:\b\"300MiB\"R\adiskMib\x12\x1d\n" +
+	"\n" +
+	"whole_node\x18\x0f \x01(\bR\twholeNode\x12H\n" +
+	"\vtolerations\x18\x10 \x03(\v2\x14.berth.v1.TolerationB\x10\xea\xe0\x18\f\n" +
+	"\n" +
+	"tolerationR\vtolerations\x124\n" +
+	"\n" +
+	"disruption\x18\x11 \x01(\v2\x14.berth.v1.DisruptionR\n" +
+	"disruption\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06_count\"\xa8\x05\n" +
+	"\x06_count\"C\n" +
+	"\n" +
+	"Disruption\x125\n" +
+	"\x0fmax_unavailable\x18\x01 \x01(\tB\f\xea\xe0\x18\b:\x06\"100%\"R\x0emaxUnavailable\"\xa8\x05\n" +
 	"\x04Task\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12\x1e\n" +
 	"\x06driver\x18\x02 \x01(\tB\x06\xea\xe0\x18\x02 \x01R\x06driver\x12/\n" +
@@ -1326,77 +1548,84 @@ func file_berth_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_berth_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_berth_v1_job_proto_goTypes = []any{
 	(Job_Type)(0),                 // 0: berth.v1.Job.Type
 	(Job_Status)(0),               // 1: berth.v1.Job.Status
 	(*Job)(nil),                   // 2: berth.v1.Job
-	(*JobSource)(nil),             // 3: berth.v1.JobSource
-	(*Group)(nil),                 // 4: berth.v1.Group
-	(*Task)(nil),                  // 5: berth.v1.Task
-	(*RestartPolicy)(nil),         // 6: berth.v1.RestartPolicy
-	(*ReschedulePolicy)(nil),      // 7: berth.v1.ReschedulePolicy
-	(*DisconnectPolicy)(nil),      // 8: berth.v1.DisconnectPolicy
-	(*Network)(nil),               // 9: berth.v1.Network
-	(*Port)(nil),                  // 10: berth.v1.Port
-	(*LogPolicy)(nil),             // 11: berth.v1.LogPolicy
-	nil,                           // 12: berth.v1.Job.MetaEntry
-	nil,                           // 13: berth.v1.JobSource.VariablesEntry
-	nil,                           // 14: berth.v1.Group.MetaEntry
-	nil,                           // 15: berth.v1.Task.EnvEntry
-	nil,                           // 16: berth.v1.Task.MetaEntry
-	(*Constraint)(nil),            // 17: berth.v1.Constraint
-	(*Affinity)(nil),              // 18: berth.v1.Affinity
-	(*Spread)(nil),                // 19: berth.v1.Spread
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*TopologyPolicy)(nil),        // 21: berth.v1.TopologyPolicy
-	(*structpb.Struct)(nil),       // 22: google.protobuf.Struct
-	(*Resources)(nil),             // 23: berth.v1.Resources
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*ArchWeight)(nil),            // 3: berth.v1.ArchWeight
+	(*JobSource)(nil),             // 4: berth.v1.JobSource
+	(*Group)(nil),                 // 5: berth.v1.Group
+	(*Disruption)(nil),            // 6: berth.v1.Disruption
+	(*Task)(nil),                  // 7: berth.v1.Task
+	(*RestartPolicy)(nil),         // 8: berth.v1.RestartPolicy
+	(*ReschedulePolicy)(nil),      // 9: berth.v1.ReschedulePolicy
+	(*DisconnectPolicy)(nil),      // 10: berth.v1.DisconnectPolicy
+	(*Network)(nil),               // 11: berth.v1.Network
+	(*Port)(nil),                  // 12: berth.v1.Port
+	(*LogPolicy)(nil),             // 13: berth.v1.LogPolicy
+	nil,                           // 14: berth.v1.Job.MetaEntry
+	nil,                           // 15: berth.v1.JobSource.VariablesEntry
+	nil,                           // 16: berth.v1.Group.MetaEntry
+	nil,                           // 17: berth.v1.Task.EnvEntry
+	nil,                           // 18: berth.v1.Task.MetaEntry
+	(*Constraint)(nil),            // 19: berth.v1.Constraint
+	(*Affinity)(nil),              // 20: berth.v1.Affinity
+	(*Spread)(nil),                // 21: berth.v1.Spread
+	(*Toleration)(nil),            // 22: berth.v1.Toleration
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*TopologyPolicy)(nil),        // 24: berth.v1.TopologyPolicy
+	(*structpb.Struct)(nil),       // 25: google.protobuf.Struct
+	(*Resources)(nil),             // 26: berth.v1.Resources
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
 }
 var file_berth_v1_job_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Job.type:type_name -> berth.v1.Job.Type
-	17, // 1: berth.v1.Job.constraints:type_name -> berth.v1.Constraint
-	18, // 2: berth.v1.Job.affinities:type_name -> berth.v1.Affinity
-	19, // 3: berth.v1.Job.spreads:type_name -> berth.v1.Spread
-	4,  // 4: berth.v1.Job.groups:type_name -> berth.v1.Group
-	12, // 5: berth.v1.Job.meta:type_name -> berth.v1.Job.MetaEntry
-	1,  // 6: berth.v1.Job.status:type_name -> berth.v1.Job.Status
-	20, // 7: berth.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	3,  // 8: berth.v1.Job.source:type_name -> berth.v1.JobSource
-	13, // 9: berth.v1.JobSource.variables:type_name -> berth.v1.JobSource.VariablesEntry
-	21, // 10: berth.v1.Group.topology:type_name -> berth.v1.TopologyPolicy
-	17, // 11: berth.v1.Group.constraints:type_name -> berth.v1.Constraint
-	18, // 12: berth.v1.Group.affinities:type_name -> berth.v1.Affinity
-	19, // 13: berth.v1.Group.spreads:type_name -> berth.v1.Spread
-	6,  // 14: berth.v1.Group.restart:type_name -> berth.v1.RestartPolicy
-	7,  // 15: berth.v1.Group.reschedule:type_name -> berth.v1.ReschedulePolicy
-	8,  // 16: berth.v1.Group.on_disconnect:type_name -> berth.v1.DisconnectPolicy
-	9,  // 17: berth.v1.Group.network:type_name -> berth.v1.Network
-	5,  // 18: berth.v1.Group.tasks:type_name -> berth.v1.Task
-	14, // 19: berth.v1.Group.meta:type_name -> berth.v1.Group.MetaEntry
-	22, // 20: berth.v1.Task.config:type_name -> google.protobuf.Struct
-	15, // 21: berth.v1.Task.env:type_name -> berth.v1.Task.EnvEntry
-	23, // 22: berth.v1.Task.resources:type_name -> berth.v1.Resources
-	17, // 23: berth.v1.Task.constraints:type_name -> berth.v1.Constraint
-	24, // 24: berth.v1.Task.kill_timeout:type_name -> google.protobuf.Duration
-	6,  // 25: berth.v1.Task.restart:type_name -> berth.v1.RestartPolicy
-	11, // 26: berth.v1.Task.logs:type_name -> berth.v1.LogPolicy
-	16, // 27: berth.v1.Task.meta:type_name -> berth.v1.Task.MetaEntry
-	24, // 28: berth.v1.RestartPolicy.interval:type_name -> google.protobuf.Duration
-	24, // 29: berth.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	24, // 30: berth.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
-	24, // 31: berth.v1.ReschedulePolicy.interval:type_name -> google.protobuf.Duration
-	24, // 32: berth.v1.ReschedulePolicy.delay:type_name -> google.protobuf.Duration
-	24, // 33: berth.v1.ReschedulePolicy.max_delay:type_name -> google.protobuf.Duration
-	24, // 34: berth.v1.DisconnectPolicy.lost_after:type_name -> google.protobuf.Duration
-	24, // 35: berth.v1.DisconnectPolicy.stop_after:type_name -> google.protobuf.Duration
-	10, // 36: berth.v1.Network.ports:type_name -> berth.v1.Port
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	19, // 1: berth.v1.Job.constraints:type_name -> berth.v1.Constraint
+	20, // 2: berth.v1.Job.affinities:type_name -> berth.v1.Affinity
+	21, // 3: berth.v1.Job.spreads:type_name -> berth.v1.Spread
+	5,  // 4: berth.v1.Job.groups:type_name -> berth.v1.Group
+	14, // 5: berth.v1.Job.meta:type_name -> berth.v1.Job.MetaEntry
+	3,  // 6: berth.v1.Job.arch_weights:type_name -> berth.v1.ArchWeight
+	22, // 7: berth.v1.Job.tolerations:type_name -> berth.v1.Toleration
+	1,  // 8: berth.v1.Job.status:type_name -> berth.v1.Job.Status
+	23, // 9: berth.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	4,  // 10: berth.v1.Job.source:type_name -> berth.v1.JobSource
+	15, // 11: berth.v1.JobSource.variables:type_name -> berth.v1.JobSource.VariablesEntry
+	24, // 12: berth.v1.Group.topology:type_name -> berth.v1.TopologyPolicy
+	19, // 13: berth.v1.Group.constraints:type_name -> berth.v1.Constraint
+	20, // 14: berth.v1.Group.affinities:type_name -> berth.v1.Affinity
+	21, // 15: berth.v1.Group.spreads:type_name -> berth.v1.Spread
+	8,  // 16: berth.v1.Group.restart:type_name -> berth.v1.RestartPolicy
+	9,  // 17: berth.v1.Group.reschedule:type_name -> berth.v1.ReschedulePolicy
+	10, // 18: berth.v1.Group.on_disconnect:type_name -> berth.v1.DisconnectPolicy
+	11, // 19: berth.v1.Group.network:type_name -> berth.v1.Network
+	7,  // 20: berth.v1.Group.tasks:type_name -> berth.v1.Task
+	16, // 21: berth.v1.Group.meta:type_name -> berth.v1.Group.MetaEntry
+	22, // 22: berth.v1.Group.tolerations:type_name -> berth.v1.Toleration
+	6,  // 23: berth.v1.Group.disruption:type_name -> berth.v1.Disruption
+	25, // 24: berth.v1.Task.config:type_name -> google.protobuf.Struct
+	17, // 25: berth.v1.Task.env:type_name -> berth.v1.Task.EnvEntry
+	26, // 26: berth.v1.Task.resources:type_name -> berth.v1.Resources
+	19, // 27: berth.v1.Task.constraints:type_name -> berth.v1.Constraint
+	27, // 28: berth.v1.Task.kill_timeout:type_name -> google.protobuf.Duration
+	8,  // 29: berth.v1.Task.restart:type_name -> berth.v1.RestartPolicy
+	13, // 30: berth.v1.Task.logs:type_name -> berth.v1.LogPolicy
+	18, // 31: berth.v1.Task.meta:type_name -> berth.v1.Task.MetaEntry
+	27, // 32: berth.v1.RestartPolicy.interval:type_name -> google.protobuf.Duration
+	27, // 33: berth.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	27, // 34: berth.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	27, // 35: berth.v1.ReschedulePolicy.interval:type_name -> google.protobuf.Duration
+	27, // 36: berth.v1.ReschedulePolicy.delay:type_name -> google.protobuf.Duration
+	27, // 37: berth.v1.ReschedulePolicy.max_delay:type_name -> google.protobuf.Duration
+	27, // 38: berth.v1.DisconnectPolicy.lost_after:type_name -> google.protobuf.Duration
+	27, // 39: berth.v1.DisconnectPolicy.stop_after:type_name -> google.protobuf.Duration
+	12, // 40: berth.v1.Network.ports:type_name -> berth.v1.Port
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_job_proto_init() }
@@ -1407,17 +1636,18 @@ func file_berth_v1_job_proto_init() {
 	file_berth_v1_constraint_proto_init()
 	file_berth_v1_resources_proto_init()
 	file_berth_v1_spec_proto_init()
-	file_berth_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[4].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[5].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[0].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[3].OneofWrappers = []any{}
 	file_berth_v1_job_proto_msgTypes[6].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[7].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_job_proto_rawDesc), len(file_berth_v1_job_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

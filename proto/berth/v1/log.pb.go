@@ -46,6 +46,8 @@ type LogEntry struct {
 	//	*LogEntry_NamespaceSet
 	//	*LogEntry_NamespaceDeleted
 	//	*LogEntry_SchedulerConfigSet
+	//	*LogEntry_ReservationSet
+	//	*LogEntry_ReservationDeleted
 	//	*LogEntry_Collected
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
@@ -202,6 +204,24 @@ func (x *LogEntry) GetSchedulerConfigSet() *SchedulerConfig {
 	return nil
 }
 
+func (x *LogEntry) GetReservationSet() *Reservation {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_ReservationSet); ok {
+			return x.ReservationSet
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetReservationDeleted() *ReservationDeleted {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_ReservationDeleted); ok {
+			return x.ReservationDeleted
+		}
+	}
+	return nil
+}
+
 func (x *LogEntry) GetCollected() *Collected {
 	if x != nil {
 		if x, ok := x.Fact.(*LogEntry_Collected); ok {
@@ -259,6 +279,14 @@ type LogEntry_SchedulerConfigSet struct {
 	SchedulerConfigSet *SchedulerConfig `protobuf:"bytes,52,opt,name=scheduler_config_set,json=schedulerConfigSet,proto3,oneof"`
 }
 
+type LogEntry_ReservationSet struct {
+	ReservationSet *Reservation `protobuf:"bytes,53,opt,name=reservation_set,json=reservationSet,proto3,oneof"`
+}
+
+type LogEntry_ReservationDeleted struct {
+	ReservationDeleted *ReservationDeleted `protobuf:"bytes,54,opt,name=reservation_deleted,json=reservationDeleted,proto3,oneof"`
+}
+
 type LogEntry_Collected struct {
 	Collected *Collected `protobuf:"bytes,60,opt,name=collected,proto3,oneof"`
 }
@@ -284,6 +312,10 @@ func (*LogEntry_NamespaceSet) isLogEntry_Fact() {}
 func (*LogEntry_NamespaceDeleted) isLogEntry_Fact() {}
 
 func (*LogEntry_SchedulerConfigSet) isLogEntry_Fact() {}
+
+func (*LogEntry_ReservationSet) isLogEntry_Fact() {}
+
+func (*LogEntry_ReservationDeleted) isLogEntry_Fact() {}
 
 func (*LogEntry_Collected) isLogEntry_Fact() {}
 
@@ -751,6 +783,51 @@ func (x *NamespaceDeleted) GetName() string {
 	return ""
 }
 
+// ReservationDeleted gives the nodes of a reservation back.
+type ReservationDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReservationDeleted) Reset() {
+	*x = ReservationDeleted{}
+	mi := &file_berth_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReservationDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReservationDeleted) ProtoMessage() {}
+
+func (x *ReservationDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReservationDeleted.ProtoReflect.Descriptor instead.
+func (*ReservationDeleted) Descriptor() ([]byte, []int) {
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReservationDeleted) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Collected forgets what is over.
 type Collected struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -764,7 +841,7 @@ type Collected struct {
 
 func (x *Collected) Reset() {
 	*x = Collected{}
-	mi := &file_berth_v1_log_proto_msgTypes[9]
+	mi := &file_berth_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +853,7 @@ func (x *Collected) String() string {
 func (*Collected) ProtoMessage() {}
 
 func (x *Collected) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[9]
+	mi := &file_berth_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +866,7 @@ func (x *Collected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collected.ProtoReflect.Descriptor instead.
 func (*Collected) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Collected) GetAllocIds() []string {
@@ -833,7 +910,7 @@ type JobRef struct {
 
 func (x *JobRef) Reset() {
 	*x = JobRef{}
-	mi := &file_berth_v1_log_proto_msgTypes[10]
+	mi := &file_berth_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +922,7 @@ func (x *JobRef) String() string {
 func (*JobRef) ProtoMessage() {}
 
 func (x *JobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[10]
+	mi := &file_berth_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +935,7 @@ func (x *JobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRef.ProtoReflect.Descriptor instead.
 func (*JobRef) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobRef) GetNamespace() string {
@@ -897,7 +974,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_berth_v1_log_proto_msgTypes[11]
+	mi := &file_berth_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +986,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[11]
+	mi := &file_berth_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +999,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotHeader) GetVersion() uint32 {
@@ -960,6 +1037,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Node
 	//	*SnapshotRecord_Evaluation
 	//	*SnapshotRecord_Alloc
+	//	*SnapshotRecord_Reservation
 	//	*SnapshotRecord_End
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
@@ -968,7 +1046,7 @@ type SnapshotRecord struct {
 
 func (x *SnapshotRecord) Reset() {
 	*x = SnapshotRecord{}
-	mi := &file_berth_v1_log_proto_msgTypes[12]
+	mi := &file_berth_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1058,7 @@ func (x *SnapshotRecord) String() string {
 func (*SnapshotRecord) ProtoMessage() {}
 
 func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[12]
+	mi := &file_berth_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1071,7 @@ func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
 func (*SnapshotRecord) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SnapshotRecord) GetRecord() isSnapshotRecord_Record {
@@ -1075,6 +1153,15 @@ func (x *SnapshotRecord) GetAlloc() *Alloc {
 	return nil
 }
 
+func (x *SnapshotRecord) GetReservation() *Reservation {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Reservation); ok {
+			return x.Reservation
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetEnd() *SnapshotEnd {
 	if x != nil {
 		if x, ok := x.Record.(*SnapshotRecord_End); ok {
@@ -1121,6 +1208,10 @@ type SnapshotRecord_Alloc struct {
 	Alloc *Alloc `protobuf:"bytes,8,opt,name=alloc,proto3,oneof"`
 }
 
+type SnapshotRecord_Reservation struct {
+	Reservation *Reservation `protobuf:"bytes,9,opt,name=reservation,proto3,oneof"`
+}
+
 type SnapshotRecord_End struct {
 	End *SnapshotEnd `protobuf:"bytes,100,opt,name=end,proto3,oneof"`
 }
@@ -1141,6 +1232,8 @@ func (*SnapshotRecord_Evaluation) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Alloc) isSnapshotRecord_Record() {}
 
+func (*SnapshotRecord_Reservation) isSnapshotRecord_Record() {}
+
 func (*SnapshotRecord_End) isSnapshotRecord_Record() {}
 
 // SnapshotEnd closes a snapshot; without it, it is cut short.
@@ -1155,7 +1248,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_berth_v1_log_proto_msgTypes[13]
+	mi := &file_berth_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1260,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[13]
+	mi := &file_berth_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1273,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SnapshotEnd) GetRecords() uint64 {
@@ -1201,7 +1294,7 @@ var File_berth_v1_log_proto protoreflect.FileDescriptor
 
 const file_berth_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x06\n" +
+	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\a\n" +
 	"\bLogEntry\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12C\n" +
@@ -1217,7 +1310,9 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x13evaluations_created\x18) \x01(\v2\x1c.berth.v1.EvaluationsCreatedH\x00R\x12evaluationsCreated\x12:\n" +
 	"\rnamespace_set\x182 \x01(\v2\x13.berth.v1.NamespaceH\x00R\fnamespaceSet\x12I\n" +
 	"\x11namespace_deleted\x183 \x01(\v2\x1a.berth.v1.NamespaceDeletedH\x00R\x10namespaceDeleted\x12M\n" +
-	"\x14scheduler_config_set\x184 \x01(\v2\x19.berth.v1.SchedulerConfigH\x00R\x12schedulerConfigSet\x123\n" +
+	"\x14scheduler_config_set\x184 \x01(\v2\x19.berth.v1.SchedulerConfigH\x00R\x12schedulerConfigSet\x12@\n" +
+	"\x0freservation_set\x185 \x01(\v2\x15.berth.v1.ReservationH\x00R\x0ereservationSet\x12O\n" +
+	"\x13reservation_deleted\x186 \x01(\v2\x1c.berth.v1.ReservationDeletedH\x00R\x12reservationDeleted\x123\n" +
 	"\tcollected\x18< \x01(\v2\x13.berth.v1.CollectedH\x00R\tcollectedB\x06\n" +
 	"\x04fact\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
@@ -1255,6 +1350,8 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x12EvaluationsCreated\x126\n" +
 	"\vevaluations\x18\x01 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\"&\n" +
 	"\x10NamespaceDeleted\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
+	"\x12ReservationDeleted\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x90\x01\n" +
 	"\tCollected\x12\x1b\n" +
 	"\talloc_ids\x18\x01 \x03(\tR\ballocIds\x12%\n" +
@@ -1269,7 +1366,7 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xd2\x03\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\x8d\x04\n" +
 	"\x0eSnapshotRecord\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x18.berth.v1.SnapshotHeaderH\x00R\x06header\x123\n" +
 	"\tnamespace\x18\x02 \x01(\v2\x13.berth.v1.NamespaceH\x00R\tnamespace\x12F\n" +
@@ -1281,7 +1378,8 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"evaluation\x18\a \x01(\v2\x14.berth.v1.EvaluationH\x00R\n" +
 	"evaluation\x12'\n" +
-	"\x05alloc\x18\b \x01(\v2\x0f.berth.v1.AllocH\x00R\x05alloc\x12)\n" +
+	"\x05alloc\x18\b \x01(\v2\x0f.berth.v1.AllocH\x00R\x05alloc\x129\n" +
+	"\vreservation\x18\t \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservation\x12)\n" +
 	"\x03end\x18d \x01(\v2\x15.berth.v1.SnapshotEndH\x00R\x03endB\b\n" +
 	"\x06record\";\n" +
 	"\vSnapshotEnd\x12\x18\n" +
@@ -1300,7 +1398,7 @@ func file_berth_v1_log_proto_rawDescGZIP() []byte {
 	return file_berth_v1_log_proto_rawDescData
 }
 
-var file_berth_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_berth_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_berth_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),              // 0: berth.v1.LogEntry
 	(*ClusterCreated)(nil),        // 1: berth.v1.ClusterCreated
@@ -1311,60 +1409,65 @@ var file_berth_v1_log_proto_goTypes = []any{
 	(*AllocsReported)(nil),        // 6: berth.v1.AllocsReported
 	(*EvaluationsCreated)(nil),    // 7: berth.v1.EvaluationsCreated
 	(*NamespaceDeleted)(nil),      // 8: berth.v1.NamespaceDeleted
-	(*Collected)(nil),             // 9: berth.v1.Collected
-	(*JobRef)(nil),                // 10: berth.v1.JobRef
-	(*SnapshotHeader)(nil),        // 11: berth.v1.SnapshotHeader
-	(*SnapshotRecord)(nil),        // 12: berth.v1.SnapshotRecord
-	(*SnapshotEnd)(nil),           // 13: berth.v1.SnapshotEnd
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*Plan)(nil),                  // 15: berth.v1.Plan
-	(*Namespace)(nil),             // 16: berth.v1.Namespace
-	(*SchedulerConfig)(nil),       // 17: berth.v1.SchedulerConfig
-	(*Job)(nil),                   // 18: berth.v1.Job
-	(*Evaluation)(nil),            // 19: berth.v1.Evaluation
-	(*Node)(nil),                  // 20: berth.v1.Node
-	(Node_Status)(0),              // 21: berth.v1.Node.Status
-	(Node_Eligibility)(0),         // 22: berth.v1.Node.Eligibility
-	(*AllocStatusUpdate)(nil),     // 23: berth.v1.AllocStatusUpdate
-	(*Alloc)(nil),                 // 24: berth.v1.Alloc
+	(*ReservationDeleted)(nil),    // 9: berth.v1.ReservationDeleted
+	(*Collected)(nil),             // 10: berth.v1.Collected
+	(*JobRef)(nil),                // 11: berth.v1.JobRef
+	(*SnapshotHeader)(nil),        // 12: berth.v1.SnapshotHeader
+	(*SnapshotRecord)(nil),        // 13: berth.v1.SnapshotRecord
+	(*SnapshotEnd)(nil),           // 14: berth.v1.SnapshotEnd
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*Plan)(nil),                  // 16: berth.v1.Plan
+	(*Namespace)(nil),             // 17: berth.v1.Namespace
+	(*SchedulerConfig)(nil),       // 18: berth.v1.SchedulerConfig
+	(*Reservation)(nil),           // 19: berth.v1.Reservation
+	(*Job)(nil),                   // 20: berth.v1.Job
+	(*Evaluation)(nil),            // 21: berth.v1.Evaluation
+	(*Node)(nil),                  // 22: berth.v1.Node
+	(Node_Status)(0),              // 23: berth.v1.Node.Status
+	(Node_Eligibility)(0),         // 24: berth.v1.Node.Eligibility
+	(*AllocStatusUpdate)(nil),     // 25: berth.v1.AllocStatusUpdate
+	(*Alloc)(nil),                 // 26: berth.v1.Alloc
 }
 var file_berth_v1_log_proto_depIdxs = []int32{
-	14, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	15, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: berth.v1.LogEntry.cluster_created:type_name -> berth.v1.ClusterCreated
 	2,  // 2: berth.v1.LogEntry.job_registered:type_name -> berth.v1.JobRegistered
 	3,  // 3: berth.v1.LogEntry.job_stopped:type_name -> berth.v1.JobStopped
 	4,  // 4: berth.v1.LogEntry.node_registered:type_name -> berth.v1.NodeRegistered
 	5,  // 5: berth.v1.LogEntry.nodes_changed:type_name -> berth.v1.NodesChanged
 	6,  // 6: berth.v1.LogEntry.allocs_reported:type_name -> berth.v1.AllocsReported
-	15, // 7: berth.v1.LogEntry.plan:type_name -> berth.v1.Plan
+	16, // 7: berth.v1.LogEntry.plan:type_name -> berth.v1.Plan
 	7,  // 8: berth.v1.LogEntry.evaluations_created:type_name -> berth.v1.EvaluationsCreated
-	16, // 9: berth.v1.LogEntry.namespace_set:type_name -> berth.v1.Namespace
+	17, // 9: berth.v1.LogEntry.namespace_set:type_name -> berth.v1.Namespace
 	8,  // 10: berth.v1.LogEntry.namespace_deleted:type_name -> berth.v1.NamespaceDeleted
-	17, // 11: berth.v1.LogEntry.scheduler_config_set:type_name -> berth.v1.SchedulerConfig
-	9,  // 12: berth.v1.LogEntry.collected:type_name -> berth.v1.Collected
-	18, // 13: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
-	19, // 14: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
-	19, // 15: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
-	20, // 16: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
-	21, // 17: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
-	22, // 18: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
-	23, // 19: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
-	19, // 20: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
-	10, // 21: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
-	11, // 22: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
-	16, // 23: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
-	17, // 24: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
-	18, // 25: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
-	18, // 26: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
-	20, // 27: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
-	19, // 28: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
-	24, // 29: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
-	13, // 30: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	18, // 11: berth.v1.LogEntry.scheduler_config_set:type_name -> berth.v1.SchedulerConfig
+	19, // 12: berth.v1.LogEntry.reservation_set:type_name -> berth.v1.Reservation
+	9,  // 13: berth.v1.LogEntry.reservation_deleted:type_name -> berth.v1.ReservationDeleted
+	10, // 14: berth.v1.LogEntry.collected:type_name -> berth.v1.Collected
+	20, // 15: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
+	21, // 16: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
+	21, // 17: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
+	22, // 18: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
+	23, // 19: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
+	24, // 20: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
+	25, // 21: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
+	21, // 22: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
+	11, // 23: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
+	12, // 24: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
+	17, // 25: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
+	18, // 26: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
+	20, // 27: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
+	20, // 28: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
+	22, // 29: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
+	21, // 30: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
+	26, // 31: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
+	19, // 32: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
+	14, // 33: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_log_proto_init() }
@@ -1389,10 +1492,12 @@ func file_berth_v1_log_proto_init() {
 		(*LogEntry_NamespaceSet)(nil),
 		(*LogEntry_NamespaceDeleted)(nil),
 		(*LogEntry_SchedulerConfigSet)(nil),
+		(*LogEntry_ReservationSet)(nil),
+		(*LogEntry_ReservationDeleted)(nil),
 		(*LogEntry_Collected)(nil),
 	}
 	file_berth_v1_log_proto_msgTypes[5].OneofWrappers = []any{}
-	file_berth_v1_log_proto_msgTypes[12].OneofWrappers = []any{
+	file_berth_v1_log_proto_msgTypes[13].OneofWrappers = []any{
 		(*SnapshotRecord_Header)(nil),
 		(*SnapshotRecord_Namespace)(nil),
 		(*SnapshotRecord_SchedulerConfig)(nil),
@@ -1401,6 +1506,7 @@ func file_berth_v1_log_proto_init() {
 		(*SnapshotRecord_Node)(nil),
 		(*SnapshotRecord_Evaluation)(nil),
 		(*SnapshotRecord_Alloc)(nil),
+		(*SnapshotRecord_Reservation)(nil),
 		(*SnapshotRecord_End)(nil),
 	}
 	type x struct{}
@@ -1409,7 +1515,7 @@ func file_berth_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_log_proto_rawDesc), len(file_berth_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -9,6 +9,7 @@ package berthv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -66,17 +67,19 @@ func (x SchedulerConfig_Strategy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SchedulerConfig_Strategy.Descriptor instead.
 func (SchedulerConfig_Strategy) EnumDescriptor() ([]byte, []int) {
-	return file_berth_v1_namespace_proto_rawDescGZIP(), []int{1, 0}
+	return file_berth_v1_namespace_proto_rawDescGZIP(), []int{3, 0}
 }
 
 // Namespace is a room for jobs' names.
 type Namespace struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Description    string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	Meta           map[string]string      `protobuf:"bytes,3,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	CreateRevision uint64                 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
-	ModifyRevision uint64                 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Meta        map[string]string      `protobuf:"bytes,3,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What everything in it may hold together. Absent: no limit.
+	Quota          *Quota `protobuf:"bytes,4,opt,name=quota,proto3" json:"quota,omitempty"`
+	CreateRevision uint64 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -132,6 +135,13 @@ func (x *Namespace) GetMeta() map[string]string {
 	return nil
 }
 
+func (x *Namespace) GetQuota() *Quota {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
 func (x *Namespace) GetCreateRevision() uint64 {
 	if x != nil {
 		return x.CreateRevision
@@ -146,12 +156,206 @@ func (x *Namespace) GetModifyRevision() uint64 {
 	return 0
 }
 
+// Quota is what the allocations of a namespace may hold together. 0 or absent: no limit.
+type Quota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Shared and exclusive CPU in thousandths of a thread.
+	CpuMilli uint64 `protobuf:"varint,1,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
+	// Memory and hugepages.
+	MemoryMib uint64 `protobuf:"varint,2,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	DiskMib   uint64 `protobuf:"varint,3,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	Allocs    uint64 `protobuf:"varint,4,opt,name=allocs,proto3" json:"allocs,omitempty"`
+	// Devices by kind, in thousandths.
+	DevicesMilli  map[string]uint64 `protobuf:"bytes,5,rep,name=devices_milli,json=devicesMilli,proto3" json:"devices_milli,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quota) Reset() {
+	*x = Quota{}
+	mi := &file_berth_v1_namespace_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quota) ProtoMessage() {}
+
+func (x *Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_namespace_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quota.ProtoReflect.Descriptor instead.
+func (*Quota) Descriptor() ([]byte, []int) {
+	return file_berth_v1_namespace_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Quota) GetCpuMilli() uint64 {
+	if x != nil {
+		return x.CpuMilli
+	}
+	return 0
+}
+
+func (x *Quota) GetMemoryMib() uint64 {
+	if x != nil {
+		return x.MemoryMib
+	}
+	return 0
+}
+
+func (x *Quota) GetDiskMib() uint64 {
+	if x != nil {
+		return x.DiskMib
+	}
+	return 0
+}
+
+func (x *Quota) GetAllocs() uint64 {
+	if x != nil {
+		return x.Allocs
+	}
+	return 0
+}
+
+func (x *Quota) GetDevicesMilli() map[string]uint64 {
+	if x != nil {
+		return x.DevicesMilli
+	}
+	return nil
+}
+
+// Reservation keeps nodes for some jobs: nothing else new is placed on them.
+type Reservation struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// Who may use it: whole namespaces, or jobs as "namespace/job".
+	Namespaces []string `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Jobs       []string `protobuf:"bytes,4,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Ids of the nodes; chosen by the server where constraints and count were given.
+	NodeIds []string `protobuf:"bytes,5,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
+	// It holds from start to end; absent: from now on, for ever.
+	StartTime      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime        *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	CreateRevision uint64                 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModifyRevision uint64                 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Reservation) Reset() {
+	*x = Reservation{}
+	mi := &file_berth_v1_namespace_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reservation) ProtoMessage() {}
+
+func (x *Reservation) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_namespace_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
+func (*Reservation) Descriptor() ([]byte, []int) {
+	return file_berth_v1_namespace_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Reservation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Reservation) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Reservation) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *Reservation) GetJobs() []string {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Reservation) GetNodeIds() []string {
+	if x != nil {
+		return x.NodeIds
+	}
+	return nil
+}
+
+func (x *Reservation) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Reservation) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Reservation) GetCreateRevision() uint64 {
+	if x != nil {
+		return x.CreateRevision
+	}
+	return 0
+}
+
+func (x *Reservation) GetModifyRevision() uint64 {
+	if x != nil {
+		return x.ModifyRevision
+	}
+	return 0
+}
+
 // SchedulerConfig is how the cluster places.
 type SchedulerConfig struct {
 	state    protoimpl.MessageState   `protogen:"open.v1"`
 	Strategy SchedulerConfig_Strategy `protobuf:"varint,1,opt,name=strategy,proto3,enum=berth.v1.SchedulerConfig_Strategy" json:"strategy,omitempty"`
 	// Nothing is placed; what runs goes on.
-	Paused         bool   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	Paused bool `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Nothing running gives way to what has a higher priority.
+	NoPreemption   bool   `protobuf:"varint,3,opt,name=no_preemption,json=noPreemption,proto3" json:"no_preemption,omitempty"`
 	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -159,7 +363,7 @@ type SchedulerConfig struct {
 
 func (x *SchedulerConfig) Reset() {
 	*x = SchedulerConfig{}
-	mi := &file_berth_v1_namespace_proto_msgTypes[1]
+	mi := &file_berth_v1_namespace_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -171,7 +375,7 @@ func (x *SchedulerConfig) String() string {
 func (*SchedulerConfig) ProtoMessage() {}
 
 func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_namespace_proto_msgTypes[1]
+	mi := &file_berth_v1_namespace_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -184,7 +388,7 @@ func (x *SchedulerConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchedulerConfig.ProtoReflect.Descriptor instead.
 func (*SchedulerConfig) Descriptor() ([]byte, []int) {
-	return file_berth_v1_namespace_proto_rawDescGZIP(), []int{1}
+	return file_berth_v1_namespace_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SchedulerConfig) GetStrategy() SchedulerConfig_Strategy {
@@ -201,6 +405,13 @@ func (x *SchedulerConfig) GetPaused() bool {
 	return false
 }
 
+func (x *SchedulerConfig) GetNoPreemption() bool {
+	if x != nil {
+		return x.NoPreemption
+	}
+	return false
+}
+
 func (x *SchedulerConfig) GetModifyRevision() uint64 {
 	if x != nil {
 		return x.ModifyRevision
@@ -212,19 +423,44 @@ var File_berth_v1_namespace_proto protoreflect.FileDescriptor
 
 const file_berth_v1_namespace_proto_rawDesc = "" +
 	"\n" +
-	"\x18berth/v1/namespace.proto\x12\bberth.v1\"\xff\x01\n" +
+	"\x18berth/v1/namespace.proto\x12\bberth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x121\n" +
-	"\x04meta\x18\x03 \x03(\v2\x1d.berth.v1.Namespace.MetaEntryR\x04meta\x12'\n" +
+	"\x04meta\x18\x03 \x03(\v2\x1d.berth.v1.Namespace.MetaEntryR\x04meta\x12%\n" +
+	"\x05quota\x18\x04 \x01(\v2\x0f.berth.v1.QuotaR\x05quota\x12'\n" +
 	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\x12'\n" +
 	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb7\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xff\x01\n" +
+	"\x05Quota\x12\x1b\n" +
+	"\tcpu_milli\x18\x01 \x01(\x04R\bcpuMilli\x12\x1d\n" +
+	"\n" +
+	"memory_mib\x18\x02 \x01(\x04R\tmemoryMib\x12\x19\n" +
+	"\bdisk_mib\x18\x03 \x01(\x04R\adiskMib\x12\x16\n" +
+	"\x06allocs\x18\x04 \x01(\x04R\x06allocs\x12F\n" +
+	"\rdevices_milli\x18\x05 \x03(\v2!.berth.v1.Quota.DevicesMilliEntryR\fdevicesMilli\x1a?\n" +
+	"\x11DevicesMilliEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd6\x02\n" +
+	"\vReservation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\tR\n" +
+	"namespaces\x12\x12\n" +
+	"\x04jobs\x18\x04 \x03(\tR\x04jobs\x12\x19\n" +
+	"\bnode_ids\x18\x05 \x03(\tR\anodeIds\x129\n" +
+	"\n" +
+	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12'\n" +
+	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\x12'\n" +
+	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\"\xdc\x01\n" +
 	"\x0fSchedulerConfig\x12>\n" +
 	"\bstrategy\x18\x01 \x01(\x0e2\".berth.v1.SchedulerConfig.StrategyR\bstrategy\x12\x16\n" +
-	"\x06paused\x18\x02 \x01(\bR\x06paused\x12'\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\x12#\n" +
+	"\rno_preemption\x18\x03 \x01(\bR\fnoPreemption\x12'\n" +
 	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\"#\n" +
 	"\bStrategy\x12\v\n" +
 	"\abinpack\x10\x00\x12\n" +
@@ -244,21 +480,29 @@ func file_berth_v1_namespace_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_namespace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_berth_v1_namespace_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_berth_v1_namespace_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_berth_v1_namespace_proto_goTypes = []any{
 	(SchedulerConfig_Strategy)(0), // 0: berth.v1.SchedulerConfig.Strategy
 	(*Namespace)(nil),             // 1: berth.v1.Namespace
-	(*SchedulerConfig)(nil),       // 2: berth.v1.SchedulerConfig
-	nil,                           // 3: berth.v1.Namespace.MetaEntry
+	(*Quota)(nil),                 // 2: berth.v1.Quota
+	(*Reservation)(nil),           // 3: berth.v1.Reservation
+	(*SchedulerConfig)(nil),       // 4: berth.v1.SchedulerConfig
+	nil,                           // 5: berth.v1.Namespace.MetaEntry
+	nil,                           // 6: berth.v1.Quota.DevicesMilliEntry
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_berth_v1_namespace_proto_depIdxs = []int32{
-	3, // 0: berth.v1.Namespace.meta:type_name -> berth.v1.Namespace.MetaEntry
-	0, // 1: berth.v1.SchedulerConfig.strategy:type_name -> berth.v1.SchedulerConfig.Strategy
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5, // 0: berth.v1.Namespace.meta:type_name -> berth.v1.Namespace.MetaEntry
+	2, // 1: berth.v1.Namespace.quota:type_name -> berth.v1.Quota
+	6, // 2: berth.v1.Quota.devices_milli:type_name -> berth.v1.Quota.DevicesMilliEntry
+	7, // 3: berth.v1.Reservation.start_time:type_name -> google.protobuf.Timestamp
+	7, // 4: berth.v1.Reservation.end_time:type_name -> google.protobuf.Timestamp
+	0, // 5: berth.v1.SchedulerConfig.strategy:type_name -> berth.v1.SchedulerConfig.Strategy
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_namespace_proto_init() }
@@ -272,7 +516,7 @@ func file_berth_v1_namespace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_namespace_proto_rawDesc), len(file_berth_v1_namespace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

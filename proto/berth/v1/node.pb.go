@@ -124,6 +124,54 @@ func (Node_Eligibility) EnumDescriptor() ([]byte, []int) {
 	return file_berth_v1_node_proto_rawDescGZIP(), []int{0, 1}
 }
 
+type Taint_Effect int32
+
+const (
+	// Nothing new that does not tolerate it is placed on the node.
+	Taint_keep_off Taint_Effect = 0
+	// It is placed there only where nothing else fits.
+	Taint_avoid Taint_Effect = 1
+)
+
+// Enum value maps for Taint_Effect.
+var (
+	Taint_Effect_name = map[int32]string{
+		0: "keep_off",
+		1: "avoid",
+	}
+	Taint_Effect_value = map[string]int32{
+		"keep_off": 0,
+		"avoid":    1,
+	}
+)
+
+func (x Taint_Effect) Enum() *Taint_Effect {
+	p := new(Taint_Effect)
+	*p = x
+	return p
+}
+
+func (x Taint_Effect) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Taint_Effect) Descriptor() protoreflect.EnumDescriptor {
+	return file_berth_v1_node_proto_enumTypes[2].Descriptor()
+}
+
+func (Taint_Effect) Type() protoreflect.EnumType {
+	return &file_berth_v1_node_proto_enumTypes[2]
+}
+
+func (x Taint_Effect) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Taint_Effect.Descriptor instead.
+func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{1, 0}
+}
+
 // Node is anything that can be placed on.
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -343,6 +391,7 @@ type Taint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Effect        Taint_Effect           `protobuf:"varint,3,opt,name=effect,proto3,enum=berth.v1.Taint_Effect" json:"effect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +438,13 @@ func (x *Taint) GetValue() string {
 		return x.Value
 	}
 	return ""
+}
+
+func (x *Taint) GetEffect() Taint_Effect {
+	if x != nil {
+		return x.Effect
+	}
+	return Taint_keep_off
 }
 
 // Hardware is what a node is made of, as far as placement and people need it.
@@ -682,8 +738,10 @@ type Device struct {
 	HealthReason string            `protobuf:"bytes,12,opt,name=health_reason,json=healthReason,proto3" json:"health_reason,omitempty"`
 	// Thousandths that it may be divided into; 0 or 1000: whole only.
 	ShareableMilli uint32 `protobuf:"varint,13,opt,name=shareable_milli,json=shareableMilli,proto3" json:"shareable_milli,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Direct links to other devices of the node, such as NVLink.
+	Links         []*DeviceLink `protobuf:"bytes,14,rep,name=links,proto3" json:"links,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Device) Reset() {
@@ -807,6 +865,77 @@ func (x *Device) GetShareableMilli() uint32 {
 	return 0
 }
 
+func (x *Device) GetLinks() []*DeviceLink {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+// DeviceLink is a direct link from one device to another.
+type DeviceLink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the other device.
+	Peer string `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// "nvlink", "xgmi", ...
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Links side by side; more are faster.
+	Lanes         uint32 `protobuf:"varint,3,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceLink) Reset() {
+	*x = DeviceLink{}
+	mi := &file_berth_v1_node_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceLink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceLink) ProtoMessage() {}
+
+func (x *DeviceLink) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_node_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceLink.ProtoReflect.Descriptor instead.
+func (*DeviceLink) Descriptor() ([]byte, []int) {
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DeviceLink) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *DeviceLink) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DeviceLink) GetLanes() uint32 {
+	if x != nil {
+		return x.Lanes
+	}
+	return 0
+}
+
 // Nic is a network interface of the host.
 type Nic struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -827,7 +956,7 @@ type Nic struct {
 
 func (x *Nic) Reset() {
 	*x = Nic{}
-	mi := &file_berth_v1_node_proto_msgTypes[6]
+	mi := &file_berth_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +968,7 @@ func (x *Nic) String() string {
 func (*Nic) ProtoMessage() {}
 
 func (x *Nic) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[6]
+	mi := &file_berth_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +981,7 @@ func (x *Nic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nic.ProtoReflect.Descriptor instead.
 func (*Nic) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Nic) GetName() string {
@@ -949,7 +1078,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_berth_v1_node_proto_msgTypes[7]
+	mi := &file_berth_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1090,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[7]
+	mi := &file_berth_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1103,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Disk) GetName() string {
@@ -1053,7 +1182,7 @@ type DriverInfo struct {
 
 func (x *DriverInfo) Reset() {
 	*x = DriverInfo{}
-	mi := &file_berth_v1_node_proto_msgTypes[8]
+	mi := &file_berth_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1194,7 @@ func (x *DriverInfo) String() string {
 func (*DriverInfo) ProtoMessage() {}
 
 func (x *DriverInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[8]
+	mi := &file_berth_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1207,7 @@ func (x *DriverInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriverInfo.ProtoReflect.Descriptor instead.
 func (*DriverInfo) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DriverInfo) GetName() string {
@@ -1175,10 +1304,14 @@ const file_berth_v1_node_proto_rawDesc = "" +
 	"\vEligibility\x12\f\n" +
 	"\beligible\x10\x00\x12\x0e\n" +
 	"\n" +
-	"ineligible\x10\x01\"/\n" +
+	"ineligible\x10\x01\"\x82\x01\n" +
 	"\x05Taint\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xda\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12.\n" +
+	"\x06effect\x18\x03 \x01(\x0e2\x16.berth.v1.Taint.EffectR\x06effect\"!\n" +
+	"\x06Effect\x12\f\n" +
+	"\bkeep_off\x10\x00\x12\t\n" +
+	"\x05avoid\x10\x01\"\xda\x01\n" +
 	"\bHardware\x12$\n" +
 	"\x05cells\x18\x01 \x03(\v2\x0e.berth.v1.CellR\x05cells\x12*\n" +
 	"\adevices\x18\x02 \x03(\v2\x10.berth.v1.DeviceR\adevices\x12!\n" +
@@ -1201,7 +1334,7 @@ const file_berth_v1_node_proto_rawDesc = "" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x19\n" +
 	"\bsize_kib\x18\x03 \x01(\x04R\asizeKib\x12\x12\n" +
-	"\x04cpus\x18\x04 \x01(\tR\x04cpus\"\xd3\x03\n" +
+	"\x04cpus\x18\x04 \x01(\tR\x04cpus\"\xff\x03\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -1221,10 +1354,16 @@ const file_berth_v1_node_proto_rawDesc = "" +
 	"attributes\x12\x18\n" +
 	"\ahealthy\x18\v \x01(\bR\ahealthy\x12#\n" +
 	"\rhealth_reason\x18\f \x01(\tR\fhealthReason\x12'\n" +
-	"\x0fshareable_milli\x18\r \x01(\rR\x0eshareableMilli\x1a=\n" +
+	"\x0fshareable_milli\x18\r \x01(\rR\x0eshareableMilli\x12*\n" +
+	"\x05links\x18\x0e \x03(\v2\x14.berth.v1.DeviceLinkR\x05links\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"J\n" +
+	"\n" +
+	"DeviceLink\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
+	"\x05lanes\x18\x03 \x01(\rR\x05lanes\"\x8d\x02\n" +
 	"\x03Nic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
@@ -1279,49 +1418,53 @@ func file_berth_v1_node_proto_rawDescGZIP() []byte {
 	return file_berth_v1_node_proto_rawDescData
 }
 
-var file_berth_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_berth_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_berth_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_berth_v1_node_proto_goTypes = []any{
 	(Node_Status)(0),              // 0: berth.v1.Node.Status
 	(Node_Eligibility)(0),         // 1: berth.v1.Node.Eligibility
-	(*Node)(nil),                  // 2: berth.v1.Node
-	(*Taint)(nil),                 // 3: berth.v1.Taint
-	(*Hardware)(nil),              // 4: berth.v1.Hardware
-	(*Cell)(nil),                  // 5: berth.v1.Cell
-	(*Cache)(nil),                 // 6: berth.v1.Cache
-	(*Device)(nil),                // 7: berth.v1.Device
-	(*Nic)(nil),                   // 8: berth.v1.Nic
-	(*Disk)(nil),                  // 9: berth.v1.Disk
-	(*DriverInfo)(nil),            // 10: berth.v1.DriverInfo
-	nil,                           // 11: berth.v1.Node.AttributesEntry
-	nil,                           // 12: berth.v1.Node.MetaEntry
-	nil,                           // 13: berth.v1.Device.AttributesEntry
-	nil,                           // 14: berth.v1.DriverInfo.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Hugepages)(nil),             // 16: berth.v1.Hugepages
+	(Taint_Effect)(0),             // 2: berth.v1.Taint.Effect
+	(*Node)(nil),                  // 3: berth.v1.Node
+	(*Taint)(nil),                 // 4: berth.v1.Taint
+	(*Hardware)(nil),              // 5: berth.v1.Hardware
+	(*Cell)(nil),                  // 6: berth.v1.Cell
+	(*Cache)(nil),                 // 7: berth.v1.Cache
+	(*Device)(nil),                // 8: berth.v1.Device
+	(*DeviceLink)(nil),            // 9: berth.v1.DeviceLink
+	(*Nic)(nil),                   // 10: berth.v1.Nic
+	(*Disk)(nil),                  // 11: berth.v1.Disk
+	(*DriverInfo)(nil),            // 12: berth.v1.DriverInfo
+	nil,                           // 13: berth.v1.Node.AttributesEntry
+	nil,                           // 14: berth.v1.Node.MetaEntry
+	nil,                           // 15: berth.v1.Device.AttributesEntry
+	nil,                           // 16: berth.v1.DriverInfo.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Hugepages)(nil),             // 18: berth.v1.Hugepages
 }
 var file_berth_v1_node_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Node.status:type_name -> berth.v1.Node.Status
-	15, // 1: berth.v1.Node.status_time:type_name -> google.protobuf.Timestamp
+	17, // 1: berth.v1.Node.status_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: berth.v1.Node.eligibility:type_name -> berth.v1.Node.Eligibility
-	11, // 3: berth.v1.Node.attributes:type_name -> berth.v1.Node.AttributesEntry
-	12, // 4: berth.v1.Node.meta:type_name -> berth.v1.Node.MetaEntry
-	3,  // 5: berth.v1.Node.taints:type_name -> berth.v1.Taint
-	4,  // 6: berth.v1.Node.hardware:type_name -> berth.v1.Hardware
-	10, // 7: berth.v1.Node.drivers:type_name -> berth.v1.DriverInfo
-	5,  // 8: berth.v1.Hardware.cells:type_name -> berth.v1.Cell
-	7,  // 9: berth.v1.Hardware.devices:type_name -> berth.v1.Device
-	8,  // 10: berth.v1.Hardware.nics:type_name -> berth.v1.Nic
-	9,  // 11: berth.v1.Hardware.disks:type_name -> berth.v1.Disk
-	16, // 12: berth.v1.Cell.hugepages:type_name -> berth.v1.Hugepages
-	6,  // 13: berth.v1.Cell.caches:type_name -> berth.v1.Cache
-	13, // 14: berth.v1.Device.attributes:type_name -> berth.v1.Device.AttributesEntry
-	14, // 15: berth.v1.DriverInfo.attributes:type_name -> berth.v1.DriverInfo.AttributesEntry
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 3: berth.v1.Node.attributes:type_name -> berth.v1.Node.AttributesEntry
+	14, // 4: berth.v1.Node.meta:type_name -> berth.v1.Node.MetaEntry
+	4,  // 5: berth.v1.Node.taints:type_name -> berth.v1.Taint
+	5,  // 6: berth.v1.Node.hardware:type_name -> berth.v1.Hardware
+	12, // 7: berth.v1.Node.drivers:type_name -> berth.v1.DriverInfo
+	2,  // 8: berth.v1.Taint.effect:type_name -> berth.v1.Taint.Effect
+	6,  // 9: berth.v1.Hardware.cells:type_name -> berth.v1.Cell
+	8,  // 10: berth.v1.Hardware.devices:type_name -> berth.v1.Device
+	10, // 11: berth.v1.Hardware.nics:type_name -> berth.v1.Nic
+	11, // 12: berth.v1.Hardware.disks:type_name -> berth.v1.Disk
+	18, // 13: berth.v1.Cell.hugepages:type_name -> berth.v1.Hugepages
+	7,  // 14: berth.v1.Cell.caches:type_name -> berth.v1.Cache
+	15, // 15: berth.v1.Device.attributes:type_name -> berth.v1.Device.AttributesEntry
+	9,  // 16: berth.v1.Device.links:type_name -> berth.v1.DeviceLink
+	16, // 17: berth.v1.DriverInfo.attributes:type_name -> berth.v1.DriverInfo.AttributesEntry
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_node_proto_init() }
@@ -1335,8 +1478,8 @@ func file_berth_v1_node_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_node_proto_rawDesc), len(file_berth_v1_node_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   13,
+			NumEnums:      3,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

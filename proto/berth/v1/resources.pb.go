@@ -209,14 +209,20 @@ type DeviceAsk struct {
 	Profile string `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
 	// Part of one device in thousandths, for kinds that can be shared. 0: whole.
 	ShareMilli uint32 `protobuf:"varint,6,opt,name=share_milli,json=shareMilli,proto3" json:"share_milli,omitempty"`
-	// How several must be linked: "nvlink", "pcie".
+	// How several must be linked to each other: "nvlink", or "pcie" (the same root).
+	// Without it they are chosen as close together as they are free.
 	Link string `protobuf:"bytes,7,opt,name=link,proto3" json:"link,omitempty"`
 	// Network that a virtual function must reach.
 	Network string `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
 	// They must be able to do RDMA.
 	Rdma bool `protobuf:"varint,9,opt,name=rdma,proto3" json:"rdma,omitempty"`
 	// What each device must satisfy.
-	Constraints   []*Constraint `protobuf:"bytes,10,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	Constraints []*Constraint `protobuf:"bytes,10,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	// Kind of another device of the task that each of these must be close to: a virtual
+	// function with near = "gpu" sits beside one of the task's GPUs.
+	Near string `protobuf:"bytes,11,opt,name=near,proto3" json:"near,omitempty"`
+	// How close that is: under the same PCI root, on the same cell, or on the same socket.
+	Within        string `protobuf:"bytes,12,opt,name=within,proto3" json:"within,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,6 +327,20 @@ func (x *DeviceAsk) GetConstraints() []*Constraint {
 	return nil
 }
 
+func (x *DeviceAsk) GetNear() string {
+	if x != nil {
+		return x.Near
+	}
+	return ""
+}
+
+func (x *DeviceAsk) GetWithin() string {
+	if x != nil {
+		return x.Within
+	}
+	return ""
+}
+
 // TopologyPolicy says how a group's resources must lie in the node's cells.
 type TopologyPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -329,7 +349,11 @@ type TopologyPolicy struct {
 	// The kubelet's single-numa-node and none, prefer, require are accepted.
 	Policy string `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
 	// Resources that the policy is about.
-	Align         []string `protobuf:"bytes,2,rep,name=align,proto3" json:"align,omitempty"`
+	Align []string `protobuf:"bytes,2,rep,name=align,proto3" json:"align,omitempty"`
+	// Divides what is asked for evenly over exactly so many cells, each with its part of
+	// every aligned resource: a virtual machine that is to see as many NUMA nodes. 0: as
+	// the policy gives.
+	Cells         uint32 `protobuf:"varint,3,opt,name=cells,proto3" json:"cells,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,13 +402,22 @@ func (x *TopologyPolicy) GetAlign() []string {
 	return nil
 }
 
+func (x *TopologyPolicy) GetCells() uint32 {
+	if x != nil {
+		return x.Cells
+	}
+	return 0
+}
+
 // Assignment is the exact grant of an allocation. The agent chooses nothing.
 type Assignment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Tasks []*TaskGrant           `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	Ports []*PortGrant           `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Disk for the allocation's directory.
-	DiskMib       uint64 `protobuf:"varint,3,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	DiskMib uint64 `protobuf:"varint,3,opt,name=disk_mib,json=diskMib,proto3" json:"disk_mib,omitempty"`
+	// Nothing else may be granted on the node.
+	WholeNode     bool `protobuf:"varint,4,opt,name=whole_node,json=wholeNode,proto3" json:"whole_node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,6 +471,13 @@ func (x *Assignment) GetDiskMib() uint64 {
 		return x.DiskMib
 	}
 	return 0
+}
+
+func (x *Assignment) GetWholeNode() bool {
+	if x != nil {
+		return x.WholeNode
+	}
+	return false
 }
 
 // TaskGrant is what one task may use.
@@ -741,7 +781,7 @@ const file_berth_v1_resources_proto_rawDesc = "" +
 	"\tHugepages\x12+\n" +
 	"\bsize_kib\x18\x01 \x01(\x04B\x10\xea\xe0\x18\f\n" +
 	"\x04size\x10\x03\x18\x01 \x01R\asizeKib\x12\x1e\n" +
-	"\x05count\x18\x02 \x01(\x04B\b\xea\xe0\x18\x04 \x01@\x01R\x05count\"\xeb\x02\n" +
+	"\x05count\x18\x02 \x01(\x04B\b\xea\xe0\x18\x04 \x01@\x01R\x05count\"\xcd\x03\n" +
 	"\tDeviceAsk\x12\x1c\n" +
 	"\x04kind\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04kind\x12\"\n" +
 	"\x05count\x18\x02 \x01(\rB\f\xea\xe0\x18\b:\x011@\x01H\x80\bR\x05count\x12\x14\n" +
@@ -753,23 +793,28 @@ const file_berth_v1_resources_proto_rawDesc = "" +
 	"\aprofile\x18\x05 \x01(\tR\aprofile\x121\n" +
 	"\vshare_milli\x18\x06 \x01(\rB\x10\xea\xe0\x18\f\n" +
 	"\x05share\x10\x02H\xe8\aR\n" +
-	"shareMilli\x12\x12\n" +
-	"\x04link\x18\a \x01(\tR\x04link\x12\x18\n" +
+	"shareMilli\x12&\n" +
+	"\x04link\x18\a \x01(\tB\x12\xea\xe0\x18\x0e2\x06nvlink2\x04pcieR\x04link\x12\x18\n" +
 	"\anetwork\x18\b \x01(\tR\anetwork\x12\x12\n" +
 	"\x04rdma\x18\t \x01(\bR\x04rdma\x12H\n" +
 	"\vconstraints\x18\n" +
 	" \x03(\v2\x14.berth.v1.ConstraintB\x10\xea\xe0\x18\f\n" +
 	"\n" +
-	"constraintR\vconstraints\"\xae\x01\n" +
+	"constraintR\vconstraints\x12\x12\n" +
+	"\x04near\x18\v \x01(\tR\x04near\x128\n" +
+	"\x06within\x18\f \x01(\tB \xea\xe0\x18\x1c2\x04pcie2\x04cell2\x06socket:\x06\"pcie\"R\x06within\"\xcc\x01\n" +
 	"\x0eTopologyPolicy\x12K\n" +
 	"\x06policy\x18\x01 \x01(\tB3\xea\xe0\x18/2\x04none2\vbest-effort2\n" +
 	"restricted2\x06single:\x06\"none\"R\x06policy\x12O\n" +
-	"\x05align\x18\x02 \x03(\tB9\xea\xe0\x1852\x03cpu2\x06memory2\thugepages2\x03gpu2\x03nic:\x11[\"cpu\", \"memory\"]R\x05align\"}\n" +
+	"\x05align\x18\x02 \x03(\tB9\xea\xe0\x1852\x03cpu2\x06memory2\thugepages2\x03gpu2\x03nic:\x11[\"cpu\", \"memory\"]R\x05align\x12\x1c\n" +
+	"\x05cells\x18\x03 \x01(\rB\x06\xea\xe0\x18\x02H@R\x05cells\"\x9c\x01\n" +
 	"\n" +
 	"Assignment\x12)\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x13.berth.v1.TaskGrantR\x05tasks\x12)\n" +
 	"\x05ports\x18\x02 \x03(\v2\x13.berth.v1.PortGrantR\x05ports\x12\x19\n" +
-	"\bdisk_mib\x18\x03 \x01(\x04R\adiskMib\"{\n" +
+	"\bdisk_mib\x18\x03 \x01(\x04R\adiskMib\x12\x1d\n" +
+	"\n" +
+	"whole_node\x18\x04 \x01(\bR\twholeNode\"{\n" +
 	"\tTaskGrant\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12)\n" +
 	"\x05cells\x18\x02 \x03(\v2\x13.berth.v1.CellGrantR\x05cells\x12/\n" +
