@@ -54,12 +54,13 @@ var methods = publicMethods()
 
 func publicMethods() map[string]*method {
 	all := map[string]*method{}
-	services := berthv1.File_berth_v1_api_proto.Services()
-	for i := range services.Len() {
-		service := services.Get(i)
-		for j := range service.Methods().Len() {
-			m := newMethod(service, service.Methods().Get(j))
-			all[m.name] = m
+	for _, file := range berthv1.PublicFiles() {
+		for i := range file.Services().Len() {
+			service := file.Services().Get(i)
+			for j := range service.Methods().Len() {
+				m := newMethod(service, service.Methods().Get(j))
+				all[m.name] = m
+			}
 		}
 	}
 	return all

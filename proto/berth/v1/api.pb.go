@@ -2461,6 +2461,69 @@ func (*SetNodeEligibilityResponse) Descriptor() ([]byte, []int) {
 	return file_berth_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
+// SetNodeTaintsRequest changes the operator's taints of a node.
+type SetNodeTaintsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Added; one with the same key and value takes the new effect.
+	Add []*Taint `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	// Removed, as "key" (whatever the value) or "key=value".
+	Remove        []string `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNodeTaintsRequest) Reset() {
+	*x = SetNodeTaintsRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNodeTaintsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNodeTaintsRequest) ProtoMessage() {}
+
+func (x *SetNodeTaintsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNodeTaintsRequest.ProtoReflect.Descriptor instead.
+func (*SetNodeTaintsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SetNodeTaintsRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *SetNodeTaintsRequest) GetAdd() []*Taint {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *SetNodeTaintsRequest) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
 // RemoveNodeRequest names a node.
 type RemoveNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2471,7 +2534,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[33]
+	mi := &file_berth_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2546,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[33]
+	mi := &file_berth_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2559,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -2515,7 +2578,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[34]
+	mi := &file_berth_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2590,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[34]
+	mi := &file_berth_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2603,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 // ListEvaluationsRequest asks for evaluations.
@@ -2572,7 +2635,7 @@ type ListEvaluationsRequest struct {
 
 func (x *ListEvaluationsRequest) Reset() {
 	*x = ListEvaluationsRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[35]
+	mi := &file_berth_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2647,7 @@ func (x *ListEvaluationsRequest) String() string {
 func (*ListEvaluationsRequest) ProtoMessage() {}
 
 func (x *ListEvaluationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[35]
+	mi := &file_berth_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2660,7 @@ func (x *ListEvaluationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEvaluationsRequest.ProtoReflect.Descriptor instead.
 func (*ListEvaluationsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListEvaluationsRequest) GetJob() string {
@@ -2681,7 +2744,7 @@ type ListEvaluationsResponse struct {
 
 func (x *ListEvaluationsResponse) Reset() {
 	*x = ListEvaluationsResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[36]
+	mi := &file_berth_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +2756,7 @@ func (x *ListEvaluationsResponse) String() string {
 func (*ListEvaluationsResponse) ProtoMessage() {}
 
 func (x *ListEvaluationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[36]
+	mi := &file_berth_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +2769,7 @@ func (x *ListEvaluationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEvaluationsResponse.ProtoReflect.Descriptor instead.
 func (*ListEvaluationsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListEvaluationsResponse) GetEvaluations() []*Evaluation {
@@ -2741,7 +2804,7 @@ type GetEvaluationRequest struct {
 
 func (x *GetEvaluationRequest) Reset() {
 	*x = GetEvaluationRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[37]
+	mi := &file_berth_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +2816,7 @@ func (x *GetEvaluationRequest) String() string {
 func (*GetEvaluationRequest) ProtoMessage() {}
 
 func (x *GetEvaluationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[37]
+	mi := &file_berth_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +2829,7 @@ func (x *GetEvaluationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEvaluationRequest.ProtoReflect.Descriptor instead.
 func (*GetEvaluationRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetEvaluationRequest) GetEvaluationId() string {
@@ -2829,7 +2892,7 @@ type ListNamespacesRequest struct {
 
 func (x *ListNamespacesRequest) Reset() {
 	*x = ListNamespacesRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[38]
+	mi := &file_berth_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +2904,7 @@ func (x *ListNamespacesRequest) String() string {
 func (*ListNamespacesRequest) ProtoMessage() {}
 
 func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[38]
+	mi := &file_berth_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +2917,7 @@ func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListNamespacesRequest) GetIndex() uint64 {
@@ -2924,7 +2987,7 @@ type ListNamespacesResponse struct {
 
 func (x *ListNamespacesResponse) Reset() {
 	*x = ListNamespacesResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[39]
+	mi := &file_berth_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +2999,7 @@ func (x *ListNamespacesResponse) String() string {
 func (*ListNamespacesResponse) ProtoMessage() {}
 
 func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[39]
+	mi := &file_berth_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3012,7 @@ func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesResponse.ProtoReflect.Descriptor instead.
 func (*ListNamespacesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListNamespacesResponse) GetNamespaces() []*Namespace {
@@ -2984,7 +3047,7 @@ type GetNamespaceRequest struct {
 
 func (x *GetNamespaceRequest) Reset() {
 	*x = GetNamespaceRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[40]
+	mi := &file_berth_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3059,7 @@ func (x *GetNamespaceRequest) String() string {
 func (*GetNamespaceRequest) ProtoMessage() {}
 
 func (x *GetNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[40]
+	mi := &file_berth_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3072,7 @@ func (x *GetNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*GetNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetNamespaceRequest) GetName() string {
@@ -3047,6 +3110,122 @@ func (x *GetNamespaceRequest) GetConsistent() bool {
 	return false
 }
 
+// GetNamespaceUsageRequest names a namespace.
+type GetNamespaceUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Any server answers, from what it knows.
+	Stale         bool `protobuf:"varint,103,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNamespaceUsageRequest) Reset() {
+	*x = GetNamespaceUsageRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNamespaceUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNamespaceUsageRequest) ProtoMessage() {}
+
+func (x *GetNamespaceUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNamespaceUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetNamespaceUsageRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *GetNamespaceUsageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GetNamespaceUsageRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// NamespaceUsage is what the allocations of a namespace hold together.
+type NamespaceUsage struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// What they may hold; absent: no limit.
+	Quota         *Quota `protobuf:"bytes,2,opt,name=quota,proto3" json:"quota,omitempty"`
+	Used          *Quota `protobuf:"bytes,3,opt,name=used,proto3" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamespaceUsage) Reset() {
+	*x = NamespaceUsage{}
+	mi := &file_berth_v1_api_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamespaceUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamespaceUsage) ProtoMessage() {}
+
+func (x *NamespaceUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamespaceUsage.ProtoReflect.Descriptor instead.
+func (*NamespaceUsage) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *NamespaceUsage) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *NamespaceUsage) GetQuota() *Quota {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
+func (x *NamespaceUsage) GetUsed() *Quota {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
 // SetNamespaceRequest is a namespace.
 type SetNamespaceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3057,7 +3236,7 @@ type SetNamespaceRequest struct {
 
 func (x *SetNamespaceRequest) Reset() {
 	*x = SetNamespaceRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[41]
+	mi := &file_berth_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3248,7 @@ func (x *SetNamespaceRequest) String() string {
 func (*SetNamespaceRequest) ProtoMessage() {}
 
 func (x *SetNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[41]
+	mi := &file_berth_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3261,7 @@ func (x *SetNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*SetNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetNamespaceRequest) GetNamespace() *Namespace {
@@ -3102,7 +3281,7 @@ type DeleteNamespaceRequest struct {
 
 func (x *DeleteNamespaceRequest) Reset() {
 	*x = DeleteNamespaceRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[42]
+	mi := &file_berth_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3114,7 +3293,7 @@ func (x *DeleteNamespaceRequest) String() string {
 func (*DeleteNamespaceRequest) ProtoMessage() {}
 
 func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[42]
+	mi := &file_berth_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3127,7 +3306,7 @@ func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeleteNamespaceRequest) GetName() string {
@@ -3146,7 +3325,7 @@ type DeleteNamespaceResponse struct {
 
 func (x *DeleteNamespaceResponse) Reset() {
 	*x = DeleteNamespaceResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[43]
+	mi := &file_berth_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3337,7 @@ func (x *DeleteNamespaceResponse) String() string {
 func (*DeleteNamespaceResponse) ProtoMessage() {}
 
 func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[43]
+	mi := &file_berth_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3350,7 @@ func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 // GetRaftRequest asks for it.
@@ -3184,7 +3363,7 @@ type GetRaftRequest struct {
 
 func (x *GetRaftRequest) Reset() {
 	*x = GetRaftRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[44]
+	mi := &file_berth_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3196,7 +3375,7 @@ func (x *GetRaftRequest) String() string {
 func (*GetRaftRequest) ProtoMessage() {}
 
 func (x *GetRaftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[44]
+	mi := &file_berth_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3209,7 +3388,7 @@ func (x *GetRaftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRaftRequest.ProtoReflect.Descriptor instead.
 func (*GetRaftRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetRaftRequest) GetStale() bool {
@@ -3232,7 +3411,7 @@ type GetRaftResponse struct {
 
 func (x *GetRaftResponse) Reset() {
 	*x = GetRaftResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[45]
+	mi := &file_berth_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3423,7 @@ func (x *GetRaftResponse) String() string {
 func (*GetRaftResponse) ProtoMessage() {}
 
 func (x *GetRaftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[45]
+	mi := &file_berth_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3436,7 @@ func (x *GetRaftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRaftResponse.ProtoReflect.Descriptor instead.
 func (*GetRaftResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetRaftResponse) GetPeers() []*RaftPeer {
@@ -3306,7 +3485,7 @@ type RaftPeer struct {
 
 func (x *RaftPeer) Reset() {
 	*x = RaftPeer{}
-	mi := &file_berth_v1_api_proto_msgTypes[46]
+	mi := &file_berth_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3497,7 @@ func (x *RaftPeer) String() string {
 func (*RaftPeer) ProtoMessage() {}
 
 func (x *RaftPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[46]
+	mi := &file_berth_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3510,7 @@ func (x *RaftPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaftPeer.ProtoReflect.Descriptor instead.
 func (*RaftPeer) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RaftPeer) GetId() string {
@@ -3393,7 +3572,7 @@ type RemoveRaftPeerRequest struct {
 
 func (x *RemoveRaftPeerRequest) Reset() {
 	*x = RemoveRaftPeerRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[47]
+	mi := &file_berth_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3405,7 +3584,7 @@ func (x *RemoveRaftPeerRequest) String() string {
 func (*RemoveRaftPeerRequest) ProtoMessage() {}
 
 func (x *RemoveRaftPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[47]
+	mi := &file_berth_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3418,7 +3597,7 @@ func (x *RemoveRaftPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRaftPeerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRaftPeerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveRaftPeerRequest) GetServerId() string {
@@ -3437,7 +3616,7 @@ type RemoveRaftPeerResponse struct {
 
 func (x *RemoveRaftPeerResponse) Reset() {
 	*x = RemoveRaftPeerResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[48]
+	mi := &file_berth_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +3628,7 @@ func (x *RemoveRaftPeerResponse) String() string {
 func (*RemoveRaftPeerResponse) ProtoMessage() {}
 
 func (x *RemoveRaftPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[48]
+	mi := &file_berth_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3641,7 @@ func (x *RemoveRaftPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRaftPeerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveRaftPeerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 // TransferLeadershipRequest may name a server.
@@ -3475,7 +3654,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[49]
+	mi := &file_berth_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3666,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[49]
+	mi := &file_berth_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3679,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TransferLeadershipRequest) GetServerId() string {
@@ -3519,7 +3698,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[50]
+	mi := &file_berth_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3531,7 +3710,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[50]
+	mi := &file_berth_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3544,7 +3723,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{50}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 // SaveSnapshotRequest may ask any server.
@@ -3557,7 +3736,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[51]
+	mi := &file_berth_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3748,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[51]
+	mi := &file_berth_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3761,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{51}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SaveSnapshotRequest) GetStale() bool {
@@ -3602,7 +3781,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_berth_v1_api_proto_msgTypes[52]
+	mi := &file_berth_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3793,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[52]
+	mi := &file_berth_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3627,7 +3806,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -3648,7 +3827,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[53]
+	mi := &file_berth_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3839,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[53]
+	mi := &file_berth_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3852,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RestoreSnapshotResponse) GetRevision() uint64 {
@@ -3700,7 +3879,7 @@ type GetSchedulerConfigRequest struct {
 
 func (x *GetSchedulerConfigRequest) Reset() {
 	*x = GetSchedulerConfigRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[54]
+	mi := &file_berth_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +3891,7 @@ func (x *GetSchedulerConfigRequest) String() string {
 func (*GetSchedulerConfigRequest) ProtoMessage() {}
 
 func (x *GetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[54]
+	mi := &file_berth_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3725,7 +3904,7 @@ func (x *GetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetSchedulerConfigRequest) GetStale() bool {
@@ -3747,7 +3926,7 @@ type SetSchedulerConfigRequest struct {
 
 func (x *SetSchedulerConfigRequest) Reset() {
 	*x = SetSchedulerConfigRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[55]
+	mi := &file_berth_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3759,7 +3938,7 @@ func (x *SetSchedulerConfigRequest) String() string {
 func (*SetSchedulerConfigRequest) ProtoMessage() {}
 
 func (x *SetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[55]
+	mi := &file_berth_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3772,7 +3951,7 @@ func (x *SetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
 func (*SetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SetSchedulerConfigRequest) GetConfig() *SchedulerConfig {
@@ -3805,7 +3984,7 @@ type CollectGarbageRequest struct {
 
 func (x *CollectGarbageRequest) Reset() {
 	*x = CollectGarbageRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[56]
+	mi := &file_berth_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3817,7 +3996,7 @@ func (x *CollectGarbageRequest) String() string {
 func (*CollectGarbageRequest) ProtoMessage() {}
 
 func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[56]
+	mi := &file_berth_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3830,7 +4009,7 @@ func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
 func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 // CollectGarbageResponse says what was forgotten.
@@ -3846,7 +4025,7 @@ type CollectGarbageResponse struct {
 
 func (x *CollectGarbageResponse) Reset() {
 	*x = CollectGarbageResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[57]
+	mi := &file_berth_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3858,7 +4037,7 @@ func (x *CollectGarbageResponse) String() string {
 func (*CollectGarbageResponse) ProtoMessage() {}
 
 func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[57]
+	mi := &file_berth_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3871,7 +4050,7 @@ func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
 func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CollectGarbageResponse) GetJobs() uint32 {
@@ -3911,7 +4090,7 @@ type GetMembersRequest struct {
 
 func (x *GetMembersRequest) Reset() {
 	*x = GetMembersRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[58]
+	mi := &file_berth_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3923,7 +4102,7 @@ func (x *GetMembersRequest) String() string {
 func (*GetMembersRequest) ProtoMessage() {}
 
 func (x *GetMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[58]
+	mi := &file_berth_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +4115,7 @@ func (x *GetMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMembersRequest.ProtoReflect.Descriptor instead.
 func (*GetMembersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 // GetMembersResponse is them.
@@ -3949,7 +4128,7 @@ type GetMembersResponse struct {
 
 func (x *GetMembersResponse) Reset() {
 	*x = GetMembersResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[59]
+	mi := &file_berth_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4140,7 @@ func (x *GetMembersResponse) String() string {
 func (*GetMembersResponse) ProtoMessage() {}
 
 func (x *GetMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[59]
+	mi := &file_berth_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4153,7 @@ func (x *GetMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMembersResponse.ProtoReflect.Descriptor instead.
 func (*GetMembersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetMembersResponse) GetMembers() []*Member {
@@ -4003,7 +4182,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_berth_v1_api_proto_msgTypes[60]
+	mi := &file_berth_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4015,7 +4194,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[60]
+	mi := &file_berth_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4028,7 +4207,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Member) GetId() string {
@@ -4104,7 +4283,7 @@ type JoinServersRequest struct {
 
 func (x *JoinServersRequest) Reset() {
 	*x = JoinServersRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[61]
+	mi := &file_berth_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4116,7 +4295,7 @@ func (x *JoinServersRequest) String() string {
 func (*JoinServersRequest) ProtoMessage() {}
 
 func (x *JoinServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[61]
+	mi := &file_berth_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4129,7 +4308,7 @@ func (x *JoinServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinServersRequest.ProtoReflect.Descriptor instead.
 func (*JoinServersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *JoinServersRequest) GetAddresses() []string {
@@ -4149,7 +4328,7 @@ type JoinServersResponse struct {
 
 func (x *JoinServersResponse) Reset() {
 	*x = JoinServersResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[62]
+	mi := &file_berth_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4161,7 +4340,7 @@ func (x *JoinServersResponse) String() string {
 func (*JoinServersResponse) ProtoMessage() {}
 
 func (x *JoinServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[62]
+	mi := &file_berth_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +4353,7 @@ func (x *JoinServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinServersResponse.ProtoReflect.Descriptor instead.
 func (*JoinServersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *JoinServersResponse) GetJoined() uint32 {
@@ -4193,7 +4372,7 @@ type LeaveServerRequest struct {
 
 func (x *LeaveServerRequest) Reset() {
 	*x = LeaveServerRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[63]
+	mi := &file_berth_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4384,7 @@ func (x *LeaveServerRequest) String() string {
 func (*LeaveServerRequest) ProtoMessage() {}
 
 func (x *LeaveServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[63]
+	mi := &file_berth_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4397,7 @@ func (x *LeaveServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveServerRequest.ProtoReflect.Descriptor instead.
 func (*LeaveServerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 // LeaveServerResponse is empty.
@@ -4230,7 +4409,7 @@ type LeaveServerResponse struct {
 
 func (x *LeaveServerResponse) Reset() {
 	*x = LeaveServerResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[64]
+	mi := &file_berth_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4242,7 +4421,7 @@ func (x *LeaveServerResponse) String() string {
 func (*LeaveServerResponse) ProtoMessage() {}
 
 func (x *LeaveServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[64]
+	mi := &file_berth_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4255,7 +4434,7 @@ func (x *LeaveServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveServerResponse.ProtoReflect.Descriptor instead.
 func (*LeaveServerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 // GetHealthRequest is empty.
@@ -4267,7 +4446,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[65]
+	mi := &file_berth_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4279,7 +4458,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[65]
+	mi := &file_berth_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4292,7 +4471,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 // Health is how the asked server is.
@@ -4312,7 +4491,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_berth_v1_api_proto_msgTypes[66]
+	mi := &file_berth_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4324,7 +4503,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[66]
+	mi := &file_berth_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4516,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Health) GetHealthy() bool {
@@ -4391,7 +4570,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[67]
+	mi := &file_berth_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4403,7 +4582,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[67]
+	mi := &file_berth_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4416,7 +4595,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 // Version is a build.
@@ -4433,7 +4612,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_berth_v1_api_proto_msgTypes[68]
+	mi := &file_berth_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4624,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[68]
+	mi := &file_berth_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4637,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Version) GetVersion() string {
@@ -4514,7 +4693,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[69]
+	mi := &file_berth_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4526,7 +4705,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[69]
+	mi := &file_berth_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4539,7 +4718,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *StreamEventsRequest) GetIndex() uint64 {
@@ -4600,7 +4779,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_api_proto_msgTypes[70]
+	mi := &file_berth_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4612,7 +4791,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[70]
+	mi := &file_berth_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4625,7 +4804,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -4961,7 +5140,11 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x19SetNodeEligibilityRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12<\n" +
 	"\veligibility\x18\x02 \x01(\x0e2\x1a.berth.v1.Node.EligibilityR\veligibility\"\x1c\n" +
-	"\x1aSetNodeEligibilityResponse\",\n" +
+	"\x1aSetNodeEligibilityResponse\"j\n" +
+	"\x14SetNodeTaintsRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
+	"\x03add\x18\x02 \x03(\v2\x0f.berth.v1.TaintR\x03add\x12\x16\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\",\n" +
 	"\x11RemoveNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x14\n" +
 	"\x12RemoveNodeResponse\"\xaf\x02\n" +
@@ -5014,7 +5197,14 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05stale\x18g \x01(\bR\x05stale\x12\x1e\n" +
 	"\n" +
 	"consistent\x18h \x01(\bR\n" +
-	"consistent\"H\n" +
+	"consistent\"D\n" +
+	"\x18GetNamespaceUsageRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05stale\x18g \x01(\bR\x05stale\"z\n" +
+	"\x0eNamespaceUsage\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12%\n" +
+	"\x05quota\x18\x02 \x01(\v2\x0f.berth.v1.QuotaR\x05quota\x12#\n" +
+	"\x04used\x18\x03 \x01(\v2\x0f.berth.v1.QuotaR\x04used\"H\n" +
 	"\x13SetNamespaceRequest\x121\n" +
 	"\tnamespace\x18\x01 \x01(\v2\x13.berth.v1.NamespaceR\tnamespace\",\n" +
 	"\x16DeleteNamespaceRequest\x12\x12\n" +
@@ -5192,7 +5382,7 @@ func file_berth_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_berth_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_berth_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_berth_v1_api_proto_goTypes = []any{
 	(FieldDiff_Kind)(0),                // 0: berth.v1.FieldDiff.Kind
 	(*ListJobsRequest)(nil),            // 1: berth.v1.ListJobsRequest
@@ -5228,215 +5418,223 @@ var file_berth_v1_api_proto_goTypes = []any{
 	(*GetNodeRequest)(nil),             // 31: berth.v1.GetNodeRequest
 	(*SetNodeEligibilityRequest)(nil),  // 32: berth.v1.SetNodeEligibilityRequest
 	(*SetNodeEligibilityResponse)(nil), // 33: berth.v1.SetNodeEligibilityResponse
-	(*RemoveNodeRequest)(nil),          // 34: berth.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 35: berth.v1.RemoveNodeResponse
-	(*ListEvaluationsRequest)(nil),     // 36: berth.v1.ListEvaluationsRequest
-	(*ListEvaluationsResponse)(nil),    // 37: berth.v1.ListEvaluationsResponse
-	(*GetEvaluationRequest)(nil),       // 38: berth.v1.GetEvaluationRequest
-	(*ListNamespacesRequest)(nil),      // 39: berth.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),     // 40: berth.v1.ListNamespacesResponse
-	(*GetNamespaceRequest)(nil),        // 41: berth.v1.GetNamespaceRequest
-	(*SetNamespaceRequest)(nil),        // 42: berth.v1.SetNamespaceRequest
-	(*DeleteNamespaceRequest)(nil),     // 43: berth.v1.DeleteNamespaceRequest
-	(*DeleteNamespaceResponse)(nil),    // 44: berth.v1.DeleteNamespaceResponse
-	(*GetRaftRequest)(nil),             // 45: berth.v1.GetRaftRequest
-	(*GetRaftResponse)(nil),            // 46: berth.v1.GetRaftResponse
-	(*RaftPeer)(nil),                   // 47: berth.v1.RaftPeer
-	(*RemoveRaftPeerRequest)(nil),      // 48: berth.v1.RemoveRaftPeerRequest
-	(*RemoveRaftPeerResponse)(nil),     // 49: berth.v1.RemoveRaftPeerResponse
-	(*TransferLeadershipRequest)(nil),  // 50: berth.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 51: berth.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 52: berth.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 53: berth.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 54: berth.v1.RestoreSnapshotResponse
-	(*GetSchedulerConfigRequest)(nil),  // 55: berth.v1.GetSchedulerConfigRequest
-	(*SetSchedulerConfigRequest)(nil),  // 56: berth.v1.SetSchedulerConfigRequest
-	(*CollectGarbageRequest)(nil),      // 57: berth.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),     // 58: berth.v1.CollectGarbageResponse
-	(*GetMembersRequest)(nil),          // 59: berth.v1.GetMembersRequest
-	(*GetMembersResponse)(nil),         // 60: berth.v1.GetMembersResponse
-	(*Member)(nil),                     // 61: berth.v1.Member
-	(*JoinServersRequest)(nil),         // 62: berth.v1.JoinServersRequest
-	(*JoinServersResponse)(nil),        // 63: berth.v1.JoinServersResponse
-	(*LeaveServerRequest)(nil),         // 64: berth.v1.LeaveServerRequest
-	(*LeaveServerResponse)(nil),        // 65: berth.v1.LeaveServerResponse
-	(*GetHealthRequest)(nil),           // 66: berth.v1.GetHealthRequest
-	(*Health)(nil),                     // 67: berth.v1.Health
-	(*GetVersionRequest)(nil),          // 68: berth.v1.GetVersionRequest
-	(*Version)(nil),                    // 69: berth.v1.Version
-	(*StreamEventsRequest)(nil),        // 70: berth.v1.StreamEventsRequest
-	(*Event)(nil),                      // 71: berth.v1.Event
-	nil,                                // 72: berth.v1.ParseJobRequest.VariablesEntry
-	(*durationpb.Duration)(nil),        // 73: google.protobuf.Duration
-	(Job_Type)(0),                      // 74: berth.v1.Job.Type
-	(Job_Status)(0),                    // 75: berth.v1.Job.Status
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
-	(*Job)(nil),                        // 77: berth.v1.Job
-	(*GroupOutcome)(nil),               // 78: berth.v1.GroupOutcome
-	(*Problem)(nil),                    // 79: berth.v1.Problem
-	(*Evaluation)(nil),                 // 80: berth.v1.Evaluation
-	(*Alloc)(nil),                      // 81: berth.v1.Alloc
-	(*Node)(nil),                       // 82: berth.v1.Node
-	(Node_Eligibility)(0),              // 83: berth.v1.Node.Eligibility
-	(*Namespace)(nil),                  // 84: berth.v1.Namespace
-	(*SchedulerConfig)(nil),            // 85: berth.v1.SchedulerConfig
-	(*RestartAllocRequest)(nil),        // 86: berth.v1.RestartAllocRequest
-	(*SignalAllocRequest)(nil),         // 87: berth.v1.SignalAllocRequest
-	(*LogsRequest)(nil),                // 88: berth.v1.LogsRequest
-	(*ExecFrame)(nil),                  // 89: berth.v1.ExecFrame
-	(*ListFilesRequest)(nil),           // 90: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),            // 91: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),            // 92: berth.v1.ReadFileRequest
-	(*RestartAllocResponse)(nil),       // 93: berth.v1.RestartAllocResponse
-	(*SignalAllocResponse)(nil),        // 94: berth.v1.SignalAllocResponse
-	(*LogFrame)(nil),                   // 95: berth.v1.LogFrame
-	(*ListFilesResponse)(nil),          // 96: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),                   // 97: berth.v1.FileInfo
-	(*FileChunk)(nil),                  // 98: berth.v1.FileChunk
+	(*SetNodeTaintsRequest)(nil),       // 34: berth.v1.SetNodeTaintsRequest
+	(*RemoveNodeRequest)(nil),          // 35: berth.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 36: berth.v1.RemoveNodeResponse
+	(*ListEvaluationsRequest)(nil),     // 37: berth.v1.ListEvaluationsRequest
+	(*ListEvaluationsResponse)(nil),    // 38: berth.v1.ListEvaluationsResponse
+	(*GetEvaluationRequest)(nil),       // 39: berth.v1.GetEvaluationRequest
+	(*ListNamespacesRequest)(nil),      // 40: berth.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),     // 41: berth.v1.ListNamespacesResponse
+	(*GetNamespaceRequest)(nil),        // 42: berth.v1.GetNamespaceRequest
+	(*GetNamespaceUsageRequest)(nil),   // 43: berth.v1.GetNamespaceUsageRequest
+	(*NamespaceUsage)(nil),             // 44: berth.v1.NamespaceUsage
+	(*SetNamespaceRequest)(nil),        // 45: berth.v1.SetNamespaceRequest
+	(*DeleteNamespaceRequest)(nil),     // 46: berth.v1.DeleteNamespaceRequest
+	(*DeleteNamespaceResponse)(nil),    // 47: berth.v1.DeleteNamespaceResponse
+	(*GetRaftRequest)(nil),             // 48: berth.v1.GetRaftRequest
+	(*GetRaftResponse)(nil),            // 49: berth.v1.GetRaftResponse
+	(*RaftPeer)(nil),                   // 50: berth.v1.RaftPeer
+	(*RemoveRaftPeerRequest)(nil),      // 51: berth.v1.RemoveRaftPeerRequest
+	(*RemoveRaftPeerResponse)(nil),     // 52: berth.v1.RemoveRaftPeerResponse
+	(*TransferLeadershipRequest)(nil),  // 53: berth.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 54: berth.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 55: berth.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 56: berth.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 57: berth.v1.RestoreSnapshotResponse
+	(*GetSchedulerConfigRequest)(nil),  // 58: berth.v1.GetSchedulerConfigRequest
+	(*SetSchedulerConfigRequest)(nil),  // 59: berth.v1.SetSchedulerConfigRequest
+	(*CollectGarbageRequest)(nil),      // 60: berth.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),     // 61: berth.v1.CollectGarbageResponse
+	(*GetMembersRequest)(nil),          // 62: berth.v1.GetMembersRequest
+	(*GetMembersResponse)(nil),         // 63: berth.v1.GetMembersResponse
+	(*Member)(nil),                     // 64: berth.v1.Member
+	(*JoinServersRequest)(nil),         // 65: berth.v1.JoinServersRequest
+	(*JoinServersResponse)(nil),        // 66: berth.v1.JoinServersResponse
+	(*LeaveServerRequest)(nil),         // 67: berth.v1.LeaveServerRequest
+	(*LeaveServerResponse)(nil),        // 68: berth.v1.LeaveServerResponse
+	(*GetHealthRequest)(nil),           // 69: berth.v1.GetHealthRequest
+	(*Health)(nil),                     // 70: berth.v1.Health
+	(*GetVersionRequest)(nil),          // 71: berth.v1.GetVersionRequest
+	(*Version)(nil),                    // 72: berth.v1.Version
+	(*StreamEventsRequest)(nil),        // 73: berth.v1.StreamEventsRequest
+	(*Event)(nil),                      // 74: berth.v1.Event
+	nil,                                // 75: berth.v1.ParseJobRequest.VariablesEntry
+	(*durationpb.Duration)(nil),        // 76: google.protobuf.Duration
+	(Job_Type)(0),                      // 77: berth.v1.Job.Type
+	(Job_Status)(0),                    // 78: berth.v1.Job.Status
+	(*timestamppb.Timestamp)(nil),      // 79: google.protobuf.Timestamp
+	(*Job)(nil),                        // 80: berth.v1.Job
+	(*GroupOutcome)(nil),               // 81: berth.v1.GroupOutcome
+	(*Problem)(nil),                    // 82: berth.v1.Problem
+	(*Evaluation)(nil),                 // 83: berth.v1.Evaluation
+	(*Alloc)(nil),                      // 84: berth.v1.Alloc
+	(*Node)(nil),                       // 85: berth.v1.Node
+	(Node_Eligibility)(0),              // 86: berth.v1.Node.Eligibility
+	(*Taint)(nil),                      // 87: berth.v1.Taint
+	(*Namespace)(nil),                  // 88: berth.v1.Namespace
+	(*Quota)(nil),                      // 89: berth.v1.Quota
+	(*SchedulerConfig)(nil),            // 90: berth.v1.SchedulerConfig
+	(*RestartAllocRequest)(nil),        // 91: berth.v1.RestartAllocRequest
+	(*SignalAllocRequest)(nil),         // 92: berth.v1.SignalAllocRequest
+	(*LogsRequest)(nil),                // 93: berth.v1.LogsRequest
+	(*ExecFrame)(nil),                  // 94: berth.v1.ExecFrame
+	(*ListFilesRequest)(nil),           // 95: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),            // 96: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),            // 97: berth.v1.ReadFileRequest
+	(*RestartAllocResponse)(nil),       // 98: berth.v1.RestartAllocResponse
+	(*SignalAllocResponse)(nil),        // 99: berth.v1.SignalAllocResponse
+	(*LogFrame)(nil),                   // 100: berth.v1.LogFrame
+	(*ListFilesResponse)(nil),          // 101: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                   // 102: berth.v1.FileInfo
+	(*FileChunk)(nil),                  // 103: berth.v1.FileChunk
 }
 var file_berth_v1_api_proto_depIdxs = []int32{
-	73, // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
-	3,  // 1: berth.v1.ListJobsResponse.jobs:type_name -> berth.v1.JobSummary
-	74, // 2: berth.v1.JobSummary.type:type_name -> berth.v1.Job.Type
-	75, // 3: berth.v1.JobSummary.status:type_name -> berth.v1.Job.Status
-	76, // 4: berth.v1.JobSummary.submit_time:type_name -> google.protobuf.Timestamp
-	4,  // 5: berth.v1.JobSummary.groups:type_name -> berth.v1.GroupSummary
-	73, // 6: berth.v1.GetJobRequest.wait:type_name -> google.protobuf.Duration
-	77, // 7: berth.v1.RegisterJobRequest.job:type_name -> berth.v1.Job
-	77, // 8: berth.v1.PlanJobRequest.job:type_name -> berth.v1.Job
-	78, // 9: berth.v1.PlanJobResponse.groups:type_name -> berth.v1.GroupOutcome
-	10, // 10: berth.v1.PlanJobResponse.diff:type_name -> berth.v1.FieldDiff
-	0,  // 11: berth.v1.FieldDiff.kind:type_name -> berth.v1.FieldDiff.Kind
-	77, // 12: berth.v1.ValidateJobRequest.job:type_name -> berth.v1.Job
-	79, // 13: berth.v1.ValidateJobResponse.problems:type_name -> berth.v1.Problem
-	72, // 14: berth.v1.ParseJobRequest.variables:type_name -> berth.v1.ParseJobRequest.VariablesEntry
-	73, // 15: berth.v1.GetJobHistoryRequest.wait:type_name -> google.protobuf.Duration
-	21, // 16: berth.v1.GetJobHistoryResponse.versions:type_name -> berth.v1.JobVersion
-	77, // 17: berth.v1.JobVersion.job:type_name -> berth.v1.Job
-	10, // 18: berth.v1.JobVersion.diff:type_name -> berth.v1.FieldDiff
-	73, // 19: berth.v1.GetJobStatusRequest.wait:type_name -> google.protobuf.Duration
-	77, // 20: berth.v1.JobStatus.job:type_name -> berth.v1.Job
-	4,  // 21: berth.v1.JobStatus.groups:type_name -> berth.v1.GroupSummary
-	80, // 22: berth.v1.JobStatus.evaluation:type_name -> berth.v1.Evaluation
-	73, // 23: berth.v1.ListAllocsRequest.wait:type_name -> google.protobuf.Duration
-	81, // 24: berth.v1.ListAllocsResponse.allocs:type_name -> berth.v1.Alloc
-	73, // 25: berth.v1.GetAllocRequest.wait:type_name -> google.protobuf.Duration
-	73, // 26: berth.v1.ListNodesRequest.wait:type_name -> google.protobuf.Duration
-	82, // 27: berth.v1.ListNodesResponse.nodes:type_name -> berth.v1.Node
-	73, // 28: berth.v1.GetNodeRequest.wait:type_name -> google.protobuf.Duration
-	83, // 29: berth.v1.SetNodeEligibilityRequest.eligibility:type_name -> berth.v1.Node.Eligibility
-	73, // 30: berth.v1.ListEvaluationsRequest.wait:type_name -> google.protobuf.Duration
-	80, // 31: berth.v1.ListEvaluationsResponse.evaluations:type_name -> berth.v1.Evaluation
-	73, // 32: berth.v1.GetEvaluationRequest.wait:type_name -> google.protobuf.Duration
-	73, // 33: berth.v1.ListNamespacesRequest.wait:type_name -> google.protobuf.Duration
-	84, // 34: berth.v1.ListNamespacesResponse.namespaces:type_name -> berth.v1.Namespace
-	73, // 35: berth.v1.GetNamespaceRequest.wait:type_name -> google.protobuf.Duration
-	84, // 36: berth.v1.SetNamespaceRequest.namespace:type_name -> berth.v1.Namespace
-	47, // 37: berth.v1.GetRaftResponse.peers:type_name -> berth.v1.RaftPeer
-	85, // 38: berth.v1.SetSchedulerConfigRequest.config:type_name -> berth.v1.SchedulerConfig
-	61, // 39: berth.v1.GetMembersResponse.members:type_name -> berth.v1.Member
-	73, // 40: berth.v1.Health.last_contact:type_name -> google.protobuf.Duration
-	76, // 41: berth.v1.Event.time:type_name -> google.protobuf.Timestamp
-	77, // 42: berth.v1.Event.job:type_name -> berth.v1.Job
-	81, // 43: berth.v1.Event.alloc:type_name -> berth.v1.Alloc
-	82, // 44: berth.v1.Event.node:type_name -> berth.v1.Node
-	80, // 45: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
-	84, // 46: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
-	1,  // 47: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
-	5,  // 48: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
-	6,  // 49: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
-	8,  // 50: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
-	11, // 51: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
-	13, // 52: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
-	14, // 53: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
-	16, // 54: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
-	17, // 55: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
-	19, // 56: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
-	22, // 57: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
-	24, // 58: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
-	26, // 59: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
-	27, // 60: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
-	86, // 61: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
-	87, // 62: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
-	88, // 63: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
-	89, // 64: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	90, // 65: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	91, // 66: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	92, // 67: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	29, // 68: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	31, // 69: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	32, // 70: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	34, // 71: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	36, // 72: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	38, // 73: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	39, // 74: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	41, // 75: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	42, // 76: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	43, // 77: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	45, // 78: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	48, // 79: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	50, // 80: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	52, // 81: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	53, // 82: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	55, // 83: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	56, // 84: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	57, // 85: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	59, // 86: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	62, // 87: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	64, // 88: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	66, // 89: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	68, // 90: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	70, // 91: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,  // 92: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	77, // 93: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,  // 94: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,  // 95: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12, // 96: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	77, // 97: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15, // 98: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,  // 99: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	18, // 100: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	20, // 101: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	23, // 102: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	25, // 103: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	81, // 104: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	28, // 105: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	93, // 106: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	94, // 107: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	95, // 108: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	89, // 109: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	96, // 110: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	97, // 111: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	98, // 112: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	30, // 113: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	82, // 114: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	33, // 115: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	35, // 116: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	37, // 117: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	80, // 118: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	40, // 119: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	84, // 120: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	84, // 121: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	44, // 122: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	46, // 123: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	49, // 124: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	51, // 125: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	53, // 126: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	54, // 127: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	85, // 128: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	85, // 129: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	58, // 130: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	60, // 131: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	63, // 132: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	65, // 133: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	67, // 134: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	69, // 135: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	71, // 136: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	92, // [92:137] is the sub-list for method output_type
-	47, // [47:92] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	76,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
+	3,   // 1: berth.v1.ListJobsResponse.jobs:type_name -> berth.v1.JobSummary
+	77,  // 2: berth.v1.JobSummary.type:type_name -> berth.v1.Job.Type
+	78,  // 3: berth.v1.JobSummary.status:type_name -> berth.v1.Job.Status
+	79,  // 4: berth.v1.JobSummary.submit_time:type_name -> google.protobuf.Timestamp
+	4,   // 5: berth.v1.JobSummary.groups:type_name -> berth.v1.GroupSummary
+	76,  // 6: berth.v1.GetJobRequest.wait:type_name -> google.protobuf.Duration
+	80,  // 7: berth.v1.RegisterJobRequest.job:type_name -> berth.v1.Job
+	80,  // 8: berth.v1.PlanJobRequest.job:type_name -> berth.v1.Job
+	81,  // 9: berth.v1.PlanJobResponse.groups:type_name -> berth.v1.GroupOutcome
+	10,  // 10: berth.v1.PlanJobResponse.diff:type_name -> berth.v1.FieldDiff
+	0,   // 11: berth.v1.FieldDiff.kind:type_name -> berth.v1.FieldDiff.Kind
+	80,  // 12: berth.v1.ValidateJobRequest.job:type_name -> berth.v1.Job
+	82,  // 13: berth.v1.ValidateJobResponse.problems:type_name -> berth.v1.Problem
+	75,  // 14: berth.v1.ParseJobRequest.variables:type_name -> berth.v1.ParseJobRequest.VariablesEntry
+	76,  // 15: berth.v1.GetJobHistoryRequest.wait:type_name -> google.protobuf.Duration
+	21,  // 16: berth.v1.GetJobHistoryResponse.versions:type_name -> berth.v1.JobVersion
+	80,  // 17: berth.v1.JobVersion.job:type_name -> berth.v1.Job
+	10,  // 18: berth.v1.JobVersion.diff:type_name -> berth.v1.FieldDiff
+	76,  // 19: berth.v1.GetJobStatusRequest.wait:type_name -> google.protobuf.Duration
+	80,  // 20: berth.v1.JobStatus.job:type_name -> berth.v1.Job
+	4,   // 21: berth.v1.JobStatus.groups:type_name -> berth.v1.GroupSummary
+	83,  // 22: berth.v1.JobStatus.evaluation:type_name -> berth.v1.Evaluation
+	76,  // 23: berth.v1.ListAllocsRequest.wait:type_name -> google.protobuf.Duration
+	84,  // 24: berth.v1.ListAllocsResponse.allocs:type_name -> berth.v1.Alloc
+	76,  // 25: berth.v1.GetAllocRequest.wait:type_name -> google.protobuf.Duration
+	76,  // 26: berth.v1.ListNodesRequest.wait:type_name -> google.protobuf.Duration
+	85,  // 27: berth.v1.ListNodesResponse.nodes:type_name -> berth.v1.Node
+	76,  // 28: berth.v1.GetNodeRequest.wait:type_name -> google.protobuf.Duration
+	86,  // 29: berth.v1.SetNodeEligibilityRequest.eligibility:type_name -> berth.v1.Node.Eligibility
+	87,  // 30: berth.v1.SetNodeTaintsRequest.add:type_name -> berth.v1.Taint
+	76,  // 31: berth.v1.ListEvaluationsRequest.wait:type_name -> google.protobuf.Duration
+	83,  // 32: berth.v1.ListEvaluationsResponse.evaluations:type_name -> berth.v1.Evaluation
+	76,  // 33: berth.v1.GetEvaluationRequest.wait:type_name -> google.protobuf.Duration
+	76,  // 34: berth.v1.ListNamespacesRequest.wait:type_name -> google.protobuf.Duration
+	88,  // 35: berth.v1.ListNamespacesResponse.namespaces:type_name -> berth.v1.Namespace
+	76,  // 36: berth.v1.GetNamespaceRequest.wait:type_name -> google.protobuf.Duration
+	89,  // 37: berth.v1.NamespaceUsage.quota:type_name -> berth.v1.Quota
+	89,  // 38: berth.v1.NamespaceUsage.used:type_name -> berth.v1.Quota
+	88,  // 39: berth.v1.SetNamespaceRequest.namespace:type_name -> berth.v1.Namespace
+	50,  // 40: berth.v1.GetRaftResponse.peers:type_name -> berth.v1.RaftPeer
+	90,  // 41: berth.v1.SetSchedulerConfigRequest.config:type_name -> berth.v1.SchedulerConfig
+	64,  // 42: berth.v1.GetMembersResponse.members:type_name -> berth.v1.Member
+	76,  // 43: berth.v1.Health.last_contact:type_name -> google.protobuf.Duration
+	79,  // 44: berth.v1.Event.time:type_name -> google.protobuf.Timestamp
+	80,  // 45: berth.v1.Event.job:type_name -> berth.v1.Job
+	84,  // 46: berth.v1.Event.alloc:type_name -> berth.v1.Alloc
+	85,  // 47: berth.v1.Event.node:type_name -> berth.v1.Node
+	83,  // 48: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
+	88,  // 49: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
+	1,   // 50: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
+	5,   // 51: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
+	6,   // 52: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
+	8,   // 53: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
+	11,  // 54: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
+	13,  // 55: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
+	14,  // 56: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
+	16,  // 57: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
+	17,  // 58: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
+	19,  // 59: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
+	22,  // 60: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
+	24,  // 61: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
+	26,  // 62: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
+	27,  // 63: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
+	91,  // 64: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
+	92,  // 65: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
+	93,  // 66: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
+	94,  // 67: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
+	95,  // 68: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	96,  // 69: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	97,  // 70: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	29,  // 71: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	31,  // 72: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	32,  // 73: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	35,  // 74: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	37,  // 75: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	39,  // 76: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	40,  // 77: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	42,  // 78: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	45,  // 79: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	46,  // 80: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	48,  // 81: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	51,  // 82: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	53,  // 83: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	55,  // 84: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	56,  // 85: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	58,  // 86: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	59,  // 87: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	60,  // 88: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	62,  // 89: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	65,  // 90: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	67,  // 91: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	69,  // 92: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	71,  // 93: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	73,  // 94: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 95: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	80,  // 96: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 97: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 98: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 99: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	80,  // 100: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 101: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 102: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	18,  // 103: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	20,  // 104: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	23,  // 105: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	25,  // 106: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	84,  // 107: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	28,  // 108: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	98,  // 109: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	99,  // 110: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	100, // 111: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	94,  // 112: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	101, // 113: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	102, // 114: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	103, // 115: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	30,  // 116: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	85,  // 117: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	33,  // 118: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	36,  // 119: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	38,  // 120: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	83,  // 121: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	41,  // 122: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	88,  // 123: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	88,  // 124: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	47,  // 125: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	49,  // 126: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	52,  // 127: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	54,  // 128: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	56,  // 129: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	57,  // 130: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	90,  // 131: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	90,  // 132: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	61,  // 133: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	63,  // 134: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	66,  // 135: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	68,  // 136: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	70,  // 137: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	72,  // 138: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	74,  // 139: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	95,  // [95:140] is the sub-list for method output_type
+	50,  // [50:95] is the sub-list for method input_type
+	50,  // [50:50] is the sub-list for extension type_name
+	50,  // [50:50] is the sub-list for extension extendee
+	0,   // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_api_proto_init() }
@@ -5451,7 +5649,7 @@ func file_berth_v1_api_proto_init() {
 	file_berth_v1_namespace_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_problem_proto_init()
-	file_berth_v1_api_proto_msgTypes[70].OneofWrappers = []any{
+	file_berth_v1_api_proto_msgTypes[73].OneofWrappers = []any{
 		(*Event_Job)(nil),
 		(*Event_Alloc)(nil),
 		(*Event_Node)(nil),
@@ -5464,7 +5662,7 @@ func file_berth_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_api_proto_rawDesc), len(file_berth_v1_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   72,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

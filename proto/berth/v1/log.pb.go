@@ -577,7 +577,11 @@ type NodesChanged struct {
 	Reason      string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Eligibility *Node_Eligibility      `protobuf:"varint,4,opt,name=eligibility,proto3,enum=berth.v1.Node_Eligibility,oneof" json:"eligibility,omitempty"`
 	// Forget the nodes; refused for a node with allocations that are not over.
-	Remove        bool `protobuf:"varint,5,opt,name=remove,proto3" json:"remove,omitempty"`
+	Remove bool `protobuf:"varint,5,opt,name=remove,proto3" json:"remove,omitempty"`
+	// Operator's taints that are added (in place of one with the same key and value), and
+	// removed: "key", or "key=value".
+	AddTaints     []*Taint `protobuf:"bytes,6,rep,name=add_taints,json=addTaints,proto3" json:"add_taints,omitempty"`
+	RemoveTaints  []string `protobuf:"bytes,7,rep,name=remove_taints,json=removeTaints,proto3" json:"remove_taints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -645,6 +649,20 @@ func (x *NodesChanged) GetRemove() bool {
 		return x.Remove
 	}
 	return false
+}
+
+func (x *NodesChanged) GetAddTaints() []*Taint {
+	if x != nil {
+		return x.AddTaints
+	}
+	return nil
+}
+
+func (x *NodesChanged) GetRemoveTaints() []string {
+	if x != nil {
+		return x.RemoveTaints
+	}
+	return nil
 }
 
 // AllocsReported is what agents report. A report on an allocation that is unknown, or on
@@ -1336,13 +1354,16 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"evaluation\x18\x06 \x01(\v2\x14.berth.v1.EvaluationR\n" +
 	"evaluation\"4\n" +
 	"\x0eNodeRegistered\x12\"\n" +
-	"\x04node\x18\x01 \x01(\v2\x0e.berth.v1.NodeR\x04node\"\xeb\x01\n" +
+	"\x04node\x18\x01 \x01(\v2\x0e.berth.v1.NodeR\x04node\"\xc0\x02\n" +
 	"\fNodesChanged\x12\x19\n" +
 	"\bnode_ids\x18\x01 \x03(\tR\anodeIds\x122\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x15.berth.v1.Node.StatusH\x00R\x06status\x88\x01\x01\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12A\n" +
 	"\veligibility\x18\x04 \x01(\x0e2\x1a.berth.v1.Node.EligibilityH\x01R\veligibility\x88\x01\x01\x12\x16\n" +
-	"\x06remove\x18\x05 \x01(\bR\x06removeB\t\n" +
+	"\x06remove\x18\x05 \x01(\bR\x06remove\x12.\n" +
+	"\n" +
+	"add_taints\x18\x06 \x03(\v2\x0f.berth.v1.TaintR\taddTaints\x12#\n" +
+	"\rremove_taints\x18\a \x03(\tR\fremoveTaintsB\t\n" +
 	"\a_statusB\x0e\n" +
 	"\f_eligibility\"G\n" +
 	"\x0eAllocsReported\x125\n" +
@@ -1425,8 +1446,9 @@ var file_berth_v1_log_proto_goTypes = []any{
 	(*Node)(nil),                  // 22: berth.v1.Node
 	(Node_Status)(0),              // 23: berth.v1.Node.Status
 	(Node_Eligibility)(0),         // 24: berth.v1.Node.Eligibility
-	(*AllocStatusUpdate)(nil),     // 25: berth.v1.AllocStatusUpdate
-	(*Alloc)(nil),                 // 26: berth.v1.Alloc
+	(*Taint)(nil),                 // 25: berth.v1.Taint
+	(*AllocStatusUpdate)(nil),     // 26: berth.v1.AllocStatusUpdate
+	(*Alloc)(nil),                 // 27: berth.v1.Alloc
 }
 var file_berth_v1_log_proto_depIdxs = []int32{
 	15, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
@@ -1450,24 +1472,25 @@ var file_berth_v1_log_proto_depIdxs = []int32{
 	22, // 18: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
 	23, // 19: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
 	24, // 20: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
-	25, // 21: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
-	21, // 22: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
-	11, // 23: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
-	12, // 24: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
-	17, // 25: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
-	18, // 26: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
-	20, // 27: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
-	20, // 28: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
-	22, // 29: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
-	21, // 30: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
-	26, // 31: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
-	19, // 32: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
-	14, // 33: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	25, // 21: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
+	26, // 22: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
+	21, // 23: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
+	11, // 24: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
+	12, // 25: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
+	17, // 26: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
+	18, // 27: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
+	20, // 28: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
+	20, // 29: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
+	22, // 30: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
+	21, // 31: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
+	27, // 32: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
+	19, // 33: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
+	14, // 34: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_log_proto_init() }

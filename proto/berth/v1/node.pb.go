@@ -202,9 +202,11 @@ type Node struct {
 	// Version of the agent.
 	Version string `protobuf:"bytes,18,opt,name=version,proto3" json:"version,omitempty"`
 	// Time of the node's boot: tells a reboot from a restart of the agent.
-	BootId         string `protobuf:"bytes,19,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	CreateRevision uint64 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
-	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
+	BootId string `protobuf:"bytes,19,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Taints that an operator has set, beside the agent's own; kept when it registers again.
+	OperatorTaints []*Taint `protobuf:"bytes,20,rep,name=operator_taints,json=operatorTaints,proto3" json:"operator_taints,omitempty"`
+	CreateRevision uint64   `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModifyRevision uint64   `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -370,6 +372,13 @@ func (x *Node) GetBootId() string {
 		return x.BootId
 	}
 	return ""
+}
+
+func (x *Node) GetOperatorTaints() []*Taint {
+	if x != nil {
+		return x.OperatorTaints
+	}
+	return nil
 }
 
 func (x *Node) GetCreateRevision() uint64 {
@@ -1263,7 +1272,7 @@ var File_berth_v1_node_proto protoreflect.FileDescriptor
 
 const file_berth_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x13berth/v1/node.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\a\n" +
+	"\x13berth/v1/node.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\b\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -1287,7 +1296,8 @@ const file_berth_v1_node_proto_rawDesc = "" +
 	"\bmax_port\x18\x10 \x01(\rR\amaxPort\x12%\n" +
 	"\x0ereserved_ports\x18\x11 \x03(\rR\rreservedPorts\x12\x18\n" +
 	"\aversion\x18\x12 \x01(\tR\aversion\x12\x17\n" +
-	"\aboot_id\x18\x13 \x01(\tR\x06bootId\x12'\n" +
+	"\aboot_id\x18\x13 \x01(\tR\x06bootId\x128\n" +
+	"\x0foperator_taints\x18\x14 \x03(\v2\x0f.berth.v1.TaintR\x0eoperatorTaints\x12'\n" +
 	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\x12'\n" +
 	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
@@ -1450,21 +1460,22 @@ var file_berth_v1_node_proto_depIdxs = []int32{
 	4,  // 5: berth.v1.Node.taints:type_name -> berth.v1.Taint
 	5,  // 6: berth.v1.Node.hardware:type_name -> berth.v1.Hardware
 	12, // 7: berth.v1.Node.drivers:type_name -> berth.v1.DriverInfo
-	2,  // 8: berth.v1.Taint.effect:type_name -> berth.v1.Taint.Effect
-	6,  // 9: berth.v1.Hardware.cells:type_name -> berth.v1.Cell
-	8,  // 10: berth.v1.Hardware.devices:type_name -> berth.v1.Device
-	10, // 11: berth.v1.Hardware.nics:type_name -> berth.v1.Nic
-	11, // 12: berth.v1.Hardware.disks:type_name -> berth.v1.Disk
-	18, // 13: berth.v1.Cell.hugepages:type_name -> berth.v1.Hugepages
-	7,  // 14: berth.v1.Cell.caches:type_name -> berth.v1.Cache
-	15, // 15: berth.v1.Device.attributes:type_name -> berth.v1.Device.AttributesEntry
-	9,  // 16: berth.v1.Device.links:type_name -> berth.v1.DeviceLink
-	16, // 17: berth.v1.DriverInfo.attributes:type_name -> berth.v1.DriverInfo.AttributesEntry
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	4,  // 8: berth.v1.Node.operator_taints:type_name -> berth.v1.Taint
+	2,  // 9: berth.v1.Taint.effect:type_name -> berth.v1.Taint.Effect
+	6,  // 10: berth.v1.Hardware.cells:type_name -> berth.v1.Cell
+	8,  // 11: berth.v1.Hardware.devices:type_name -> berth.v1.Device
+	10, // 12: berth.v1.Hardware.nics:type_name -> berth.v1.Nic
+	11, // 13: berth.v1.Hardware.disks:type_name -> berth.v1.Disk
+	18, // 14: berth.v1.Cell.hugepages:type_name -> berth.v1.Hugepages
+	7,  // 15: berth.v1.Cell.caches:type_name -> berth.v1.Cache
+	15, // 16: berth.v1.Device.attributes:type_name -> berth.v1.Device.AttributesEntry
+	9,  // 17: berth.v1.Device.links:type_name -> berth.v1.DeviceLink
+	16, // 18: berth.v1.DriverInfo.attributes:type_name -> berth.v1.DriverInfo.AttributesEntry
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_node_proto_init() }

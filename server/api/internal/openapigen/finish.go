@@ -97,11 +97,12 @@ func finishTags(tags any) {
 func methodOf(op object) (protoreflect.MethodDescriptor, error) {
 	id, _ := op["operationId"].(string)
 	service, name, _ := strings.Cut(id, "_")
-	s := berthv1.File_berth_v1_api_proto.Services().ByName(protoreflect.Name(service))
-	if s == nil || s.Methods().ByName(protoreflect.Name(name)) == nil {
-		return nil, fmt.Errorf("the schema has no method %q", id)
+	for _, file := range berthv1.PublicFiles() {
+		if s := file.Services().ByName(protoreflect.Name(service)); s != nil && s.Methods().ByName(protoreflect.Name(name)) != nil {
+			return s.Methods().ByName(protoreflect.Name(name)), nil
+		}
 	}
-	return s.Methods().ByName(protoreflect.Name(name)), nil
+	return nil, fmt.Errorf("the schema has no method %q", id)
 }
 
 func finishOperation(op object, method protoreflect.MethodDescriptor) {
@@ -169,12 +170,12 @@ func snakeNames() map[string]string {
 			add(messages.Get(i).Messages())
 		}
 	}
-	for _, file := range []protoreflect.FileDescriptor{
-		berthv1.File_berth_v1_api_proto, berthv1.File_berth_v1_access_proto, berthv1.File_berth_v1_alloc_proto,
+	for _, file := range append(berthv1.PublicFiles(),
+		berthv1.File_berth_v1_access_proto, berthv1.File_berth_v1_alloc_proto,
 		berthv1.File_berth_v1_constraint_proto, berthv1.File_berth_v1_evaluation_proto, berthv1.File_berth_v1_job_proto,
 		berthv1.File_berth_v1_namespace_proto, berthv1.File_berth_v1_node_proto, berthv1.File_berth_v1_problem_proto,
-		berthv1.File_berth_v1_resources_proto,
-	} {
+		berthv1.File_berth_v1_rebalance_proto, berthv1.File_berth_v1_resources_proto,
+	) {
 		add(file.Messages())
 	}
 	return names
