@@ -187,9 +187,17 @@ func (g generator) job() *berthv1.Job {
 	g.constraints(job.Constraints)
 	g.affinities(job.Affinities)
 	spreads(job.Spreads)
+	g.placement(job)
 	for _, group := range job.Groups {
 		if everyNode(job.Type) {
 			group.Count, group.Gang, group.Reschedule = nil, false, nil
+		}
+		g.tolerations(group.Tolerations)
+		if group.Disruption.GetMaxUnavailable() != "" {
+			group.Disruption.MaxUnavailable = rapid.SampledFrom([]string{"0", "1", "25%", "100%"}).Draw(g.t, "max_unavailable")
+		}
+		if group.Topology != nil {
+			group.Topology.Cells = rapid.Uint32Range(0, 1).Draw(g.t, "cells")
 		}
 		g.constraints(group.Constraints)
 		g.affinities(group.Affinities)
@@ -206,6 +214,30 @@ func (g generator) job() *berthv1.Job {
 		}
 	}
 	return job
+}
+
+func (g generator) placement(job *berthv1.Job) {
+	job.Reservation, job.Scheduler = "", ""
+	job.Gang = job.Gang && !everyNode(job.Type)
+	g.tolerations(job.Tolerations)
+	if everyNode(job.Type) {
+		job.ArchWeights = nil
+	}
+	for i, w := range job.ArchWeights {
+		w.Arch = []string{"x86_64", "arm64"}[i]
+		if len(job.Arch) == 1 {
+			job.Arch = nil
+		}
+	}
+}
+
+func (g generator) tolerations(list []*berthv1.Toleration) {
+	for _, x := range list {
+		x.Key = rapid.StringMatching(`[a-z]{1,8}`).Draw(g.t, "taint")
+		if x.Operator == "exists" {
+			x.Value = ""
+		}
+	}
 }
 
 func (g generator) task(task *berthv1.Task) {
@@ -232,6 +264,7 @@ func (g generator) task(task *berthv1.Task) {
 		}
 		for _, d := range r.Devices {
 			d.Profile, d.ShareMilli = "", 0
+			d.Near, d.Within = "", ""
 			g.constraints(d.Constraints)
 		}
 	}

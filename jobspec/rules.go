@@ -54,10 +54,9 @@ func (c *checker) job(job *berthv1.Job) {
 	c.name(job.GetNamespace(), "namespace", "namespace")
 	c.name(job.GetNodePool(), "node_pool", "node_pool")
 	for _, arch := range job.GetArch() {
-		if known := append([]string{"x86_64", "x86-64", "aarch64"}, architectures...); !slices.Contains(known, arch) {
-			c.add("arch", didYouMean(arch, architectures), "arch holds %q, which is no architecture", clip(arch))
-		}
+		c.arch(arch, "arch holds", "arch")
 	}
+	c.placement(job)
 	c.keys(job.GetMeta(), "meta")
 	c.constraints(job.GetConstraints(), "", true)
 	c.affinities(job.GetAffinities(), "")
@@ -91,6 +90,7 @@ func (c *checker) group(job *berthv1.Job, g *berthv1.Group, path string) {
 	c.constraints(g.GetConstraints(), path, true)
 	c.affinities(g.GetAffinities(), path)
 	c.spreads(g.GetSpreads(), path)
+	c.groupPlacement(g, path)
 	c.restart(g.GetRestart(), path+".restart")
 	c.reschedule(g.GetReschedule(), path+".reschedule")
 	c.network(g.GetNetwork(), path+".network")
@@ -231,7 +231,11 @@ func (c *checker) resources(r *berthv1.Resources, path string) {
 			if d.GetProfile() != "" {
 				c.add(at+".share_milli", "leave one of them out", "a device is shared by profile or by share, not by both")
 			}
+			if d.GetLink() != "" {
+				c.add(at+".link", "leave it out, or ask for whole devices", "a share of one device has nothing to be linked to")
+			}
 		}
+		c.nearness(r, d, at)
 		c.constraints(d.GetConstraints(), at, false)
 	}
 }

@@ -15,6 +15,12 @@ func Warnings(job *berthv1.Job) []string {
 	if everyNode(job.GetType()) && len(job.GetSpreads()) > 0 {
 		warn("spread has no effect: a %s job runs on every node that fits", job.GetType())
 	}
+	if everyNode(job.GetType()) && job.GetStrategy() != "" {
+		warn("strategy has no effect: a %s job runs on every node that fits", job.GetType())
+	}
+	if instances := countOf(job); job.GetGang() && instances < 2 {
+		warn("gang has no effect with one instance")
+	}
 	clash(job.GetMeta(), "meta", warn)
 	for _, g := range job.GetGroups() {
 		in := fmt.Sprintf("group %q", g.GetName())
@@ -32,11 +38,8 @@ func groupWarnings(job *berthv1.Job, g *berthv1.Group, in string, warn func(stri
 	if every && len(g.GetSpreads()) > 0 {
 		warn("%s: spread has no effect: a %s job runs on every node that fits", in, job.GetType())
 	}
-	count := uint32(1)
-	if g.Count != nil {
-		count = g.GetCount()
-	}
-	if g.GetGang() && count < 2 {
+	count := countIn(g)
+	if g.GetGang() && count < 2 && !job.GetGang() {
 		warn("%s: gang has no effect with one instance", in)
 	}
 	distinct := every
@@ -59,6 +62,21 @@ func groupWarnings(job *berthv1.Job, g *berthv1.Group, in string, warn func(stri
 	}
 }
 
+// countOf is how many instances a job has over all its groups.
+func countOf(job *berthv1.Job) (n uint64) {
+	for _, g := range job.GetGroups() {
+		n += uint64(countIn(g))
+	}
+	return n
+}
+
+func countIn(g *berthv1.Group) uint32 {
+	if g.Count == nil {
+		return 1
+	}
+	return g.GetCount()
+}
+
 // isDefault says whether align is what a spec that leaves it out gets.
 func isDefault(align []string) bool {
 	return len(align) == 2 && align[0] == "cpu" && align[1] == "memory"
@@ -68,6 +86,11 @@ func taskWarnings(t *berthv1.Task, in string, warn func(string, ...any)) {
 	clash(t.GetMeta(), in+": meta", warn)
 	if r := t.GetResources(); r.GetCores() == 0 && r.GetCoreUnit() == "thread" {
 		warn("%s: core_unit has no effect without cores", in)
+	}
+	for _, d := range t.GetResources().GetDevices() {
+		if d.GetLink() != "" && d.GetCount() < 2 {
+			warn("%s: link has no effect with one device %q", in, d.GetKind())
+		}
 	}
 	if t.GetKillSignal() == "SIGKILL" {
 		warn("%s: SIGKILL gives the task no chance to end well", in)

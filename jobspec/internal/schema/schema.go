@@ -63,8 +63,11 @@ var aliases = map[protoreflect.FullName]map[string]string{
 	"berth.v1.TopologyPolicy.policy": {
 		"single-numa-node": "single", "require": "single", "prefer": "best-effort",
 	},
-	"berth.v1.Job.arch": {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"},
+	"berth.v1.Job.arch":        archAliases,
+	"berth.v1.ArchWeight.arch": archAliases,
 }
+
+var archAliases = map[string]string{"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 
 var cache sync.Map // protoreflect.FullName -> *Message
 
