@@ -54,8 +54,10 @@ func newTypical(pods []trace.Pod) *typical {
 		}
 		t.level = append(t.level, at)
 	}
+	// Divided twice, as there: scores that are nearly equal hang on the last bit.
+	all := float64(len(pods))
 	for i := range t.weights {
-		t.weights[i] /= float64(covered)
+		t.weights[i] = (t.weights[i] / all) / (float64(covered) / all)
 	}
 	return t
 }
