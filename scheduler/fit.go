@@ -11,6 +11,7 @@ import (
 type fitter struct {
 	choice choice
 	room   room
+	skip   topology.CPUSet // exclusive threads chosen already
 }
 
 // choice is an exact grant, by task.
@@ -29,16 +30,15 @@ type taskChoice struct {
 
 // fit chooses and grants: after true the usage has it.
 func (x *fitter) fit(u *topology.Usage, g *Group) (*choice, bool) {
-	if !x.choosePorts(u, g) {
+	if u.Stray() || u.FreeDisk() < g.diskMiB || !x.choosePorts(u, g) {
 		return nil, false
 	}
 	x.choice.cell = -1
-	if g.total.simple() {
-		if cell := firstCell(u, &g.total); cell >= 0 {
-			x.choice.cell = cell
-			return x.take(u, g)
+	if len(g.total.devices) == 0 {
+		if cell := bestCell(u, &g.total); cell >= 0 {
+			return x.takeIn(u, g, cell)
 		}
-		if g.policy == single {
+		if g.policy == single && g.alignsAll() {
 			return nil, false
 		}
 	}
@@ -51,14 +51,112 @@ func (x *fitter) fit(u *topology.Usage, g *Group) (*choice, bool) {
 	return nil, false
 }
 
-// firstCell is the lowest cell that has room for shared CPU and memory; -1: none.
-func firstCell(u *topology.Usage, n *need) int {
+// alignsAll says that the policy is about all that the group needs.
+func (g *Group) alignsAll() bool {
+	needs := alignCPU | alignMemory
+	if len(g.total.hugepages) > 0 {
+		needs |= alignHugepages
+	}
+	return g.align&needs == needs
+}
+
+// takeIn grants all of a group without devices in one cell that has room for it.
+func (x *fitter) takeIn(u *topology.Usage, g *Group, cell int) (*choice, bool) {
+	c, grant := &x.choice, &x.choice.grant
+	grant.Reset()
+	grant.DiskMiB = g.diskMiB
+	grant.Ports = append(grant.Ports, c.ports...)
+	id := u.Machine().Cells[cell].ID
+	if g.total.simple() {
+		part := grant.NextCell(id)
+		part.CPUMilli, part.MemoryMiB = uint32(g.total.milli), g.total.memory
+		c.cell = cell
+		return c, u.Add(grant) == nil
+	}
+	x.skip.Clear()
+	for i := range g.tasks {
+		t := &g.tasks[i]
+		part := grant.NextCell(id)
+		part.CPUMilli, part.MemoryMiB = uint32(t.milli), t.memory
+		part.Hugepages = append(part.Hugepages, t.hugepages...)
+		pickCores(u, cell, t.cores, !u.Machine().Cells[cell].Mixed, &part.CPUs, &x.skip)
+	}
+	c.tasks = c.tasks[:0]
+	for i := range g.tasks {
+		if n := g.tasks[i].threads; n > 0 {
+			u.PickThreads(cell, n, &grant.Cells[i].CPUs, &x.skip)
+		}
+		c.tasks = append(c.tasks, taskChoice{cells: grant.Cells[i : i+1 : i+1]})
+	}
+	return c, u.Add(grant) == nil
+}
+
+// pickCores picks whole cores: the lowest, or the smallest where those are scarce.
+func pickCores(u *topology.Usage, cell, n int, lowest bool, into, skip *topology.CPUSet) (cores, threads int) {
+	c := &u.Machine().Cells[cell]
+	size := c.CoreThreads
+	if lowest {
+		size = c.MostCoreThreads
+	}
+	for ; cores < n && size <= c.MostCoreThreads; size++ {
+		more, taken := u.PickCores(cell, n-cores, size, into, skip)
+		cores, threads = cores+more, threads+taken
+	}
+	return cores, threads
+}
+
+// bestCell is the cell with the least left of those that have room for everything,
+// cells in use before empty ones; -1: none has.
+func bestCell(u *topology.Usage, n *need) int {
+	best, bestUsed, bestLeft := -1, false, uint64(0)
 	for i := range u.Machine().Cells {
-		if u.FreeMilli(i) >= n.milli && u.FreeMemory(i) >= n.memory {
-			return i
+		if !cellHolds(u, i, n) {
+			continue
+		}
+		if used, left := u.Summary(i).Used, cellWeight(u, i); best < 0 || (used != bestUsed && used) || (used == bestUsed && left < bestLeft) {
+			best, bestUsed, bestLeft = i, used, left
 		}
 	}
-	return -1
+	return best
+}
+
+// cellHolds says whether a cell has room for all of a need but its devices: exactly.
+func cellHolds(u *topology.Usage, cell int, n *need) bool {
+	s := u.Summary(cell)
+	if s.Milli < n.milli || s.Memory < n.memory {
+		return false
+	}
+	if exclusive := n.threads; n.cores > 0 || exclusive > 0 {
+		threads, enough := u.CoreCost(cell, n.cores)
+		if exclusive += threads; !enough || exclusive > s.Threads || s.Milli < n.milli+uint64(exclusive)*1000 {
+			return false
+		}
+	}
+	for _, h := range n.hugepages {
+		if size := u.Machine().Cells[cell].HugepageIndex(h.SizeKiB); size < 0 || u.FreeHugepages(cell, size) < h.Count {
+			return false
+		}
+	}
+	return true
+}
+
+// What is left of a cell or a node is weighed in thousandths of a core: a core weighs as
+// much as 4 GiB, and a GPU so much that what needs none is kept away from it.
+const (
+	milliPerCoreMemory = 4096 // MiB that weigh 1000
+	gpuWeight          = 64_000
+)
+
+// cellWeight is what is left of a cell, weighed. It depends on nothing but the cell.
+func cellWeight(u *topology.Usage, cell int) uint64 {
+	m := u.Machine()
+	weight := u.FreeMilli(cell) + u.FreeMemory(cell)*1000/milliPerCoreMemory
+	for kind, name := range m.Kinds {
+		if alignOf(name) == alignGPU {
+			weight += uint64(u.FreeDevices(kind, cell)) * gpuWeight
+		}
+	}
+	return weight
 }
 
 // cellSets gives the sets of cells to try, in order.

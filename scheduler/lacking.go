@@ -133,14 +133,12 @@ func (r *run) lackingIn(u *topology.Usage, cells []int, cell int32) (short []*be
 	for _, c := range cells {
 		milli, memory = milli+u.FreeMilli(c), memory+u.FreeMemory(c)
 		if n.cores > 0 {
-			units := room.freeCores(c, n.cores)
-			for _, unit := range units[:min(len(units), max(n.cores-cores, 0))] {
-				exclusive += uint64(unit.Count()) * 1000
-			}
-			cores += len(units)
+			got, taken := room.freeCores(c, n.cores, &topology.CPUSet{}, &room.taken)
+			cores, exclusive = cores+got, exclusive+uint64(taken)*1000
 		}
 		if n.threads > 0 {
-			threads += len(room.freeThreads(c, n.threads))
+			got, _ := room.freeThreads(c, n.threads, &topology.CPUSet{}, &room.taken)
+			threads += got
 		}
 	}
 	if cores < n.cores {

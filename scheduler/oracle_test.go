@@ -90,11 +90,11 @@ func bruteFitsIn(u *topology.Usage, g *Group, limit int) bool {
 			}
 			memory += u.FreeMemory(i)
 			milli += u.FreeMilli(i)
-			for cpu := range m.Cells[i].Schedulable.Minus(u.Cell(i).Exclusive).All() {
+			for cpu := range u.FreeThreads(i).All() {
 				free = append(free, topology.NewCPUSet(cpu))
 			}
 			for _, c := range m.Cells[i].Cores {
-				if !c.Threads.Overlaps(m.Cells[i].ReservedCPUs) && !c.Threads.Overlaps(u.Cell(i).Exclusive) {
+				if u.FreeThreads(i).ContainsAll(c.Threads) {
 					cores = append(cores, c.Threads)
 				}
 			}

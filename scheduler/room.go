@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/berthd/berth/topology"
@@ -18,10 +17,8 @@ type room struct {
 	milli   []uint64
 	memory  []uint64
 	pages   [][]uint64
-	order   []int // of freeCores
-	units   []topology.CPUSet
-	taken   []topology.CPUSet // exclusive threads, what was granted before among them
-	devices []uint32          // thousandths left
+	taken   topology.CPUSet // exclusive threads chosen
+	devices []uint32        // thousandths left
 	tasks   []taskChoice
 }
 
@@ -46,8 +43,9 @@ func (r *room) reset(u *topology.Usage, g *Group, cells []int, lean bool) {
 	r.u, r.g, r.inside, r.lean = u, g, cells, lean
 	r.cells = append(r.cells[:0], cells...)
 	r.milli, r.memory = r.milli[:0], r.memory[:0]
-	for len(r.taken) < n {
-		r.taken, r.pages = append(r.taken, topology.CPUSet{}), append(r.pages, nil)
+	r.taken.Clear()
+	for len(r.pages) < n {
+		r.pages = append(r.pages, nil)
 	}
 	for i := range n {
 		if !slices.Contains(cells, i) {
@@ -58,8 +56,6 @@ func (r *room) reset(u *topology.Usage, g *Group, cells []int, lean bool) {
 		for size := range m.Cells[i].Hugepages {
 			r.pages[i] = append(r.pages[i], u.FreeHugepages(i, size))
 		}
-		r.taken[i].Clear()
-		r.taken[i].AddAll(u.Cell(i).Exclusive)
 	}
 	r.devices = r.devices[:0]
 	for i := range m.Devices {
@@ -121,84 +117,56 @@ func (r *room) addThreads(i int, t *taskNeed) bool {
 	return r.exclusive(i, t.threads, r.freeThreads)
 }
 
-// exclusive grants n units, each a set of threads; all in one cell where one has them.
-func (r *room) exclusive(task, n int, free func(cell, n int) []topology.CPUSet) bool {
+// exclusive grants n cores or threads; all in one cell where one has them.
+func (r *room) exclusive(task, n int, pick func(cell, n int, into, skip *topology.CPUSet) (units, threads int)) bool {
 	if n == 0 {
 		return true
 	}
 	cells := r.homes(task, r.from(alignCPU))
-	for _, c := range cells {
-		if units := free(c, n); len(units) == n {
-			r.takeUnits(task, c, units)
-			return true
+	for _, whole := range []bool{true, false} {
+		for _, c := range cells {
+			if n == 0 {
+				return true
+			}
+			if whole {
+				if units, _ := pick(c, n, &topology.CPUSet{}, clone(&r.taken)); units < n {
+					continue
+				}
+			}
+			units, threads := pick(c, n, &r.grantIn(task, c).CPUs, &r.taken)
+			r.milli[c] -= 1000 * uint64(threads)
+			n -= units
 		}
-	}
-	for _, c := range cells {
-		units := free(c, n)
-		r.takeUnits(task, c, units)
-		n -= len(units)
 	}
 	return n == 0
 }
 
-func (r *room) takeUnits(task, cell int, units []topology.CPUSet) {
-	if len(units) == 0 {
-		return
-	}
-	g := r.grantIn(task, cell)
-	for _, u := range units {
-		g.CPUs.AddAll(u)
-		r.taken[cell].AddAll(u)
-		r.milli[cell] -= 1000 * uint64(u.Count())
-	}
+func clone(s *topology.CPUSet) *topology.CPUSet {
+	c := s.Clone()
+	return &c
 }
 
-// freeCores gives up to n whole free cores of a cell, the lowest first, that its CPU
-// capacity has room for. The list is good until the next call.
-func (r *room) freeCores(cell, n int) []topology.CPUSet {
-	cores := r.u.Machine().Cells[cell].Cores
-	order := r.order[:0]
-	for i := range cores {
-		if cores[i].Whole && !cores[i].Threads.Overlaps(r.taken[cell]) {
-			order = append(order, i)
+// freeCores picks up to n whole free cores of a cell that its CPU capacity has room for.
+func (r *room) freeCores(cell, n int, into, skip *topology.CPUSet) (cores, threads int) {
+	if smallest := r.u.Machine().Cells[cell].CoreThreads; smallest > 0 {
+		n = min(n, int(r.milli[cell]/1000)/smallest)
+	}
+	for ; n > 0; n-- {
+		var set topology.CPUSet
+		after := skip.Clone()
+		if cores, threads = pickCores(r.u, cell, n, !r.lean, &set, &after); uint64(threads)*1000 <= r.milli[cell] {
+			into.AddAll(set)
+			skip.AddAll(set)
+			return cores, threads
 		}
 	}
-	if r.lean {
-		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cores[a].Count, cores[b].Count) })
-	}
-	r.order = order
-	units := r.units[:0]
-	left := r.milli[cell]
-	for _, i := range order {
-		if cost := 1000 * uint64(cores[i].Count); len(units) < n && cost <= left {
-			units = append(units, cores[i].Threads)
-			left -= cost
-		}
-	}
-	r.units = units
-	return units
+	return 0, 0
 }
 
-// freeThreads gives up to n single free threads of a cell: those of cores that are
-// broken already first, so that whole cores stay whole.
-func (r *room) freeThreads(cell, n int) []topology.CPUSet {
-	c := &r.u.Machine().Cells[cell]
-	n = min(n, int(r.milli[cell]/1000))
-	var units []topology.CPUSet
-	for _, broken := range []bool{true, false} {
-		for i := range c.Cores {
-			core := &c.Cores[i]
-			if broken != (!core.Whole || core.Threads.Overlaps(r.taken[cell])) {
-				continue
-			}
-			for cpu := range core.Threads.All() {
-				if len(units) < n && c.Schedulable.Contains(cpu) && !r.taken[cell].Contains(cpu) {
-					units = append(units, topology.NewCPUSet(cpu))
-				}
-			}
-		}
-	}
-	return units
+// freeThreads picks up to n single free threads of a cell.
+func (r *room) freeThreads(cell, n int, into, skip *topology.CPUSet) (threads, same int) {
+	threads = r.u.PickThreads(cell, min(n, int(r.milli[cell]/1000)), into, skip)
+	return threads, threads
 }
 
 // addShared grants shared CPU: all in one cell that has it, and the memory too where

@@ -362,7 +362,7 @@ func (w *world) draw() {
 					switch {
 					case c.ReservedCPUs.Contains(cpu):
 						text += "x"
-					case u.Cell(i).Exclusive.Contains(cpu):
+					case !u.FreeThreads(i).Contains(cpu):
 						text += "#"
 					default:
 						text += "."

@@ -8,6 +8,8 @@ type Grant struct {
 	Devices []DeviceGrant
 	Ports   []uint16
 	DiskMiB uint64
+	// WholeNode: nothing else may be granted on the node.
+	WholeNode bool
 }
 
 // CellGrant is what is held of one cell.
@@ -27,11 +29,18 @@ type DeviceGrant struct {
 	ID string
 	// ShareMilli is in thousandths; WholeDevice: all of it.
 	ShareMilli uint32
+
+	index int32 // where the device probably is; any number will do
+}
+
+// Device gives a grant of a device of the machine, by its index.
+func (m *Machine) Device(i int, shareMilli uint32) DeviceGrant {
+	return DeviceGrant{ID: m.Devices[i].ID, ShareMilli: shareMilli, index: int32(i)}
 }
 
 // Reset empties the grant and keeps its memory for the next one.
 func (g *Grant) Reset() {
-	g.Cells, g.Devices, g.Ports, g.DiskMiB = g.Cells[:0], g.Devices[:0], g.Ports[:0], 0
+	g.Cells, g.Devices, g.Ports, g.DiskMiB, g.WholeNode = g.Cells[:0], g.Devices[:0], g.Ports[:0], 0, false
 }
 
 // NextCell appends a cell to the grant, empty but with the memory that an earlier use
@@ -55,7 +64,7 @@ func (g *Grant) Clone() Grant {
 		Cells:   append([]CellGrant(nil), g.Cells...),
 		Devices: append([]DeviceGrant(nil), g.Devices...),
 		Ports:   append([]uint16(nil), g.Ports...),
-		DiskMiB: g.DiskMiB,
+		DiskMiB: g.DiskMiB, WholeNode: g.WholeNode,
 	}
 	for i := range c.Cells {
 		c.Cells[i].CPUs = c.Cells[i].CPUs.Clone()

@@ -1,11 +1,15 @@
 package topology
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Bounds of what a machine may have. Inventories beyond them are refused.
 const (
 	MaxCells   = 64
 	MaxDevices = 4096
+	MaxKinds   = 64 // of devices
 )
 
 // WholeDevice is a whole device in thousandths.
@@ -21,11 +25,14 @@ type Machine struct {
 	MinPort, MaxPort uint16
 	// Reserved ports are never granted.
 	Reserved PortSet
+	// Kinds of its devices, each once; NewMachine finds them.
+	Kinds []string
 	// Mixed says that not all whole cores have the same number of threads; NewMachine
 	// finds out.
 	Mixed bool
 
 	deviceByID map[string]int
+	layout     layout
 }
 
 // Cell is one NUMA node. NewMachine fills in Schedulable and Whole.
@@ -50,6 +57,11 @@ type Cell struct {
 	Threads int
 	// WholeCores is how many cores have no reserved thread.
 	WholeCores int
+	// CoreThreads and MostCoreThreads are the numbers of threads of the smallest and the
+	// largest whole core; 0: there is none.
+	CoreThreads, MostCoreThreads int
+	// Mixed says that whole cores differ in their number of threads.
+	Mixed bool
 }
 
 // Core is one physical core: its online threads.
@@ -59,6 +71,8 @@ type Core struct {
 	Count int
 	// Whole says that none of them is reserved, so the core can be granted as one.
 	Whole bool
+
+	cpus []uint16 // the threads again
 }
 
 // Hugepages is a number of pages of one size.
@@ -78,6 +92,8 @@ type Device struct {
 	Attributes map[string]string
 	// Shareable says that it may be divided in thousandths.
 	Shareable bool
+
+	kind int // index in Machine.Kinds
 }
 
 // NewMachine checks what a machine is made of and derives what placement needs. Cells
@@ -103,6 +119,7 @@ func NewMachine(m Machine) (*Machine, error) {
 	}
 	m.Mixed = mixed(m.Cells)
 	m.deviceByID = make(map[string]int, len(m.Devices))
+	m.Kinds = nil
 	for i, d := range m.Devices {
 		if d.ID == "" || d.Kind == "" {
 			return nil, fmt.Errorf("device %d has no id or no kind", i)
@@ -114,9 +131,24 @@ func NewMachine(m Machine) (*Machine, error) {
 			return nil, fmt.Errorf("device %q is on a cell that is not there", d.ID)
 		}
 		m.deviceByID[d.ID] = i
+		m.addKind(&m.Devices[i])
 	}
+	if len(m.Kinds) > MaxKinds {
+		return nil, fmt.Errorf("%d kinds of devices are more than %d", len(m.Kinds), MaxKinds)
+	}
+	m.layout.derive(&m)
 	return &m, nil
 }
+
+func (m *Machine) addKind(d *Device) {
+	if d.kind = m.Kind(d.Kind); d.kind < 0 {
+		d.kind = len(m.Kinds)
+		m.Kinds = append(m.Kinds, d.Kind)
+	}
+}
+
+// Kind is the place of a kind of device in Kinds; -1: the machine has none.
+func (m *Machine) Kind(name string) int { return slices.Index(m.Kinds, name) }
 
 func mixed(cells []Cell) bool {
 	count := 0
@@ -140,7 +172,7 @@ func (c *Cell) derive(seen *CPUSet, cells int) error {
 	if len(c.Distances) != 0 && len(c.Distances) != cells {
 		return fmt.Errorf("%d distances for %d cells", len(c.Distances), cells)
 	}
-	c.Schedulable, c.WholeCores = CPUSet{}, 0
+	c.Schedulable, c.WholeCores, c.CoreThreads, c.MostCoreThreads, c.Mixed = CPUSet{}, 0, 0, 0, false
 	for i := range c.Cores {
 		core := &c.Cores[i]
 		if core.Threads.Empty() {
@@ -156,6 +188,11 @@ func (c *Cell) derive(seen *CPUSet, cells int) error {
 		core.Count = core.Threads.Count()
 		core.Whole = !core.Threads.Overlaps(c.ReservedCPUs)
 		if core.Whole {
+			c.Mixed = c.Mixed || c.WholeCores > 0 && core.Count != c.CoreThreads
+			if c.WholeCores == 0 || core.Count < c.CoreThreads {
+				c.CoreThreads = core.Count
+			}
+			c.MostCoreThreads = max(c.MostCoreThreads, core.Count)
 			c.WholeCores++
 		}
 		c.Schedulable.AddAll(core.Threads)
@@ -189,6 +226,14 @@ func (m *Machine) DeviceIndex(id string) int {
 		return i
 	}
 	return -1
+}
+
+// deviceOf is DeviceIndex for a grant: at once where the grant knows it.
+func (m *Machine) deviceOf(g *DeviceGrant) int {
+	if i := int(g.index); i < len(m.Devices) && m.Devices[i].ID == g.ID {
+		return i
+	}
+	return m.DeviceIndex(g.ID)
 }
 
 // HugepageIndex is the place of the size in the cell's Hugepages; -1: there is none.

@@ -12,6 +12,7 @@ const (
 	Disk      = "disk" // MiB
 	CellGone  = "cell"
 	DeviceID  = "device"
+	Node      = "node" // the node as a whole
 )
 
 // NodeWide is the Cell of a Shortfall that is about the node as a whole.

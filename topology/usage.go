@@ -2,68 +2,128 @@ package topology
 
 // Usage is what is granted on one machine. Add refuses what is held already, so the sum
 // of the grants never exceeds the machine; only Force, for a machine that shrank under
-// its grants, can go beyond. It is not safe for concurrent use.
+// its grants, can go beyond. Add, Remove and Force of a grant without ports allocate
+// nothing. It is not safe for concurrent use.
 type Usage struct {
 	machine *Machine
-	cells   []CellUsage
-	// devices has the thousandths granted, by the device's index.
+	cells   []cellUsage
+	words   []uint64 // see layout
+	// devices has the thousandths granted, by the device's index, then how many whole
+	// devices are free, by kind and cell.
 	devices []uint16
 	ports   PortSet
 	diskMiB uint64
+	grants  uint32 // how many there are
+	whole   uint32 // how many of them hold the whole node
 	// stray counts the cell grants on cells that the machine no longer has. Nobody
 	// knows what they weigh on now, so nothing is added until they are gone.
-	stray int
+	stray uint32
+	twice *twice // nil as long as nothing is held twice
 }
 
-// CellUsage is what is granted of one cell.
-type CellUsage struct {
-	// Exclusive threads, and how many those are.
-	Exclusive CPUSet
-	Threads   int
-	// SharedMilli is shared CPU.
-	SharedMilli uint64
-	MemoryMiB   uint64
-	// Hugepages in pages, by the index of the size in Cell.Hugepages.
-	Hugepages []uint64
+// cellUsage is what is granted of one cell, and what is left in numbers.
+type cellUsage struct {
+	memory  uint64 // MiB granted
+	milli   uint64 // granted: shared, and 1000 for each exclusive thread
+	held    uint32 // parts of grants that lie in the cell, devices among them
+	threads uint16 // free
+	cores   uint16 // free and whole
+}
+
+// twice is what forced grants hold of what others hold too.
+type twice struct {
+	cpus, ports []uint16
 }
 
 // NewUsage gives the usage of a machine on which nothing is granted.
 func NewUsage(m *Machine) *Usage {
-	u := &Usage{machine: m, cells: make([]CellUsage, len(m.Cells))}
+	u := &Usage{
+		machine: m,
+		cells:   make([]cellUsage, len(m.Cells)),
+		words:   make([]uint64, len(m.layout.initial)),
+		devices: make([]uint16, m.classOf(len(m.Kinds), -1)),
+	}
+	u.clear()
+	return u
+}
+
+// clear takes everything back.
+func (u *Usage) clear() {
+	m := u.machine
+	u.ports.words, u.twice = u.ports.words[:0], nil
+	u.diskMiB, u.grants, u.whole, u.stray = 0, 0, 0, 0
+	copy(u.words, m.layout.initial)
+	clear(u.devices)
 	for i := range m.Cells {
-		if n := len(m.Cells[i].Hugepages); n > 0 {
-			u.cells[i].Hugepages = make([]uint64, n)
+		u.cells[i] = cellUsage{threads: uint16(m.Cells[i].Threads), cores: uint16(m.Cells[i].WholeCores)}
+	}
+	for i := range m.Devices {
+		if d := &m.Devices[i]; d.Healthy {
+			u.devices[m.classOf(d.kind, d.Cell)]++
 		}
 	}
-	if n := len(m.Devices); n > 0 {
-		u.devices = make([]uint16, n)
-	}
-	return u
 }
 
 // Machine is what the usage is of.
 func (u *Usage) Machine() *Machine { return u.machine }
 
-// Cell is what is granted of a cell, by its index; to be read only.
-func (u *Usage) Cell(i int) *CellUsage { return &u.cells[i] }
+// Summary is what is left of a cell, at a glance.
+type Summary struct {
+	// Milli of CPU and MiB of memory.
+	Milli, Memory uint64
+	// Threads that can be granted exclusively, and whole cores: exact, but where cores
+	// of one cell differ in their threads, no fewer than there are.
+	Threads, Cores int
+	// Used: something is granted in the cell.
+	Used bool
+}
+
+// Summary sums a cell up, by its index.
+func (u *Usage) Summary(i int) Summary {
+	c := &u.cells[i]
+	s := Summary{Milli: u.FreeMilli(i), Memory: u.FreeMemory(i), Threads: int(c.threads), Cores: int(c.cores), Used: c.held > 0}
+	whole := int(s.Milli / 1000)
+	if s.Threads > whole {
+		s.Threads = whole
+	}
+	if s.Cores > 0 && s.Cores*u.machine.Cells[i].CoreThreads > whole {
+		s.Cores = whole / u.machine.Cells[i].CoreThreads
+	}
+	return s
+}
+
+// Used says that something is granted on the node.
+func (u *Usage) Used() bool { return u.grants > 0 }
+
+// Whole says that one grant holds the whole node: nothing more fits.
+func (u *Usage) Whole() bool { return u.whole > 0 }
 
 // Stray says that grants weigh on cells that are no longer there: nothing more fits.
 func (u *Usage) Stray() bool { return u.stray > 0 }
 
 // FreeMilli is the CPU left in a cell, by its index.
 func (u *Usage) FreeMilli(i int) uint64 {
-	c := &u.cells[i]
-	return left(uint64(u.machine.Cells[i].Threads)*1000, uint64(c.Threads)*1000+c.SharedMilli)
+	return left(uint64(u.machine.Cells[i].Threads)*1000, u.cells[i].milli)
 }
 
 // FreeMemory is the MiB left in a cell, by its index.
 func (u *Usage) FreeMemory(i int) uint64 {
-	return left(u.machine.Cells[i].MemoryMiB, u.cells[i].MemoryMiB)
+	return left(u.machine.Cells[i].MemoryMiB, u.cells[i].memory)
 }
 
 // FreeHugepages is the pages left of one size in a cell, by their indexes.
 func (u *Usage) FreeHugepages(i, size int) uint64 {
-	return left(u.machine.Cells[i].Hugepages[size].Count, u.cells[i].Hugepages[size])
+	return left(u.machine.Cells[i].Hugepages[size].Count, u.words[u.machine.layout.cells[i].pages+size])
+}
+
+// FreeThreads is the set of a cell's threads that nobody holds exclusively, by the
+// cell's index. It is a copy.
+func (u *Usage) FreeThreads(i int) CPUSet {
+	free := u.machine.Cells[i].Schedulable.Clone()
+	for w := range free.words {
+		free.words[w] &= u.words[w]
+	}
+	return free
 }
 
 // FreeDevice is the thousandths left of a device, by its index; 0 when it is unhealthy.
@@ -72,6 +132,23 @@ func (u *Usage) FreeDevice(i int) uint32 {
 		return 0
 	}
 	return uint32(left(WholeDevice, uint64(u.devices[i])))
+}
+
+// FreeDevices is how many devices of a kind (see Machine.Kind) are wholly free in a
+// cell; cell -1: of those whose cell is not known.
+func (u *Usage) FreeDevices(kind, cell int) int {
+	return int(u.devices[u.machine.classOf(kind, cell)])
+}
+
+// LargestShare is the most thousandths that are left of one device of a kind that can be
+// shared, on the whole node.
+func (u *Usage) LargestShare(kind int) (most uint32) {
+	for i := range u.machine.Devices {
+		if d := &u.machine.Devices[i]; d.kind == kind && d.Shareable {
+			most = max(most, u.FreeDevice(i))
+		}
+	}
+	return most
 }
 
 // FreeDisk is the MiB of disk left.

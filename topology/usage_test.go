@@ -2,7 +2,7 @@ package topology
 
 import (
 	"errors"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +49,7 @@ func TestUsageRefuses(t *testing.T) {
 		Cells: []CellGrant{
 			{Cell: 0, CPUs: cpus(t, "1,9"), CPUMilli: 500, MemoryMiB: 600, Hugepages: []Hugepages{{2048, 8}}},
 		},
-		Devices: []DeviceGrant{{"gpu0", 400}},
+		Devices: []DeviceGrant{{ID: "gpu0", ShareMilli: 400}},
 		Ports:   []uint16{8080}, DiskMiB: 300,
 	}
 	cell := func(g CellGrant) Grant { return Grant{Cells: []CellGrant{g}} }
@@ -70,12 +70,12 @@ func TestUsageRefuses(t *testing.T) {
 		{"hugepage size", cell(CellGrant{Cell: 0, Hugepages: []Hugepages{{4, 1}}}), "cell 0: hugepages of 4 KiB: 1 wanted, 0 free"},
 		{"no such cell", cell(CellGrant{Cell: 2, MemoryMiB: 1}), "cell 2: cell is not there to be granted"},
 		{"two tasks in one cell", Grant{Cells: []CellGrant{{Cell: 1, MemoryMiB: 600}, {Cell: 1, MemoryMiB: 600}}}, "cell 1: memory: 600 wanted, 400 free"},
-		{"share left", Grant{Devices: []DeviceGrant{{"gpu0", 600}}}, ""},
-		{"share gone", Grant{Devices: []DeviceGrant{{"gpu0", 601}}}, "node: gpu gpu0: 601 wanted, 600 free"},
-		{"not shareable", Grant{Devices: []DeviceGrant{{"gpu1", 500}}}, "node: gpu gpu1: 500 wanted, 1000 free"},
-		{"same device twice", Grant{Devices: []DeviceGrant{{"gpu1", 1000}, {"gpu1", 1000}}}, "node: gpu gpu1: 1000 wanted, 0 free"},
-		{"unhealthy", Grant{Devices: []DeviceGrant{{"gpu2", 1000}}}, "node: gpu gpu2: 1000 wanted, 0 free"},
-		{"no such device", Grant{Devices: []DeviceGrant{{"gpu9", 1000}}}, "node: device gpu9 is not there to be granted"},
+		{"share left", Grant{Devices: []DeviceGrant{{ID: "gpu0", ShareMilli: 600}}}, ""},
+		{"share gone", Grant{Devices: []DeviceGrant{{ID: "gpu0", ShareMilli: 601}}}, "node: gpu gpu0: 601 wanted, 600 free"},
+		{"not shareable", Grant{Devices: []DeviceGrant{{ID: "gpu1", ShareMilli: 500}}}, "node: gpu gpu1: 500 wanted, 1000 free"},
+		{"same device twice", Grant{Devices: []DeviceGrant{{ID: "gpu1", ShareMilli: 1000}, {ID: "gpu1", ShareMilli: 1000}}}, "node: gpu gpu1: 1000 wanted, 0 free"},
+		{"unhealthy", Grant{Devices: []DeviceGrant{{ID: "gpu2", ShareMilli: 1000}}}, "node: gpu gpu2: 1000 wanted, 0 free"},
+		{"no such device", Grant{Devices: []DeviceGrant{{ID: "gpu9", ShareMilli: 1000}}}, "node: device gpu9 is not there to be granted"},
 		{"port held", Grant{Ports: []uint16{8081, 8080}}, "node: port 8080: 1 wanted, 0 free"},
 		{"port reserved", Grant{Ports: []uint16{22}}, "node: port 22: 1 wanted, 0 free"},
 		{"port twice", Grant{Ports: []uint16{8081, 8081}}, "node: port 8081: 1 wanted, 0 free"},
@@ -105,25 +105,20 @@ func TestUsageRefuses(t *testing.T) {
 	}
 }
 
-// requireSame compares what two usages have left.
+// requireSame compares two usages, byte for byte.
 func requireSame(t interface {
 	Helper()
 	Fatalf(string, ...any)
 }, a, b *Usage) {
 	t.Helper()
-	for i := range a.cells {
-		x, y := &a.cells[i], &b.cells[i]
-		if !x.Exclusive.Equal(y.Exclusive) || x.Threads != y.Threads || x.SharedMilli != y.SharedMilli ||
-			x.MemoryMiB != y.MemoryMiB || !reflect.DeepEqual(x.Hugepages, y.Hugepages) {
-			t.Fatalf("cell %d: %+v, want %+v", i, x, y)
-		}
+	if !slices.Equal(a.cells, b.cells) || !slices.Equal(a.words, b.words) || !slices.Equal(a.devices, b.devices) ||
+		!slices.Equal(a.ports.words, b.ports.words) || a.diskMiB != b.diskMiB ||
+		a.grants != b.grants || a.whole != b.whole || a.stray != b.stray {
+		t.Fatalf("got %+v\nwant %+v", a, b)
 	}
-	if !reflect.DeepEqual(a.devices, b.devices) || a.diskMiB != b.diskMiB || a.stray != b.stray {
-		t.Fatalf("devices %v disk %d stray %d, want %v %d %d", a.devices, a.diskMiB, a.stray, b.devices, b.diskMiB, b.stray)
-	}
-	for p := range 1 << 16 {
-		if a.ports.Contains(uint16(p)) != b.ports.Contains(uint16(p)) {
-			t.Fatalf("port %d differs", p)
+	for _, u := range []*Usage{a, b} {
+		if u.twice != nil && len(u.twice.cpus)+len(u.twice.ports) > 0 {
+			t.Fatalf("held twice: %+v", u.twice)
 		}
 	}
 }
@@ -132,7 +127,7 @@ func requireSame(t interface {
 func TestUsageOfAShrunkenMachine(t *testing.T) {
 	big := twoCells(t)
 	on0 := Grant{Cells: []CellGrant{{Cell: 0, CPUs: cpus(t, "1,9"), CPUMilli: 3000, MemoryMiB: 900}}}
-	on1 := Grant{Cells: []CellGrant{{Cell: 1, MemoryMiB: 10}}, Devices: []DeviceGrant{{"gpu1", 1000}}}
+	on1 := Grant{Cells: []CellGrant{{Cell: 1, MemoryMiB: 10}}, Devices: []DeviceGrant{{ID: "gpu1", ShareMilli: 1000}}}
 	small, err := NewMachine(Machine{Cells: []Cell{{ID: 0, MemoryMiB: 500, Cores: []Core{big.Cells[0].Cores[1], big.Cells[0].Cores[2]}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +188,7 @@ func drawGrant(t *rapid.T) Grant {
 	}
 	if rapid.Bool().Draw(t, "device") {
 		g.Devices = append(g.Devices, DeviceGrant{
-			rapid.SampledFrom([]string{"gpu0", "gpu1", "gpu2"}).Draw(t, "id"), rapid.SampledFrom([]uint32{300, 1000}).Draw(t, "share")})
+			ID: rapid.SampledFrom([]string{"gpu0", "gpu1", "gpu2"}).Draw(t, "id"), ShareMilli: rapid.SampledFrom([]uint32{300, 1000}).Draw(t, "share")})
 	}
 	if rapid.Bool().Draw(t, "port") {
 		g.Ports = append(g.Ports, uint16(rapid.IntRange(20000, 20003).Draw(t, "port")))
