@@ -57,6 +57,9 @@ func TestTranscripts(t *testing.T) {
 //	         distinct distinct=ATTR constraint=A,OP,V affinity=A,OP,V,W port=STATIC|0 device=KIND,N
 //	         model= share= link= gang pool= arch= nodes=A,B penalise= exclude= kind=LIST]
 //	release JOB NODE       one instance of it
+//	stop JOB NODE          tells one instance of it to stop
+//	preempt JOB [as ask; below=PRIORITY bounded=JOB:LEFT]
+//	                       who would have to give way to it, and undoes it
 //	fleet                  draws what is left
 type world struct {
 	t      *testing.T
@@ -64,6 +67,7 @@ type world struct {
 	nodes  map[string]*berthv1.Node
 	last   *berthv1.Node
 	placed []*berthv1.Alloc
+	jobs   map[string]*berthv1.Job
 	cpu    int
 	out    strings.Builder
 }
@@ -114,6 +118,12 @@ func (w *world) run(line string) {
 	case "release":
 		fmt.Fprintf(&w.out, "> %s\n", line)
 		w.release(fields[1], fields[2])
+	case "stop":
+		fmt.Fprintf(&w.out, "> %s\n", line)
+		w.stop(fields[1], fields[2])
+	case "preempt":
+		fmt.Fprintf(&w.out, "> %s\n", line)
+		w.preempt(fields[1], parseOptions(fields[2:]))
 	case "fleet":
 		w.draw()
 	default:
@@ -282,6 +292,7 @@ func askOf(t testing.TB, job *berthv1.Job, o options) *Ask {
 func (w *world) ask(name string, o options) {
 	w.flush()
 	job := jobOf(w.t, name, o)
+	w.know(job)
 	placed, unplaced := Place(w.f, []*Ask{askOf(w.t, job, o)})
 	for _, p := range placed {
 		fmt.Fprintf(&w.out, "%s  %s\n", p.NodeName, assignmentWords(p.Assignment))

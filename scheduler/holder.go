@@ -1,0 +1,66 @@
+package scheduler
+
+import (
+	"strconv"
+	"strings"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/topology"
+)
+
+// Holder is an allocation that holds its grant, as somebody sees it who needs the room.
+type Holder struct {
+	Alloc    *berthv1.Alloc
+	Priority uint32
+	// Ending: it has been told to stop, so what it holds becomes free at no cost.
+	Ending bool
+	// Gang names what breaks with it; "": nothing. GangSize is how many instances that is.
+	Gang     string
+	GangSize int
+	// Bounded: its group has a disruption budget, against which it counts while it is Up.
+	Bounded, Up bool
+
+	milli, memory uint64
+}
+
+// HolderOf gives an allocation of a job with the given priority as a holder. It is
+// ending when it is not wanted any more.
+func HolderOf(a *berthv1.Alloc, priority uint32) Holder {
+	h := Holder{Alloc: a, Priority: priority, GangSize: 1, Ending: !a.Wanted(), Up: a.GetStatus() == berthv1.Alloc_running}
+	for _, t := range a.GetAssignment().GetTasks() {
+		for _, c := range t.GetCells() {
+			h.milli += uint64(c.GetCpuMilli())
+			h.memory += c.GetMemoryMib()
+			if c.GetCpus() != "" {
+				if set, err := topology.ParseCPUSet(c.GetCpus()); err == nil {
+					h.milli += 1000 * uint64(set.Count())
+				}
+			}
+		}
+	}
+	return h
+}
+
+// MaxUnavailable is how many of count instances of a group may be missing at a time by
+// the servers' doing; count where the group does not say, or says what makes no sense.
+func MaxUnavailable(g *berthv1.Group, count int) int {
+	text := strings.TrimSpace(g.GetDisruption().GetMaxUnavailable())
+	if text == "" {
+		return count
+	}
+	if percent, ok := strings.CutSuffix(text, "%"); ok {
+		n, err := strconv.ParseUint(percent, 10, 16)
+		if err != nil || n >= 100 {
+			return count
+		}
+		if n == 0 {
+			return 0
+		}
+		return max(1, count*int(n)/100)
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return count
+	}
+	return min(int(n), count)
+}
