@@ -55,7 +55,7 @@ func (r *run) explain() *berthv1.Explanation {
 func (e *explainer) look(slot int32, n *berthv1.Node) {
 	e.nodes++
 	var static [][2]string
-	e.run.g.checks.failures(n, func(name, detail string) bool {
+	e.run.g.checks.failures(n, e.run.f.reserved[n.GetId()], func(name, detail string) bool {
 		static = append(static, [2]string{name, detail})
 		return len(static) < 2
 	})
@@ -155,7 +155,11 @@ func relaxWords(check [2]string, x *relaxed) string {
 		return fmt.Sprintf("bring %s back (%s that would fit: %s)", x.name, nodes, check[1])
 	case "driver":
 		return fmt.Sprintf("make the driver work on %s (%s that would fit: %s)", x.name, nodes, check[1])
-	case "taint", "pool", "arch":
+	case "taint":
+		return fmt.Sprintf("%s would fit with %s", nodes, tolerationFor(check[1]))
+	case "reservation":
+		return fmt.Sprintf("%s would fit if it were not for a reservation: %s", nodes, check[1])
+	case "pool", "arch":
 		return fmt.Sprintf("%s would fit otherwise: %s", nodes, check[1])
 	}
 	return fmt.Sprintf("without %s %s would fit", check[1], nodes)

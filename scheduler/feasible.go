@@ -17,15 +17,16 @@ func (f *Fleet) Feasible(g *Group) []string {
 }
 
 // Allows says whether a node passes the group's static checks, whether or not it is
-// ready and eligible now: what stays on it may stay.
+// ready and eligible now, and also where it was reserved for others since: what stays on
+// it may stay.
 func (f *Fleet) Allows(g *Group, nodeID string) bool {
 	slot, known := f.slots[nodeID]
 	if !known {
 		return false
 	}
 	allowed := true
-	g.checks.failures(f.nodes[slot].node, func(name, _ string) bool {
-		allowed = name == "status" || name == "eligibility"
+	g.checks.failures(f.nodes[slot].node, f.reserved[nodeID], func(name, _ string) bool {
+		allowed = name == "status" || name == "eligibility" || name == "reservation" && g.checks.claim.name == ""
 		return allowed
 	})
 	return allowed

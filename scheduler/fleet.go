@@ -20,6 +20,8 @@ type Fleet struct {
 	groups map[GroupKey]instances
 
 	strategy berthv1.SchedulerConfig_Strategy
+	// reserved has the nodes of the reservations that hold, by id; see Reserve.
+	reserved map[string]*berthv1.Reservation
 
 	// changes counts the changes of nodes' static side; changeLog has the slots of the
 	// newest. Cached views and columns catch up from it.

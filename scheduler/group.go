@@ -22,6 +22,7 @@ type Group struct {
 	Gang bool
 
 	checks    staticChecks
+	strategy  strategy
 	spreads   []spread
 	limits    []distinctProperty
 	hosts     scope // of distinct_hosts
@@ -83,6 +84,10 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 		return nil, fmt.Errorf("group %q: %w", group.GetName(), err)
 	}
 	g.compileSpreads(slices.Concat(job.GetSpreads(), group.GetSpreads()))
+	var err error
+	if g.strategy, err = compileStrategy(job.GetStrategy()); err != nil {
+		return nil, fmt.Errorf("group %q: %w", group.GetName(), err)
+	}
 	for _, p := range group.GetNetwork().GetPorts() {
 		g.ports = append(g.ports, portNeed{p.GetName(), p.GetStatic(), p.GetTo()})
 		if p.GetStatic() == 0 {
@@ -98,7 +103,6 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 		g.total.add(&task.need)
 	}
 	g.least = g.total.leastMilli()
-	var err error
 	g.policy, g.align, err = compileTopology(group.GetTopology())
 	return g, err
 }
@@ -121,6 +125,8 @@ func (g *Group) compileChecks(job *berthv1.Job, group *berthv1.Group) error {
 		constraints = slices.Concat(constraints, t.GetConstraints())
 	}
 	g.checks = newStaticChecks(job, drivers)
+	g.checks.tolerations = compileTolerations(slices.Concat(job.GetTolerations(), group.GetTolerations()))
+	g.compileArchs(job.GetArchWeights())
 	for i, c := range slices.Concat(job.GetConstraints(), constraints) {
 		among := sameJob
 		if i >= len(job.GetConstraints()) {

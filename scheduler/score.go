@@ -35,7 +35,7 @@ func (r *run) candidate(slot, own int32) candidate {
 	milli := float64(free.milli-min(r.g.total.milli, free.milli)) * free.invMilli
 	memory := float64(free.memory-min(r.g.total.memory, free.memory)) * free.invMemory
 	score := float64((milli + memory) / 2)
-	if r.f.strategy == berthv1.SchedulerConfig_binpack {
+	if r.g.strategy.of(r.f.strategy) == berthv1.SchedulerConfig_binpack {
 		score = 1 - score
 	}
 	if own > 0 && r.g.avoidSelf {
@@ -44,7 +44,7 @@ func (r *run) candidate(slot, own int32) candidate {
 	if r.view.affinity != nil {
 		score += float64(affinityWeight * float64(r.view.affinity[slot]))
 	}
-	if r.penalised != nil && r.penalised[slot] {
+	if r.penalised != nil && r.penalised[slot] || r.view.avoid.has(slot) {
 		score -= penaltyWeight
 	}
 	return candidate{score: fixed(score), tie: mix(free.hash ^ r.g.seed), slot: slot}

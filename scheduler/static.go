@@ -22,6 +22,9 @@ type staticChecks struct {
 	drivers     []string
 	constraints []check
 	affinities  []affinity
+	tolerations []toleration
+	weighted    []string // architectures with a weight; the others are avoided
+	claim       claim
 	key         string
 }
 
@@ -31,7 +34,7 @@ type affinity struct {
 }
 
 func newStaticChecks(job *berthv1.Job, drivers map[string]bool) staticChecks {
-	s := staticChecks{pool: job.GetNodePool(), archs: slices.Sorted(slices.Values(job.GetArch()))}
+	s := staticChecks{pool: job.GetNodePool(), archs: slices.Sorted(slices.Values(job.GetArch())), claim: newClaim(job)}
 	if s.pool == "" {
 		s.pool = defaultPool
 	}
@@ -45,7 +48,8 @@ func newStaticChecks(job *berthv1.Job, drivers map[string]bool) staticChecks {
 // seal makes the key: everything that the checks depend on.
 func (s *staticChecks) seal() {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q", s.pool, s.archs, s.drivers)
+	fmt.Fprintf(&b, "%q %q %q %q %q %q", s.pool, s.archs, s.drivers, s.weighted,
+		[]string{s.claim.name, s.claim.namespace, s.claim.job}, s.tolerationKey())
 	for _, c := range s.constraints {
 		fmt.Fprintf(&b, " %q", c.text)
 	}
@@ -56,8 +60,8 @@ func (s *staticChecks) seal() {
 }
 
 // failures yields each check that a node fails, by its name and in words, in the order
-// in which they count.
-func (s *staticChecks) failures(n *berthv1.Node, yield func(name, detail string) bool) {
+// in which they count. reserved is the reservation that holds on it; nil: none.
+func (s *staticChecks) failures(n *berthv1.Node, reserved *berthv1.Reservation, yield func(name, detail string) bool) {
 	if n.GetStatus() != berthv1.Node_ready && !yield("status", "node is "+n.GetStatus().String()) {
 		return
 	}
@@ -82,16 +86,19 @@ func (s *staticChecks) failures(n *berthv1.Node, yield func(name, detail string)
 			return
 		}
 	}
-	for _, t := range n.GetTaints() {
-		if !yield("taint", "taint "+strings.TrimSuffix(t.GetKey()+"="+t.GetValue(), "=")) {
+	for t := range s.intolerable(n, berthv1.Taint_keep_off) {
+		if !yield("taint", taintDetail+taintWords(t)) {
 			return
 		}
 	}
+	if why := s.claim.refused(reserved); why != "" {
+		yield("reservation", why)
+	}
 }
 
-func (s *staticChecks) ok(n *berthv1.Node) bool {
+func (s *staticChecks) ok(n *berthv1.Node, reserved *berthv1.Reservation) bool {
 	ok := true
-	s.failures(n, func(string, string) bool {
+	s.failures(n, reserved, func(string, string) bool {
 		ok = false
 		return false
 	})
@@ -137,6 +144,7 @@ func (s *staticChecks) affinity(n *berthv1.Node) float32 {
 type staticView struct {
 	seen     uint64 // Fleet.changes that are in it
 	ok       bitmap
+	avoid    bitmap    // taken only where nothing else fits
 	affinity []float32 // nil: no affinities
 }
 
@@ -171,7 +179,8 @@ func (f *Fleet) static(s *staticChecks) *staticView {
 	}
 	f.catchUp(&v.seen, func(slot int32) {
 		n := f.nodes[slot].node
-		v.ok.set(slot, n != nil && s.ok(n))
+		v.ok.set(slot, n != nil && s.ok(n, f.reserved[n.GetId()]))
+		v.avoid.set(slot, n != nil && s.avoids(n))
 		if len(s.affinities) > 0 {
 			for int(slot) >= len(v.affinity) {
 				v.affinity = append(v.affinity, 0)
