@@ -93,7 +93,8 @@ func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error 
 			c := &changes[i]
 			seen = c.Revision
 			if c.Table == state.TableAllocs && c.Kind == state.Created {
-				r.placed.add(c.Item.(*berthv1.Alloc).GetJob(), now)
+				_, alloc := c.Allocs()
+				r.placed.add(alloc.Job(), now)
 			}
 		}
 		if len(changes) == 0 {
@@ -114,8 +115,8 @@ func (r *run) waitRunning(ctx context.Context, leader *server.Server) error {
 	defer tick.Stop()
 	for {
 		running := 0
-		for a := range leader.Store().View().Allocs("") {
-			if a.GetStatus() == berthv1.Alloc_running {
+		for a := range leader.Store().View().AllocRows() {
+			if a.Status() == berthv1.Alloc_running {
 				running++
 			}
 		}

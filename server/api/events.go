@@ -157,22 +157,29 @@ func (f *eventFilter) wants(c state.Change) bool {
 
 // jobOf is the job that a change concerns.
 func jobOf(c state.Change) string {
-	item := c.Item
+	if c.Table == state.TableAllocs {
+		before, after := c.Allocs()
+		if after.Exists() {
+			return after.Job()
+		}
+		return before.Job()
+	}
+	item := c.Item()
 	if item == nil {
-		item = c.Before
+		item = c.Before()
 	}
 	if m, ok := item.(interface{ GetJob() string }); ok {
 		return m.GetJob()
 	}
-	return c.Key
+	return c.Key()
 }
 
 func eventOf(c state.Change) *berthv1.Event {
 	e := &berthv1.Event{
 		Topic: c.Table.String(), Type: c.Kind.String(),
-		Key: c.Key, Namespace: c.Namespace, Time: timestamppb.New(c.Time),
+		Key: c.Key(), Namespace: c.Namespace, Time: timestamppb.New(c.Time),
 	}
-	switch item := c.Item.(type) {
+	switch item := c.Item().(type) {
 	case *berthv1.Job:
 		e.Item = &berthv1.Event_Job{Job: item}
 	case *berthv1.Alloc:

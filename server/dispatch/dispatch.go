@@ -96,6 +96,7 @@ type Dispatcher struct {
 	reports  *reports
 	liveness *liveness
 	streams  *streams
+	began    uint64 // revision that every session is at or above
 
 	mu       sync.Mutex
 	sessions map[string]*session // by node id
@@ -107,7 +108,7 @@ func New(cfg Config) *Dispatcher {
 	cfg.Timing = cfg.Timing.withDefaults()
 	d := &Dispatcher{
 		cfg: cfg, log: cfg.Logger.With("part", "dispatch"),
-		liveness: newLiveness(), streams: newStreams(),
+		liveness: newLiveness(), streams: newStreams(), began: cfg.Store.Revision(),
 		sessions: map[string]*session{}, gone: map[string]struct{}{},
 	}
 	d.reports = newReports(d.proposeReports)

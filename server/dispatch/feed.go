@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 
-	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -12,7 +11,7 @@ const feedBatch = 4096
 
 // feed marks the sessions of nodes whose assignments have changed.
 func (d *Dispatcher) feed(ctx context.Context) error {
-	seen := d.cfg.Store.Revision()
+	seen := d.began
 	for {
 		watch := d.cfg.Store.Watch(state.Topic{Table: state.TableAllocs})
 		next, ok := d.feedOnce(seen)
@@ -49,16 +48,15 @@ func (d *Dispatcher) feedOnce(seen uint64) (uint64, bool) {
 		if c.Table != state.TableAllocs {
 			continue
 		}
-		alloc := c.Item
-		if alloc == nil {
-			alloc = c.Before
+		a, after := c.Allocs()
+		if after.Exists() {
+			a = after
 		}
-		a := alloc.(*berthv1.Alloc)
-		if c.Kind == state.Updated && a.GetAssignRevision() != c.Revision {
+		if c.Kind == state.Updated && a.AssignRevision() != c.Revision {
 			continue // the agent's own news
 		}
-		if s := d.session(a.GetNodeId()); s != nil {
-			s.mark(a.GetId(), false)
+		if s := d.session(a.NodeID()); s != nil {
+			s.mark(a.ID().String(), false)
 		}
 	}
 	return seen, true

@@ -120,21 +120,20 @@ func (l *Loop) allocsOn(node string) iter.Seq[*berthv1.Alloc] {
 func (l *Loop) change(c *state.Change, now time.Time, anew map[string]bool) {
 	switch c.Table {
 	case state.TableNodes:
-		before, _ := c.Before.(*berthv1.Node)
-		after, _ := c.Item.(*berthv1.Node)
+		before, _ := c.Before().(*berthv1.Node)
+		after, _ := c.Item().(*berthv1.Node)
 		if l.nodeChanged(before, after, now) {
-			anew[c.Key] = true
+			anew[c.Key()] = true
 		}
 	case state.TableAllocs:
-		before, _ := c.Before.(*berthv1.Alloc)
-		after, _ := c.Item.(*berthv1.Alloc)
+		before, after := c.Allocs()
 		l.allocChanged(before, after, now)
 	case state.TableJobs:
-		before, _ := c.Before.(*berthv1.Job)
-		after, _ := c.Item.(*berthv1.Job)
+		before, _ := c.Before().(*berthv1.Job)
+		after, _ := c.Item().(*berthv1.Job)
 		l.jobChanged(before, after, now)
 	case state.TableEvaluations:
-		if e, ok := c.Item.(*berthv1.Evaluation); ok && e != nil {
+		if e, ok := c.Item().(*berthv1.Evaluation); ok && e != nil {
 			l.evaluation(e, now)
 		}
 	case state.TableConfig:
@@ -192,21 +191,19 @@ func sameOffer(a, b *berthv1.Node) bool {
 
 // allocChanged takes an allocation in and has its job looked at when it is over, given
 // up or told to stop by somebody else.
-func (l *Loop) allocChanged(before, after *berthv1.Alloc, now time.Time) {
+func (l *Loop) allocChanged(before, after *state.AllocRow, now time.Time) {
 	either := after
-	if either == nil {
+	if !after.Exists() {
 		either = before
 	}
-	j := l.job(either.GetNamespace(), either.GetJob())
-	if _, ours := l.pending[either.GetId()]; ours && before == nil {
-		delete(l.pending, either.GetId()) // the fleet has it already
-	} else {
-		l.fleet.ChangeAlloc(before, after)
+	j := l.job(either.Namespace(), either.Job())
+	if !l.ours(before, after) && !sameToFleet(before, after) {
+		l.fleet.ChangeAlloc(before.Alloc(), after.Alloc())
 	}
 	switch {
-	case before == nil:
+	case !before.Exists():
 		j.allocs++
-	case after == nil:
+	case !after.Exists():
 		j.allocs--
 		l.stirred = l.stirred || before.HoldsGrant()
 		if j.allocs <= 0 && !j.busy() && l.view.Job(j.key.namespace, j.key.name) == nil {
@@ -220,15 +217,33 @@ func (l *Loop) allocChanged(before, after *berthv1.Alloc, now time.Time) {
 	}
 }
 
+// ours says that an allocation was created that this loop has placed: the fleet has it.
+func (l *Loop) ours(before, after *state.AllocRow) bool {
+	if before.Exists() {
+		return false
+	}
+	id := after.ID().String()
+	_, ours := l.pending[id]
+	delete(l.pending, id)
+	return ours
+}
+
+// sameToFleet says that a change is nothing to the fleet, which knows what is held and
+// which instances are wanted.
+func sameToFleet(before, after *state.AllocRow) bool {
+	return before.Exists() && after.Exists() && before.HoldsGrant() == after.HoldsGrant() &&
+		(before.Wanted() && !before.Terminal()) == (after.Wanted() && !after.Terminal())
+}
+
 // matters says whether a job is to be looked at for a change of an allocation. That a
 // pending one runs matters only where others wait for it.
-func (l *Loop) matters(j *job, before, after *berthv1.Alloc) bool {
+func (l *Loop) matters(j *job, before, after *state.AllocRow) bool {
 	switch {
-	case before.GetDesired() != after.GetDesired():
+	case before.Desired() != after.Desired():
 		return true
-	case before.GetStatus() == after.GetStatus():
+	case before.Status() == after.Status():
 		return false
-	case before.GetStatus() == berthv1.Alloc_pending && after.GetStatus() == berthv1.Alloc_running:
+	case before.Status() == berthv1.Alloc_pending && after.Status() == berthv1.Alloc_running:
 		return j.rolling
 	}
 	return true

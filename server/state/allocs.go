@@ -6,12 +6,29 @@ import (
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
+// Allocations are stored as rows (AllocRow); messages are made of them when somebody
+// asks. Whoever looks at many of them looks at rows.
+
 // Alloc gives an allocation; nil: there is none.
-func (t *tables) Alloc(id string) *berthv1.Alloc { return t.allocs.get(&berthv1.Alloc{Id: id}) }
+func (t *tables) Alloc(id string) *berthv1.Alloc {
+	r := t.AllocRow(id)
+	return r.Alloc()
+}
+
+// AllocRow gives an allocation's row; it Exists or not.
+func (t *tables) AllocRow(id string) (r AllocRow) {
+	if key, ok := ParseAllocID(id); ok {
+		r = t.allocs.find(key.key())
+	}
+	return r
+}
+
+// AllocRowOf is AllocRow by the id's bytes.
+func (t *tables) AllocRowOf(id AllocID) AllocRow { return t.allocs.find(id.key()) }
 
 // Allocs iterates over all allocations by id, starting at the first not below start.
 func (t *tables) Allocs(start string) iter.Seq[*berthv1.Alloc] {
-	return t.allocs.from(&berthv1.Alloc{Id: start})
+	return messages(start, t.rows(t.allocs.from(lowest(start))))
 }
 
 // AllocsByJob iterates over a job's allocations by id.
@@ -21,12 +38,12 @@ func (t *tables) AllocsByJob(namespace, job string) iter.Seq[*berthv1.Alloc] {
 
 // AllocsByJobFrom is AllocsByJob, starting at the first id not below start.
 func (t *tables) AllocsByJobFrom(namespace, job, start string) iter.Seq[*berthv1.Alloc] {
-	return t.allocsByJob.from(&berthv1.Alloc{Namespace: namespace, Job: job, Id: start})
+	return messages(start, t.rows(t.allocs.sorted(t.allocs.ofJob(namespace, job), lowest(start))))
 }
 
 // AllocsByNode iterates over a node's allocations by id.
 func (t *tables) AllocsByNode(nodeID string) iter.Seq[*berthv1.Alloc] {
-	return t.allocsNode.from(&berthv1.Alloc{NodeId: nodeID})
+	return messages("", t.rows(t.allocs.sorted(t.allocs.ofNode(nodeID), allocKey{})))
 }
 
 // AllocsByEval iterates over the allocations that an evaluation placed.
@@ -36,38 +53,92 @@ func (t *tables) AllocsByEval(evalID string) iter.Seq[*berthv1.Alloc] {
 		if eval == nil {
 			return
 		}
-		for a := range t.AllocsByJob(eval.GetNamespace(), eval.GetJob()) {
-			if a.GetEvalId() == evalID && !yield(a) {
+		placed := func(yield func(uint32) bool) {
+			for slot := range t.allocs.ofJob(eval.GetNamespace(), eval.GetJob()) {
+				if (*t.allocs.cohorts.at(t.allocs.fixed.at(slot).cohort)).evalID == evalID && !yield(slot) {
+					return
+				}
+			}
+		}
+		messages("", t.rows(t.allocs.sorted(placed, allocKey{})))(yield)
+	}
+}
+
+// AllocRows iterates over all allocations by id.
+func (t *tables) AllocRows() iter.Seq[*AllocRow] { return t.rows(t.allocs.from(allocKey{})) }
+
+// AllocRowsByJob iterates over a job's allocations, in no order that means anything. The
+// row is only valid until the next one.
+func (t *tables) AllocRowsByJob(namespace, job string) iter.Seq[*AllocRow] {
+	return t.rows(t.allocs.ofJob(namespace, job))
+}
+
+// AllocRowsByNode is AllocRowsByJob for a node.
+func (t *tables) AllocRowsByNode(nodeID string) iter.Seq[*AllocRow] {
+	return t.rows(t.allocs.ofNode(nodeID))
+}
+
+// AllocCount is the number of allocations.
+func (t *tables) AllocCount() int { return t.allocs.len() }
+
+// rows gives the rows of slots.
+func (t *tables) rows(slots iter.Seq[uint32]) iter.Seq[*AllocRow] {
+	return func(yield func(*AllocRow) bool) {
+		for slot := range slots {
+			r := t.allocs.row(slot)
+			if !yield(&r) {
 				return
 			}
 		}
 	}
 }
 
-// AllocCount is the number of allocations.
-func (t *tables) AllocCount() int { return t.allocs.len() }
+// messages makes messages of rows that come by id, from the first not below start.
+func messages(start string, rows iter.Seq[*AllocRow]) iter.Seq[*berthv1.Alloc] {
+	return func(yield func(*berthv1.Alloc) bool) {
+		below := start != ""
+		for r := range rows {
+			if below && r.ID().String() < start {
+				continue
+			}
+			below = false
+			if !yield(r.Alloc()) {
+				return
+			}
+		}
+	}
+}
 
-// PutAlloc stores an allocation. Its job and node never change.
+// PutAlloc stores an allocation, whose id is a UUID in its canonical form.
 func (tx *Tx) PutAlloc(alloc *berthv1.Alloc) {
-	before, replaced := tx.allocs.set(alloc)
-	tx.allocsByJob.set(alloc)
-	tx.allocsNode.set(alloc)
-	tx.changed(change{
-		table: TableAllocs, namespace: alloc.GetNamespace(), key: alloc.GetId(),
-		job: alloc.GetJob(), node: alloc.GetNodeId(), after: alloc, before: orNil(before, replaced),
-	})
+	before, after := tx.allocs.put(alloc)
+	tx.allocChanged(before, after)
 }
 
 // DeleteAlloc forgets an allocation.
 func (tx *Tx) DeleteAlloc(id string) {
-	before, ok := tx.allocs.remove(&berthv1.Alloc{Id: id})
-	if !ok {
-		return
+	if key, ok := ParseAllocID(id); ok {
+		if before := tx.allocs.remove(key.key()); before.Exists() {
+			tx.allocChanged(before, AllocRow{})
+		}
 	}
-	tx.allocsByJob.remove(before)
-	tx.allocsNode.remove(before)
-	tx.changed(change{
-		table: TableAllocs, namespace: before.GetNamespace(), key: id,
-		job: before.GetJob(), node: before.GetNodeId(), before: before,
+}
+
+func (tx *Tx) allocChanged(before, after AllocRow) {
+	either := &after
+	if !after.Exists() {
+		either = &before
+	}
+	for _, r := range []*AllocRow{&before, &after} {
+		if r.Exists() {
+			r.cohort.job.revised.Store(tx.revision)
+			r.node.revised.Store(tx.revision)
+		}
+	}
+	tx.store.history.add(Change{
+		Revision: tx.revision, Time: tx.time, Table: TableAllocs, Kind: kindOf(before.Exists(), after.Exists()),
+		Namespace: either.Namespace(), rowBefore: before, row: after,
 	})
+	tx.allocRevised()
+	tx.store.watchers.allocChanged(either)
 }

@@ -26,9 +26,49 @@ type Change struct {
 	Table     Table
 	Kind      Kind
 	Namespace string
-	Key       string        // name or id
-	Item      proto.Message // as it is after the change; nil when deleted
-	Before    proto.Message // as it was; nil when created
+
+	key            string
+	item, before   proto.Message // of other tables than allocations
+	rowBefore, row AllocRow
+}
+
+// Key is the item's name or id.
+func (c *Change) Key() string {
+	if c.Table != TableAllocs {
+		return c.key
+	}
+	if c.row.Exists() {
+		return c.row.ID().String()
+	}
+	return c.rowBefore.ID().String()
+}
+
+// Item is the item after the change; nil when it was deleted. An allocation's message is
+// made anew by each call.
+func (c *Change) Item() proto.Message {
+	if c.Table == TableAllocs {
+		return messageOf(&c.row)
+	}
+	return c.item
+}
+
+// Before is the item as it was; nil when it was created.
+func (c *Change) Before() proto.Message {
+	if c.Table == TableAllocs {
+		return messageOf(&c.rowBefore)
+	}
+	return c.before
+}
+
+// Allocs are the rows before and after the change of an allocation; one of them may not
+// exist.
+func (c *Change) Allocs() (before, after *AllocRow) { return &c.rowBefore, &c.row }
+
+func messageOf(r *AllocRow) proto.Message {
+	if !r.Exists() {
+		return nil
+	}
+	return r.Alloc()
 }
 
 // change is what the tables say of a write. before and after are nil interfaces where
@@ -37,7 +77,7 @@ type change struct {
 	table     Table
 	namespace string
 	key       string
-	job, node string // indexes that it is seen under
+	job       string // of an evaluation
 	before    proto.Message
 	after     proto.Message
 }
@@ -52,19 +92,22 @@ func orNil(item proto.Message, ok bool) proto.Message {
 
 // changed records a write: in the history, for Revised, and for the watchers.
 func (tx *Tx) changed(c change) {
-	kind := Updated
-	switch {
-	case c.after == nil:
-		kind = Deleted
-	case c.before == nil:
-		kind = Created
-	}
 	tx.store.history.add(Change{
-		Revision: tx.revision, Time: tx.time, Table: c.table, Kind: kind,
-		Namespace: c.namespace, Key: c.key, Item: c.after, Before: c.before,
+		Revision: tx.revision, Time: tx.time, Table: c.table, Kind: kindOf(c.before != nil, c.after != nil),
+		Namespace: c.namespace, key: c.key, item: c.after, before: c.before,
 	})
 	tx.revised.changed(tx.revision, c)
 	tx.store.watchers.changed(c)
+}
+
+func kindOf(before, after bool) Kind {
+	switch {
+	case !after:
+		return Deleted
+	case !before:
+		return Created
+	}
+	return Updated
 }
 
 // Changes gives the changes with a revision above after, oldest first, about max of

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +13,11 @@ import (
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
+const (
+	idA = "00000000-0000-4000-8000-00000000000a"
+	idB = "00000000-0000-4000-8000-00000000000b"
+)
+
 func put(s *Store, fn func(tx *Tx)) uint64 {
 	s.Update(s.Revision()+1, time.Unix(0, 0), fn)
 	return s.Revision()
@@ -19,13 +25,13 @@ func put(s *Store, fn func(tx *Tx)) uint64 {
 
 func TestViewsNeverChange(t *testing.T) {
 	s := New()
-	put(s, func(tx *Tx) { tx.PutAlloc(&berthv1.Alloc{Id: "a", Namespace: "default", Job: "web", NodeId: "n1"}) })
+	put(s, func(tx *Tx) { tx.PutAlloc(&berthv1.Alloc{Id: idA, Namespace: "default", Job: "web", NodeId: "n1"}) })
 	before := s.View()
 	put(s, func(tx *Tx) {
-		tx.PutAlloc(&berthv1.Alloc{Id: "b", Namespace: "default", Job: "web", NodeId: "n1"})
-		tx.DeleteAlloc("a")
+		tx.PutAlloc(&berthv1.Alloc{Id: idB, Namespace: "default", Job: "web", NodeId: "n1"})
+		tx.DeleteAlloc(idA)
 	})
-	if before.Alloc("a") == nil || before.Alloc("b") != nil || before.AllocCount() != 1 {
+	if before.Alloc(idA) == nil || before.Alloc(idB) != nil || before.AllocCount() != 1 {
 		t.Error("an old view shows a later change")
 	}
 	now := s.View()
@@ -33,7 +39,7 @@ func TestViewsNeverChange(t *testing.T) {
 	for a := range now.AllocsByNode("n1") {
 		ids = append(ids, a.GetId())
 	}
-	if !slices.Equal(ids, []string{"b"}) {
+	if !slices.Equal(ids, []string{idB}) {
 		t.Errorf("the index by node gives %v", ids)
 	}
 }
@@ -58,17 +64,17 @@ func TestJobVersionsAreKept(t *testing.T) {
 }
 
 func TestWatchWakesForItsTopicOnly(t *testing.T) {
-	alloc := &berthv1.Alloc{Id: "a", Namespace: "default", Job: "web", NodeId: "n1"}
+	alloc := &berthv1.Alloc{Id: idA, Namespace: "default", Job: "web", NodeId: "n1"}
 	cases := []struct {
 		topic Topic
 		woken bool
 	}{
 		{Topic{Table: TableAny}, true},
 		{Topic{Table: TableAllocs}, true},
-		{Topic{TableAllocs, "a"}, true},
+		{Topic{TableAllocs, idA}, true},
 		{Topic{TableAllocs, JobKey("default", "web")}, true},
 		{Topic{TableAllocs, NodeKey("n1")}, true},
-		{Topic{TableAllocs, "b"}, false},
+		{Topic{TableAllocs, idB}, false},
 		{Topic{TableAllocs, JobKey("default", "api")}, false},
 		{Topic{TableAllocs, NodeKey("n2")}, false},
 		{Topic{Table: TableJobs}, false},
@@ -99,15 +105,15 @@ func TestWatchWakesForItsTopicOnly(t *testing.T) {
 func TestRevisedIsNeverTooEarly(t *testing.T) {
 	s := New()
 	put(s, func(tx *Tx) {
-		tx.PutAlloc(&berthv1.Alloc{Id: "a", Namespace: "default", Job: "web", NodeId: "n1", ModifyRevision: tx.Revision()})
+		tx.PutAlloc(&berthv1.Alloc{Id: idA, Namespace: "default", Job: "web", NodeId: "n1", ModifyRevision: tx.Revision()})
 	})
 	put(s, func(tx *Tx) {
-		tx.PutAlloc(&berthv1.Alloc{Id: "b", Namespace: "default", Job: "api", NodeId: "n2", ModifyRevision: tx.Revision()})
+		tx.PutAlloc(&berthv1.Alloc{Id: idB, Namespace: "default", Job: "api", NodeId: "n2", ModifyRevision: tx.Revision()})
 	})
 	v := s.View()
 	for topic, want := range map[Topic]uint64{
 		{Table: TableAllocs}:                         2,
-		{TableAllocs, "a"}:                           1,
+		{TableAllocs, idA}:                           1,
 		{TableAllocs, JobKey("default", "web")}:      1,
 		{TableAllocs, NodeKey("n2")}:                 2,
 		{TableAllocs, JobKey("default", "none")}:     2, // not known: the table's
@@ -118,7 +124,7 @@ func TestRevisedIsNeverTooEarly(t *testing.T) {
 			t.Errorf("%v: %d, want %d", topic, got, want)
 		}
 	}
-	put(s, func(tx *Tx) { tx.DeleteAlloc("a") })
+	put(s, func(tx *Tx) { tx.DeleteAlloc(idA) })
 	if got := s.View().Revised(Topic{TableAllocs, JobKey("default", "web")}); got != 3 {
 		t.Errorf("a deletion is at %d, want 3", got)
 	}
@@ -139,12 +145,12 @@ func TestChanges(t *testing.T) {
 		t.Error("the history pretends to go back to the start")
 	}
 	got, ok := s.Changes(1, 1)
-	if !ok || len(got) != 2 || got[0].Revision != 2 || got[1].Key != "m1" {
+	if !ok || len(got) != 2 || got[0].Revision != 2 || got[1].Key() != "m1" {
 		t.Errorf("after 1: %v %v", got, ok)
 	}
 	put(s, func(tx *Tx) { tx.DeleteNode("n0") })
 	got, ok = s.Changes(3, 10)
-	if !ok || len(got) != 1 || got[0].Kind != Deleted || got[0].Before.(*berthv1.Node).GetId() != "n0" {
+	if !ok || len(got) != 1 || got[0].Kind != Deleted || got[0].Before().(*berthv1.Node).GetId() != "n0" {
 		t.Errorf("after 3: %v %v", got, ok)
 	}
 	if got, ok = s.Changes(4, 10); !ok || len(got) != 0 {
@@ -174,9 +180,9 @@ func TestChangesReplayToTheSameState(t *testing.T) {
 				for _, c := range changes {
 					seen = c.Revision
 					if c.Kind == Deleted {
-						delete(copied, c.Key)
+						delete(copied, c.Key())
 					} else {
-						copied[c.Key] = c.Item.(*berthv1.Node).GetName()
+						copied[c.Key()] = c.Item().(*berthv1.Node).GetName()
 					}
 				}
 			}
@@ -184,9 +190,9 @@ func TestChangesReplayToTheSameState(t *testing.T) {
 		changes, _ := s.Changes(seen, 1000)
 		for _, c := range changes {
 			if c.Kind == Deleted {
-				delete(copied, c.Key)
+				delete(copied, c.Key())
 			} else {
-				copied[c.Key] = c.Item.(*berthv1.Node).GetName()
+				copied[c.Key()] = c.Item().(*berthv1.Node).GetName()
 			}
 		}
 		real := map[string]string{}
@@ -234,9 +240,11 @@ func TestReplaceWakesEverybodyAndForgetsHistory(t *testing.T) {
 func BenchmarkPutAlloc(b *testing.B) {
 	s := New()
 	b.ReportAllocs()
+	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range b.N {
+		id := allocKey{rng.Uint64(), rng.Uint64()}.id().String()
 		put(s, func(tx *Tx) {
-			tx.PutAlloc(&berthv1.Alloc{Id: fmt.Sprintf("%08x-%d", uint32(i)*2654435761, i), Namespace: "default", Job: "web", NodeId: fmt.Sprint("n", i%1000)})
+			tx.PutAlloc(&berthv1.Alloc{Id: id, Namespace: "default", Job: "web", NodeId: fmt.Sprint("n", i%1000)})
 		})
 	}
 }

@@ -18,9 +18,7 @@ type tables struct {
 	jobs        *btree.BTreeG[*berthv1.Job] // by namespace, name
 	jobVersions *btree.BTreeG[*berthv1.Job] // older versions, by namespace, name, version
 	nodes       *tree[*berthv1.Node]
-	allocs      *tree[*berthv1.Alloc]
-	allocsByJob *tree[*berthv1.Alloc]
-	allocsNode  *tree[*berthv1.Alloc]
+	allocs      allocTable
 	evals       *tree[*berthv1.Evaluation]
 	evalsByJob  *btree.BTreeG[*berthv1.Evaluation] // by namespace, job, create revision, id
 	namespaces  *btree.BTreeG[*berthv1.Namespace]
@@ -34,9 +32,7 @@ func newTables() tables {
 		jobs:        newTree(compareJobs),
 		jobVersions: newTree(compareJobVersions),
 		nodes:       newIDTree((*berthv1.Node).GetId, nil),
-		allocs:      newIDTree((*berthv1.Alloc).GetId, nil),
-		allocsByJob: newIDTree((*berthv1.Alloc).GetId, func(a *berthv1.Alloc) (string, string) { return a.GetNamespace(), a.GetJob() }),
-		allocsNode:  newIDTree((*berthv1.Alloc).GetId, func(a *berthv1.Alloc) (string, string) { return a.GetNodeId(), "" }),
+		allocs:      newAllocTable(),
 		evals:       newIDTree((*berthv1.Evaluation).GetId, nil),
 		evalsByJob:  newTree(compareEvalsByJob),
 		namespaces:  newTree(func(a, b *berthv1.Namespace) int { return cmp.Compare(a.GetName(), b.GetName()) }),
@@ -51,8 +47,6 @@ func (t *tables) copy() tables {
 	c.jobVersions = t.jobVersions.Copy()
 	c.nodes = t.nodes.copy()
 	c.allocs = t.allocs.copy()
-	c.allocsByJob = t.allocsByJob.copy()
-	c.allocsNode = t.allocsNode.copy()
 	c.evals = t.evals.copy()
 	c.evalsByJob = t.evalsByJob.Copy()
 	c.namespaces = t.namespaces.Copy()

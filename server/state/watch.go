@@ -54,8 +54,9 @@ func (w *Watch) Close() {
 // watchers finds the watches that a change concerns. Guarded by the Store's lock.
 type watchers struct {
 	byTopic map[Topic]map[*Watch]struct{}
-	keyed   [tableCount]int // number of registrations with a key, per table
-	due     []*Watch        // to wake when the update is complete
+	keyed   [tableCount]int  // number of registrations with a key, per table
+	due     []*Watch         // to wake when the update is complete
+	marked  [tableCount]bool // whose watches are due
 }
 
 func (ws *watchers) add(w *Watch) {
@@ -97,8 +98,7 @@ func (ws *watchers) changed(c change) {
 	if len(ws.byTopic) == 0 {
 		return
 	}
-	ws.mark(Topic{Table: TableAny})
-	ws.mark(Topic{Table: c.table})
+	ws.markTable(c.table)
 	if ws.keyed[c.table] == 0 {
 		return
 	}
@@ -110,9 +110,30 @@ func (ws *watchers) changed(c change) {
 	if c.job != "" {
 		ws.mark(Topic{c.table, JobKey(c.namespace, c.job)})
 	}
-	if c.node != "" {
-		ws.mark(Topic{c.table, NodeKey(c.node)})
+}
+
+// allocChanged is changed for an allocation.
+func (ws *watchers) allocChanged(r *AllocRow) {
+	if len(ws.byTopic) == 0 {
+		return
 	}
+	ws.markTable(TableAllocs)
+	if ws.keyed[TableAllocs] == 0 {
+		return
+	}
+	ws.mark(Topic{TableAllocs, r.ID().String()})
+	ws.mark(Topic{TableAllocs, JobKey(r.Namespace(), r.Job())})
+	ws.mark(Topic{TableAllocs, NodeKey(r.NodeID())})
+}
+
+// markTable marks the watches of a table, once an update.
+func (ws *watchers) markTable(table Table) {
+	if ws.marked[table] {
+		return
+	}
+	ws.marked[table] = true
+	ws.mark(Topic{Table: TableAny})
+	ws.mark(Topic{Table: table})
 }
 
 func (ws *watchers) mark(t Topic) {
@@ -130,6 +151,7 @@ func (ws *watchers) wake() {
 		ws.due[i] = nil
 	}
 	ws.due = ws.due[:0]
+	ws.marked = [tableCount]bool{}
 }
 
 func (ws *watchers) wakeAll() {
@@ -144,14 +166,11 @@ func (ws *watchers) wakeAll() {
 type revisions struct {
 	mu     sync.Mutex
 	tables [tableCount]uint64
-	allocs map[allocTopic]uint64 // allocations of a job (job set) or of a node (node set)
-	evals  map[allocTopic]uint64 // evaluations of a job
+	evals  map[[2]string]uint64 // evaluations of a job, by namespace and name
 }
 
-type allocTopic struct{ namespace, job, node string }
-
 func newRevisions() *revisions {
-	return &revisions{allocs: map[allocTopic]uint64{}, evals: map[allocTopic]uint64{}}
+	return &revisions{evals: map[[2]string]uint64{}}
 }
 
 func (r *revisions) changed(revision uint64, c change) {
@@ -160,17 +179,18 @@ func (r *revisions) changed(revision uint64, c change) {
 	r.tables[TableAny] = revision
 	r.tables[c.table] = revision
 	switch {
-	case c.table == TableAllocs:
-		r.allocs[allocTopic{namespace: c.namespace, job: c.job}] = revision
-		r.allocs[allocTopic{node: c.node}] = revision
 	case c.table == TableEvaluations:
-		r.evals[allocTopic{namespace: c.namespace, job: c.job}] = revision
+		r.evals[[2]string{c.namespace, c.job}] = revision
 	case c.table == TableJobs && c.after == nil:
-		delete(r.allocs, allocTopic{namespace: c.namespace, job: c.key})
-		delete(r.evals, allocTopic{namespace: c.namespace, job: c.key})
-	case c.table == TableNodes && c.after == nil:
-		delete(r.allocs, allocTopic{node: c.key})
+		delete(r.evals, [2]string{c.namespace, c.key})
 	}
+}
+
+// allocRevised is revisions.changed for an allocation, apart from its job and node.
+func (tx *Tx) allocRevised() {
+	tx.revised.mu.Lock()
+	tx.revised.tables[TableAny], tx.revised.tables[TableAllocs] = tx.revision, tx.revision
+	tx.revised.mu.Unlock()
 }
 
 // Revised is the revision of the last change of what a topic names, at most the view's
@@ -200,7 +220,7 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 		if isJob {
 			t.revised.mu.Lock()
 			defer t.revised.mu.Unlock()
-			r, ok := t.revised.evals[allocTopic{namespace: namespace, job: name}]
+			r, ok := t.revised.evals[[2]string{namespace, name}]
 			return r, ok
 		}
 		eval := t.Evaluation(topic.Key)
@@ -210,20 +230,19 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 		return ns.GetModifyRevision(), ns != nil
 	case TableAllocs:
 		if nodeID, ok := strings.CutPrefix(topic.Key, nodePrefix); ok {
-			return t.revisedAllocs(allocTopic{node: nodeID})
+			if n, ok := t.allocs.nodeIDs.Get(&allocNode{id: nodeID}); ok {
+				return n.revised.Load(), true
+			}
+			return 0, false
 		}
 		if isJob {
-			return t.revisedAllocs(allocTopic{namespace: namespace, job: name})
+			if j, ok := t.allocs.jobNames.Get(&allocJob{namespace: namespace, name: name}); ok {
+				return j.revised.Load(), true
+			}
+			return 0, false
 		}
-		alloc := t.Alloc(topic.Key)
-		return alloc.GetModifyRevision(), alloc != nil
+		alloc := t.AllocRow(topic.Key)
+		return alloc.ModifyRevision(), alloc.Exists()
 	}
 	return 0, false
-}
-
-func (t *tables) revisedAllocs(key allocTopic) (uint64, bool) {
-	t.revised.mu.Lock()
-	defer t.revised.mu.Unlock()
-	r, ok := t.revised.allocs[key]
-	return r, ok
 }
