@@ -30,7 +30,9 @@ type Fleet struct {
 	views     map[string]*staticView
 	columns   map[string]*column
 
-	scratch scratch
+	machines Machines
+	usages   topology.Slab
+	scratch  scratch
 }
 
 // fleetNode is a node's static side, and its exact usage.
@@ -88,11 +90,11 @@ func (f *Fleet) UpsertNode(n *berthv1.Node) (bool, error) {
 		old.node = n
 		return false, nil
 	}
-	machine, err := MachineOf(n)
+	machine, err := f.machines.Of(n)
 	if err != nil {
 		machine, _ = topology.NewMachine(topology.Machine{})
 	}
-	f.nodes[slot] = fleetNode{node: n, usage: topology.NewUsage(machine)}
+	f.nodes[slot] = fleetNode{node: n, usage: f.usages.NewUsage(machine)}
 	f.free[slot].hash = hashString(n.GetId())
 	f.recount(slot)
 	return true, err
@@ -158,7 +160,7 @@ func (f *Fleet) Regrant(nodeID string, allocs iter.Seq[*berthv1.Alloc]) {
 		return
 	}
 	n := &f.nodes[slot]
-	n.usage = topology.NewUsage(n.usage.Machine())
+	n.usage = f.usages.NewUsage(n.usage.Machine())
 	for a := range allocs {
 		if a.HoldsGrant() {
 			f.hold(slot, a.GetAssignment())
