@@ -1,7 +1,7 @@
 // Command openapigen makes server/api/openapi.json of what protoc-gen-openapiv3 writes
-// for api.proto. That plugin knows the schema; this knows what the HTTP side makes of
-// it: names as in the schema, Berth's error, streams of lines or bytes, headers, and the
-// routes that no annotation can describe. `go generate ./server/api` runs both.
+// for the files with services. That plugin knows the schema; this knows what the HTTP
+// side makes of it: names as in the schema, Berth's error, streams of lines or bytes,
+// headers, and the routes that no annotation can describe. `go generate ./server/api` runs both.
 package main
 
 import (
@@ -12,6 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
 func main() {
@@ -36,29 +39,60 @@ func generate(root string) error {
 	return os.WriteFile(filepath.Join(root, "server", "api", "openapi.json"), finished, 0o644)
 }
 
-// rawDocument runs the plugin in a temporary folder.
-func rawDocument(root string) ([]byte, error) {
+// rawDocument runs the plugin in a temporary folder and makes one document of those that
+// it writes, one for each file with services.
+func rawDocument(root string) (object, error) {
 	temp, err := os.MkdirTemp("", "openapigen")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(temp)
-	buf := exec.Command(filepath.Join(".build", "tools", "buf"), "generate",
-		"--template", "buf.gen.openapi.yaml", "--path", "proto/berth/v1/api.proto", "-o", temp)
+	args := []string{"generate", "--template", "buf.gen.openapi.yaml", "-o", temp}
+	for _, file := range berthv1.PublicFiles() {
+		args = append(args, "--path", "proto/"+file.Path())
+	}
+	buf := exec.Command(filepath.Join(".build", "tools", "buf"), args...)
 	buf.Dir = root
 	if out, err := buf.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("running %s: %w\n%s", buf, err, out)
 	}
-	return os.ReadFile(filepath.Join(temp, "berth", "v1", "api.openapi.json"))
+	whole := object{}
+	for _, file := range berthv1.PublicFiles() {
+		data, err := os.ReadFile(filepath.Join(temp, strings.TrimSuffix(file.Path(), ".proto")+".openapi.json"))
+		if err != nil {
+			return nil, err
+		}
+		part := map[string]any{}
+		if err := json.Unmarshal(data, &part); err != nil {
+			return nil, fmt.Errorf("reading the plugin's document of %s: %w", file.Path(), err)
+		}
+		merge(whole, part)
+	}
+	return whole, nil
+}
+
+// merge takes another document in: lists of tags are joined, and where both have a member
+// (a message that two files use) it is the same in both.
+func merge(into, other map[string]any) {
+	for name, theirs := range other {
+		switch mine := into[name].(type) {
+		case map[string]any:
+			if m, ok := theirs.(map[string]any); ok {
+				merge(mine, m)
+			}
+		case []any:
+			if list, ok := theirs.([]any); ok && name == "tags" {
+				into[name] = append(mine, list...)
+			}
+		default:
+			into[name] = theirs
+		}
+	}
 }
 
 // finish makes the document that is served of the plugin's. The same input gives the
 // same bytes: maps are written in the order of their keys.
-func finish(raw []byte) ([]byte, error) {
-	doc := object{}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return nil, fmt.Errorf("reading the plugin's document: %w", err)
-	}
+func finish(doc object) ([]byte, error) {
 	doc["info"] = info()
 	finishTags(doc["tags"])
 	doc["servers"] = []any{object{"url": "/", "description": "The server that this document came from."}}
