@@ -161,7 +161,7 @@ func (a *app) root() *cobra.Command {
 			"For a first look: `berth agent -dev` in one terminal, `berth job init` and `berth job run` in another.",
 		a.jobCommands(), a.allocCommands(), a.nodeCommands(), a.namespaceCommands(), a.evalCommands(),
 		a.explainCommand(), a.eventsCommand(),
-		a.serverCommands(), a.agentCommand(), a.configCommands(), a.benchCommands(),
+		a.serverCommands(), a.agentCommand(), a.configCommands(), a.benchCommands(), a.simCommands(),
 		a.operatorCommands(), a.systemCommands(),
 		a.versionCommand(), a.completionCommand(),
 	)

@@ -1,0 +1,84 @@
+package bench
+
+import "github.com/berthd/berth/scheduler"
+
+// Result is what was measured.
+type Result struct {
+	Config
+	// Allocs is how many instances are placed on the fleet while it is measured.
+	Allocs    int                 `json:"allocs"`
+	Engine    *Figures            `json:"engine"`
+	Reference map[string]*Figures `json:"reference"`
+}
+
+// Figures are one policy's. What was not measured of a policy is left out.
+type Figures struct {
+	PlaceCPUNS   float64 `json:"place_cpu_ns"`
+	ReleaseCPUNS float64 `json:"release_cpu_ns"`
+	PlaceP50NS   float64 `json:"place_p50_ns"`
+	PlaceP99NS   float64 `json:"place_p99_ns"`
+	// AllocsPerOp counts objects, of a placement and a release together.
+	AllocsPerOp       float64 `json:"allocs_per_op"`
+	BytesPerNode      float64 `json:"bytes_per_node,omitempty"`
+	IndexBytesPerNode float64 `json:"index_bytes_per_node,omitempty"`
+	BytesPerAlloc     float64 `json:"bytes_per_alloc,omitempty"`
+	FleetBuildMS      float64 `json:"fleet_build_ms,omitempty"`
+	IndexBuildMS      float64 `json:"index_build_ms,omitempty"`
+	// Mismatches of Compared placements, with -verify.
+	Mismatches *int `json:"mismatches,omitempty"`
+	Compared   int  `json:"compared,omitempty"`
+	Placed     int  `json:"placed"`
+	Unplaced   int  `json:"unplaced"`
+	// Absent where the policy is too slow to have filled the fleet itself.
+	EmptyNodesAt70 *int `json:"empty_nodes_at_70,omitempty"`
+	SpansLeft      *int `json:"spans_left,omitempty"`
+	GPUSetsLeft    *int `json:"gpu_sets_left,omitempty"`
+}
+
+// summarise works the figures out, and then what the policy has left whole.
+func (s *side) summarise(out *Figures) {
+	f := &s.figures
+	per := func(total float64, n int) float64 { return max(total, 0) / float64(max(n, 1)) }
+	out.PlaceCPUNS = per(float64(f.placeCPU), f.placed)
+	out.ReleaseCPUNS = per(float64(f.releaseCPU), f.released)
+	out.PlaceP50NS, out.PlaceP99NS = f.quantile(0.5), f.quantile(0.99)
+	out.AllocsPerOp = per(float64(f.placeMallocs), f.counted) + per(float64(f.releaseMallocs), f.released)
+	out.Placed, out.Unplaced = f.placed, f.unplaced
+	if s.w.cfg.Verify && s.name == theEngine.name {
+		out.Mismatches, out.Compared = &f.mismatches, f.compared
+	}
+	if !s.own {
+		return
+	}
+	s.settle(quality)
+	empty := 0
+	for _, n := range s.on {
+		if n == 0 {
+			empty++
+		}
+	}
+	out.EmptyNodesAt70 = &empty
+	spans := s.fitting(s.w.span)
+	out.SpansLeft = &spans
+	if s.w.gpuSet != nil {
+		sets := s.fitting(s.w.gpuSet)
+		out.GPUSetsLeft = &sets
+	}
+}
+
+// fitting counts how many instances of a group there is room for.
+func (s *side) fitting(g *scheduler.Group) int {
+	const atOnce = 4096
+	var all []scheduler.Placement
+	for {
+		placed, _ := scheduler.Place(s.fleet, []*scheduler.Ask{{Group: g, Count: atOnce, Silent: true}})
+		all = append(all, placed...)
+		if len(placed) < atOnce {
+			break
+		}
+	}
+	for _, p := range all {
+		s.fleet.Undo(g, p)
+	}
+	return len(all)
+}
