@@ -103,7 +103,7 @@ unit: testsum
 .PHONY: race
 race: testsum
 	@hack/need gcc gcc libc6-dev
-	CGO_ENABLED=1 $(TESTSUM) -o $(BUILD)/results/race.json -- -race $(CHECKPTR) $(TESTFLAGS) $$($(PACKAGES) | grep -E '$(RACY)') ./e2e/virtual
+	CGO_ENABLED=1 GORACE='suppressions=$(CURDIR)/hack/race-suppressions' $(TESTSUM) -o $(BUILD)/results/race.json -- -race $(CHECKPTR) $(TESTFLAGS) $$($(PACKAGES) | grep -E '$(RACY)') ./e2e/virtual
 
 .PHONY: plugin-example
 plugin-example: testsum
