@@ -14,7 +14,7 @@ import (
 // as allocations do; Place adds what it places. It is not safe for concurrent use.
 type Fleet struct {
 	nodes  []fleetNode
-	free   []capacity // what each node has left, by slot
+	hashes []uint64 // of the nodes' ids, by slot: the stable order among equals
 	slots  map[string]int32
 	vacant []int32
 	groups map[GroupKey]instances
@@ -29,6 +29,17 @@ type Fleet struct {
 	changeLog []int32
 	views     map[string]*staticView
 	columns   map[string]*column
+	domains   map[string]*domains
+
+	// moves counts the changes of what is left of nodes; moveLog has the slots of the
+	// newest, as their complement where the static side has changed too. The indexes catch
+	// up from it.
+	moves   uint64
+	moveLog []int32
+	indexes [2][2]*index // by ranking, of nodes and of cells; made when one is asked for
+
+	scans, verifies bool
+	mismatches      int
 
 	machines Machines
 	usages   topology.Slab
@@ -41,30 +52,23 @@ type fleetNode struct {
 	usage *topology.Usage
 }
 
-// capacity sums up a node: enough to score it, and to see at a glance that it does not fit.
-type capacity struct {
-	milli, memory, disk uint64
-	// invMilli and invMemory are 1 over what the whole node has.
-	invMilli, invMemory float64
-	// hash is of the node's id: the stable order among equals.
-	hash uint64
-}
-
 // instances are how many allocations of a group are wanted on each node, by slot.
 type instances map[int32]int32
 
 // scratch is memory that is used again and again.
 type scratch struct {
-	grant      topology.Grant
-	candidates []candidate
-	fit        fitter
+	grant topology.Grant
+	fit   fitter
+	run   run
+	marks []mark // by slot, good for the run with the same stamp
+	stamp uint64
 }
 
 // NewFleet makes a fleet without nodes that packs them full.
 func NewFleet() *Fleet {
 	return &Fleet{
 		slots: map[string]int32{}, groups: map[GroupKey]instances{}, changes: 1,
-		views: map[string]*staticView{}, columns: map[string]*column{},
+		views: map[string]*staticView{}, columns: map[string]*column{}, domains: map[string]*domains{}, moves: 1,
 	}
 }
 
@@ -94,9 +98,11 @@ func (f *Fleet) UpsertNode(n *berthv1.Node) (bool, error) {
 	if err != nil {
 		machine, _ = topology.NewMachine(topology.Machine{})
 	}
+	if known {
+		f.forget(slot)
+	}
 	f.nodes[slot] = fleetNode{node: n, usage: f.usages.NewUsage(machine)}
-	f.free[slot].hash = hashString(n.GetId())
-	f.recount(slot)
+	f.hashes[slot] = hashString(n.GetId())
 	return true, err
 }
 
@@ -119,7 +125,7 @@ func (f *Fleet) newSlot() int32 {
 		return slot
 	}
 	f.nodes = append(f.nodes, fleetNode{})
-	f.free = append(f.free, capacity{})
+	f.hashes = append(f.hashes, 0)
 	return int32(len(f.nodes) - 1)
 }
 
@@ -136,7 +142,8 @@ func (f *Fleet) RemoveNode(id string) {
 			delete(f.groups, key)
 		}
 	}
-	f.nodes[slot], f.free[slot] = fleetNode{}, capacity{}
+	f.forget(slot)
+	f.nodes[slot], f.hashes[slot] = fleetNode{}, 0
 	f.vacant = append(f.vacant, slot)
 	f.touch(slot)
 }
@@ -150,6 +157,40 @@ func (f *Fleet) touch(slot int32) {
 	}
 	f.changeLog = append(f.changeLog, slot)
 	f.changes++
+	f.moved(^slot)
+}
+
+// moved notes that what is left of a node has changed; with the slot's complement, that
+// its static side has.
+func (f *Fleet) moved(slot int32) {
+	if most := max(maxChangeLog, len(f.nodes)); len(f.moveLog) >= most {
+		f.moveLog = append(f.moveLog[:0], f.moveLog[len(f.moveLog)-most/2:]...)
+	}
+	f.moveLog = append(f.moveLog, slot)
+	f.moves++
+}
+
+// forget takes a node out of the indexes.
+func (f *Fleet) forget(slot int32) {
+	for _, byRank := range f.indexes {
+		for _, x := range byRank {
+			if x != nil {
+				x.forget(slot)
+			}
+		}
+	}
+}
+
+// indexFor is the index that has the nodes, or cells, in a group's order.
+func (f *Fleet) indexFor(g *Group) *index {
+	how, of := rankingOf(g.strategy.of(f.strategy)), 0
+	if g.inCell {
+		of = 1
+	}
+	if f.indexes[how][of] == nil {
+		f.indexes[how][of] = newIndex(f, g.inCell, how)
+	}
+	return f.indexes[how][of]
 }
 
 // Regrant says anew what is granted on a node, from the allocations on it, after its
@@ -166,7 +207,7 @@ func (f *Fleet) Regrant(nodeID string, allocs iter.Seq[*berthv1.Alloc]) {
 			f.hold(slot, a.GetAssignment())
 		}
 	}
-	f.recount(slot)
+	f.moved(slot)
 }
 
 // ChangeAlloc takes in that an allocation was created (before nil), changed, or deleted
@@ -188,7 +229,7 @@ func (f *Fleet) ChangeAlloc(before, after *berthv1.Alloc) {
 		if holds {
 			f.hold(slot, after.GetAssignment())
 		}
-		f.recount(slot)
+		f.moved(slot)
 	}
 	switch was, is := before != nil && counts(before), after != nil && counts(after); {
 	case was && !is:
@@ -230,26 +271,4 @@ func (f *Fleet) release(slot int32, a *berthv1.Assignment) {
 	if GrantInto(&f.scratch.grant, a) == nil {
 		f.nodes[slot].usage.Remove(&f.scratch.grant)
 	}
-}
-
-// recount sums the node up after its usage changed.
-func (f *Fleet) recount(slot int32) {
-	u := f.nodes[slot].usage
-	c := capacity{hash: f.free[slot].hash}
-	var milli, memory uint64
-	cells := u.Machine().Cells
-	for i := range cells {
-		c.milli += u.FreeMilli(i)
-		c.memory += u.FreeMemory(i)
-		milli += uint64(cells[i].Threads) * 1000
-		memory += cells[i].MemoryMiB
-	}
-	c.disk = u.FreeDisk()
-	if u.Stray() {
-		c.milli, c.memory, c.disk = 0, 0, 0
-	}
-	if milli > 0 && memory > 0 {
-		c.invMilli, c.invMemory = 1/float64(milli), 1/float64(memory)
-	}
-	f.free[slot] = c
 }

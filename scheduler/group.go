@@ -36,7 +36,10 @@ type Group struct {
 	ports     []portNeed
 	dynamic   int // how many of the ports are
 	diskMiB   uint64
-	seed      uint64 // for the stable order among equals
+	// floor, shape and inCell are what the indexes know a group by; see compileShape.
+	floor  vector
+	shape  string
+	inCell bool
 }
 
 // scope is among whom something must be distinct.
@@ -76,7 +79,6 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 		diskMiB:   group.GetDiskMib(),
 		avoidSelf: job.GetType() == berthv1.Job_service,
 	}
-	g.seed = hashString(g.Key.Namespace + "/" + g.Key.Job + "/" + g.Key.Group)
 	for _, sibling := range job.GetGroups() {
 		g.siblings = append(g.siblings, GroupKey{job.GetNamespace(), job.GetName(), sibling.GetName()})
 	}
@@ -103,8 +105,10 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 		g.total.add(&task.need)
 	}
 	g.least = g.total.leastMilli()
-	g.policy, g.align, err = compileTopology(group.GetTopology())
-	return g, err
+	if g.policy, g.align, err = compileTopology(group.GetTopology()); err != nil {
+		return nil, err
+	}
+	return g, g.compileShape(group)
 }
 
 // GroupCount is how many instances a group wants; 1 where it does not say.

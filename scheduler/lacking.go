@@ -19,12 +19,12 @@ const staticPortFree = " to be free"
 func (r *run) lacking(slot int32) (name, detail string, short []*berthv1.Shortfall) {
 	node := &r.f.nodes[slot]
 	switch {
-	case r.excluded[slot] && r.g.hosts != nobody:
+	case r.isExcluded(slot) && r.g.hosts != nobody:
 		return "distinct_hosts", "an instance is on it already", nil
-	case r.excluded[slot]:
+	case r.isExcluded(slot):
 		return "excluded", "node is excluded", nil
 	}
-	if attribute := r.domains.fullAttribute(slot); attribute != "" {
+	if attribute := r.terms.full(slot); attribute != "" {
 		return "distinct_property", "enough instances have its " + attribute + " already, or it has none", nil
 	}
 	if u := node.usage; u.Stray() {
@@ -34,7 +34,7 @@ func (r *run) lacking(slot int32) (name, detail string, short []*berthv1.Shortfa
 		short = r.lackingInside(node.usage)
 	}
 	if len(short) > 0 {
-		return short[0].GetResource(), failureWords(short[0], r.f.free[slot], &r.g.total), short
+		return short[0].GetResource(), failureWords(short[0], capacityOf(node.usage), &r.g.total), short
 	}
 	fit := &r.f.scratch.fit
 	if choice, ok := fit.fit(node.usage, r.g); ok {
@@ -42,17 +42,6 @@ func (r *run) lacking(slot int32) (name, detail string, short []*berthv1.Shortfa
 		return fits, "", nil
 	}
 	return "topology", "enough is free, but not in as few cells as the policy asks for", nil
-}
-
-// fullAttribute is the attribute of a reached limit that keeps a node out; "": none.
-func (d *domains) fullAttribute(slot int32) string {
-	for k := range d.limits {
-		col := d.columns[len(d.spreads)+k]
-		if value := col.ofSlot[slot]; value == 0 || int(d.counts[len(d.spreads)+k][value]) >= d.limits[k].limit {
-			return d.limits[k].attribute
-		}
-	}
-	return ""
 }
 
 // lackingOutside is what lies in no cell: ports, disk, devices.
@@ -208,4 +197,19 @@ func failureWords(s *berthv1.Shortfall, c capacity, n *need) string {
 		return "too few free ports"
 	}
 	return "too few free " + s.GetResource() + " devices of the kind asked for"
+}
+
+// capacity is what a whole node has, at a glance: 1 over it.
+type capacity struct{ invMilli, invMemory float64 }
+
+func capacityOf(u *topology.Usage) (c capacity) {
+	var milli, memory uint64
+	for i := range u.Machine().Cells {
+		milli += uint64(u.Machine().Cells[i].Threads) * 1000
+		memory += u.Machine().Cells[i].MemoryMiB
+	}
+	if milli > 0 && memory > 0 {
+		c.invMilli, c.invMemory = 1/float64(milli), 1/float64(memory)
+	}
+	return c
 }

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"math"
 	"math/bits"
 	"slices"
 	"testing"
@@ -77,46 +76,43 @@ func bruteFits(u *topology.Usage, g *Group) bool {
 }
 
 func bruteFitsIn(u *topology.Usage, g *Group, limit int) bool {
-	m := u.Machine()
-	for set := uint(1); set < 1<<len(m.Cells); set++ {
-		if bits.OnesCount(set) > limit {
-			continue
-		}
-		var free, cores []topology.CPUSet
-		var milli, memory uint64
-		for i := range m.Cells {
-			if set&(1<<i) == 0 {
-				continue
-			}
-			memory += u.FreeMemory(i)
-			milli += u.FreeMilli(i)
-			for cpu := range u.FreeThreads(i).All() {
-				free = append(free, topology.NewCPUSet(cpu))
-			}
-			for _, c := range m.Cells[i].Cores {
-				if u.FreeThreads(i).ContainsAll(c.Threads) {
-					cores = append(cores, c.Threads)
-				}
-			}
-		}
-		if memory < g.total.memory {
-			continue
-		}
-		if g.total.milli > 0 {
-			if milli >= g.total.milli {
-				return true
-			}
-			continue
-		}
-		units, n := cores, g.total.cores
-		if g.total.threads > 0 {
-			units, n = free, g.total.threads
-		}
-		if bruteUnits(u, units, n) {
+	for set := uint(1); set < 1<<len(u.Machine().Cells); set++ {
+		if bits.OnesCount(set) <= limit && bruteFitsInCells(u, g, set) {
 			return true
 		}
 	}
 	return false
+}
+
+// bruteFitsInCells says whether a group fits into a set of cells.
+func bruteFitsInCells(u *topology.Usage, g *Group, set uint) bool {
+	m := u.Machine()
+	var free, cores []topology.CPUSet
+	var milli, memory uint64
+	for i := range m.Cells {
+		if set&(1<<i) == 0 {
+			continue
+		}
+		memory += u.FreeMemory(i)
+		milli += u.FreeMilli(i)
+		for cpu := range u.FreeThreads(i).All() {
+			free = append(free, topology.NewCPUSet(cpu))
+		}
+		for _, c := range m.Cells[i].Cores {
+			if u.FreeThreads(i).ContainsAll(c.Threads) {
+				cores = append(cores, c.Threads)
+			}
+		}
+	}
+	switch {
+	case memory < g.total.memory:
+		return false
+	case g.total.milli > 0:
+		return milli >= g.total.milli
+	case g.total.threads > 0:
+		return bruteUnits(u, free, g.total.threads)
+	}
+	return bruteUnits(u, cores, g.total.cores)
 }
 
 // bruteUnits tries every n of the units against the cells' CPU capacity.
@@ -142,21 +138,37 @@ func bruteUnits(u *topology.Usage, units []topology.CPUSet, n int) bool {
 	return false
 }
 
-// bruteScore is the score as the documentation of score.go has it, worked out anew.
-func bruteScore(u *topology.Usage, g *Group, own int32) int64 {
-	var milli, memory, allMilli, allMemory float64
-	for i, c := range u.Machine().Cells {
-		milli, memory = milli+float64(u.FreeMilli(i)), memory+float64(u.FreeMemory(i))
-		allMilli, allMemory = allMilli+float64(c.Threads)*1000, allMemory+float64(c.MemoryMiB)
+// bruteOrder is the order of score.go, worked out anew: nodes in use, then cells in use
+// where one cell must do, then the least left, a core being worth 4 GiB.
+func bruteOrder(u *topology.Usage, g *Group, used bool) string {
+	left := func(cells ...int) string {
+		tier, weight := 0, uint64(0)
+		for _, i := range cells {
+			weight += u.FreeMilli(i) + u.FreeMemory(i)*1000/4096
+		}
+		if !used {
+			tier = 2
+		} else if len(cells) == 1 && g.policy == single && u.FreeMilli(cells[0]) == allMilli(u, cells[0]) && u.FreeMemory(cells[0]) == u.Machine().Cells[cells[0]].MemoryMiB {
+			tier = 1
+		}
+		return fmt.Sprintf("%d %012d", tier, weight)
 	}
-	score := 1.0
-	if allMilli > 0 && allMemory > 0 {
-		score = 1 - ((milli-min(float64(g.total.milli), milli))/allMilli+(memory-min(float64(g.total.memory), memory))/allMemory)/2
+	var all []int
+	best := "none"
+	for i := range u.Machine().Cells {
+		all = append(all, i)
+		if g.policy == single && bruteFitsInCells(u, g, 1<<i) {
+			best = min(best, left(i))
+		}
 	}
-	if g.avoidSelf {
-		score -= float64(own) / float64(own+1)
+	if g.policy == single {
+		return best
 	}
-	return int64(math.Round(score * 1e6))
+	return left(all...)
+}
+
+func allMilli(u *topology.Usage, cell int) uint64 {
+	return uint64(u.Machine().Cells[cell].Threads) * 1000
 }
 
 // An ask is placed exactly when some node takes it, and then on the best of those.
@@ -165,27 +177,30 @@ func TestPlaceAgainstBruteForce(t *testing.T) {
 		w := drawFleet(t)
 		o := drawAsk(t)
 		ask := askOf(w.t, jobOf(w.t, "it", o), o)
-		best, scores := int64(math.MinInt64), map[string]int64{}
+		best, order := "none", map[string]string{}
 		for i := range w.f.nodes {
 			n := &w.f.nodes[i]
 			if bruteFits(n.usage, ask.Group) {
-				s := bruteScore(n.usage, ask.Group, 0)
-				scores[n.node.GetId()], best = s, max(best, s)
+				s := bruteOrder(n.usage, ask.Group, w.holds(n.node.GetId()))
+				order[n.node.GetId()], best = s, min(best, s)
 			}
 		}
 		placed, unplaced := Place(w.f, []*Ask{ask})
-		if (len(placed) == 1) != (len(scores) > 0) || len(placed)+len(unplaced) != 1 {
-			t.Fatalf("%v: placed %v, feasible %v\n%s", o, placed, scores, w.out.String())
+		if (len(placed) == 1) != (len(order) > 0) || len(placed)+len(unplaced) != 1 {
+			t.Fatalf("%v: placed %v, feasible %v\n%s", o, placed, order, w.out.String())
 		}
-		if len(placed) == 1 {
-			if s, feasible := scores[placed[0].NodeID]; !feasible || s < best-1 { // a millionth for rounding
-				t.Fatalf("%v: placed on %s, scores %v", o, placed[0].NodeName, scores)
-			}
+		if len(placed) == 1 && order[placed[0].NodeID] != best {
+			t.Fatalf("%v: placed on %s, of %v", o, placed[0].NodeName, order)
 		}
 		if len(unplaced) == 1 {
 			requireExplained(t, w.f, unplaced[0].Explanation)
 		}
 	})
+}
+
+// holds says whether something is granted on a node.
+func (w *world) holds(id string) bool {
+	return slices.ContainsFunc(w.placed, func(a *berthv1.Alloc) bool { return a.GetNodeId() == id })
 }
 
 func requireExplained(t *rapid.T, f *Fleet, e *berthv1.Explanation) {
@@ -208,7 +223,7 @@ func (w *world) snapshot() string {
 	for id, slot := range w.f.slots {
 		_ = id
 		u := w.f.nodes[slot].usage
-		fmt.Fprintf(&w.out, "%s %v disk %d", w.f.nodes[slot].node.GetName(), w.f.free[slot], u.FreeDisk())
+		fmt.Fprintf(&w.out, "%s %d disk %d", w.f.nodes[slot].node.GetName(), packed.key(u, -1), u.FreeDisk())
 		for p := uint16(8080); p < 8082; p++ {
 			fmt.Fprintf(&w.out, " %v", u.PortFree(p))
 		}

@@ -64,10 +64,17 @@ func Place(f *Fleet, asks []*Ask) ([]Placement, []Unplaced) {
 		if asks[i].wanted() == 0 {
 			continue
 		}
-		r := run{f: f, ask: asks[i], g: asks[i].Group, index: i}
-		r.prepare()
+		r := f.run(asks[i], i)
 		first := len(placements)
-		placements = r.place(placements)
+		for r.got < asks[i].wanted() {
+			choice, slot := r.placeOne()
+			if slot == none {
+				break
+			}
+			node := &f.nodes[slot]
+			placements = append(placements, Placement{Ask: i, NodeID: node.node.GetId(), NodeName: node.node.GetName(),
+				Assignment: r.shared.of(choice, node)})
+		}
 		left := asks[i].wanted() - r.got
 		if left == 0 {
 			continue
@@ -108,60 +115,59 @@ func (f *Fleet) Undo(g *Group, p Placement) {
 		return
 	}
 	f.release(slot, p.Assignment)
-	f.recount(slot)
+	f.moved(slot)
 	f.count(g.Key, slot, -1)
 }
 
-// run places one ask.
-type run struct {
-	f     *Fleet
-	ask   *Ask
-	g     *Group
-	index int
-
-	view      *staticView
-	only      map[int32]bool // slots of ask.Nodes; nil: any
-	penalised map[int32]bool
-	excluded  map[int32]bool
-	domains   domains
-	got       int // instances that could be placed
-	shared    assignments
+// placeOne places one instance on the best node that it fits on, and adds it to the
+// fleet; none: it fits on no node. The choice is good until the next fit.
+func (r *run) placeOne() (*choice, int32) {
+	for {
+		slot := r.next()
+		if slot == none {
+			r.check(none)
+			return nil, none
+		}
+		node := &r.f.nodes[slot]
+		empty := !node.usage.Used()
+		shadow := r.shadow()
+		choice, fits := r.f.scratch.fit.fit(node.usage, r.g)
+		if !fits {
+			r.refuse(slot)
+			continue
+		}
+		r.compare(slot, shadow)
+		r.taken(slot, empty)
+		return choice, slot
+	}
 }
 
-func (r *run) prepare() {
-	r.view = r.f.static(&r.g.checks)
-	r.penalised, r.excluded = r.f.slotSet(r.ask.Penalised), r.f.slotSet(r.ask.Excluded)
-	if r.ask.Nodes != nil {
-		r.only = r.f.slotSet(r.ask.Nodes)
+// taken counts an instance on a node, and decides whether that is looked at again.
+func (r *run) taken(slot int32, empty bool) {
+	r.got++
+	r.f.moved(slot)
+	r.f.count(r.g.Key, slot, 1)
+	r.own = r.f.groups[r.g.Key]
+	r.terms.placed(slot)
+	delete(r.only, slot)
+	if r.g.hosts != nobody || r.ask.Nodes != nil {
+		r.mark(slot).excluded = true
 	}
-	r.excludeHosts()
-	r.domains = newDomains(r.f, r.g, r.ask.wanted())
-	r.shared = assignments{g: r.g}
-}
-
-// slotSet gives the slots of the nodes that are known; nil for none.
-func (f *Fleet) slotSet(ids []string) map[int32]bool {
-	if len(ids) == 0 {
-		return nil
-	}
-	set := make(map[int32]bool, len(ids))
-	for _, id := range ids {
-		if slot, known := f.slots[id]; known {
-			set[slot] = true
+	atLarge := r.entry != none || r.again != none
+	switch r.again = none; {
+	case r.f.scans:
+	case !atLarge || r.isExcluded(slot):
+	case r.g.avoidSelf:
+		if r.gathered {
+			r.add(slot)
+		}
+	case r.packs() && !r.terms.moving():
+		// With less left it still comes before all others.
+		r.again = slot
+		if empty { // its other cells come sooner now, too
+			r.q.from = r.q.start
 		}
 	}
-	return set
-}
-
-// excludeHosts leaves out the nodes that have an instance already, where hosts must be
-// distinct.
-func (r *run) excludeHosts() {
-	r.f.eachInstance(r.g, r.g.hosts, func(slot, _ int32) {
-		if r.excluded == nil {
-			r.excluded = map[int32]bool{}
-		}
-		r.excluded[slot] = true
-	})
 }
 
 // eachInstance calls fn for every node with instances of the group, or of its whole job.
@@ -180,97 +186,18 @@ func (f *Fleet) eachInstance(g *Group, among scope, fn func(slot, n int32)) {
 	}
 }
 
-// place appends a placement for each instance that fits somewhere.
-func (r *run) place(placements []Placement) []Placement {
-	r.gather()
-	for r.got < r.ask.wanted() {
-		p, ok := r.placeOne()
-		if !ok {
-			break
-		}
-		placements = append(placements, p)
+// slotSet gives the slots of the nodes that are known; nil for none.
+func (f *Fleet) slotSet(ids []string) map[int32]bool {
+	if len(ids) == 0 {
+		return nil
 	}
-	r.f.scratch.candidates = r.domains.recycle()
-	return placements
-}
-
-// gather finds every node that may fit and scores it.
-func (r *run) gather() {
-	own := r.f.groups[r.g.Key]
-	n := int32(0)
-	r.domains.reset(r.f.scratch.candidates)
-	for w, word := range r.view.ok {
-		for ; word != 0; word &= word - 1 {
-			slot := int32(w<<6 + trailingZeros(word))
-			if !r.may(slot) {
-				continue
-			}
-			if len(own) > 0 {
-				n = own[slot]
-			}
-			r.domains.add(r.candidate(slot, n))
+	set := make(map[int32]bool, len(ids))
+	for _, id := range ids {
+		if slot, known := f.slots[id]; known {
+			set[slot] = true
 		}
 	}
-	r.domains.build(r.f, r.ask.wanted() == 1)
-}
-
-// may says whether a node that passed the static checks can fit, by the sums.
-func (r *run) may(slot int32) bool {
-	free := &r.f.free[slot]
-	if free.milli < r.g.least || free.memory < r.g.total.memory || free.disk < r.g.diskMiB {
-		return false
-	}
-	if r.excluded != nil && r.excluded[slot] || r.only != nil && !r.only[slot] {
-		return false
-	}
-	for i := range r.g.ports {
-		if p := r.g.ports[i].static; p != 0 && !r.f.nodes[slot].usage.PortFree(uint16(p)) {
-			return false
-		}
-	}
-	return true
-}
-
-// placeOne places one instance on the best node that it really fits on.
-func (r *run) placeOne() (Placement, bool) {
-	for {
-		d := r.domains.best(r.f)
-		if d == nil {
-			return Placement{}, false
-		}
-		slot := d.heap[0].slot
-		node := &r.f.nodes[slot]
-		choice, fits := r.f.scratch.fit.fit(node.usage, r.g)
-		if !fits {
-			d.pop(r.f)
-			continue
-		}
-		r.f.recount(slot)
-		r.f.count(r.g.Key, slot, 1)
-		r.domains.placed(d)
-		r.taken(slot)
-		if r.got++; r.got == r.ask.wanted() {
-			// the last one: nobody looks at the candidates again
-		} else if !r.may(slot) {
-			d.pop(r.f)
-		} else {
-			d.heap[0] = r.candidate(slot, r.f.groups[r.g.Key][slot])
-			d.fix(r.f)
-		}
-		return Placement{Ask: r.index, NodeID: node.node.GetId(), NodeName: node.node.GetName(),
-			Assignment: r.shared.of(choice, node)}, true
-	}
-}
-
-// taken leaves the node out from now on, where one instance on it is all there may be.
-func (r *run) taken(slot int32) {
-	delete(r.only, slot)
-	if r.g.hosts != nobody {
-		if r.excluded == nil {
-			r.excluded = map[int32]bool{}
-		}
-		r.excluded[slot] = true
-	}
+	return set
 }
 
 // missed are the nodes of the ask that got no instance.

@@ -10,32 +10,26 @@ func (f *Fleet) Slots() int { return len(f.nodes) }
 func PlaceSampled(f *Fleet, ask *Ask, most int, next func() (slot int32, more bool)) (Placement, bool) {
 	one := *ask
 	one.Count, one.Nodes = 1, nil
-	r := run{f: f, ask: &one, g: one.Group}
-	r.prepare()
-	r.domains.reset(f.scratch.candidates)
-	own := f.groups[r.g.Key]
+	r := f.run(&one, 0)
+	best := rank{slot: none}
 	for fits := 0; fits < most; {
 		slot, more := next()
 		if !more {
 			break
 		}
-		if r.view.ok.has(slot) && r.may(slot) && f.fits(slot, r.g) {
-			r.domains.add(r.candidate(slot, own[slot]))
-			fits++
+		if !r.view.ok.has(slot) || r.isExcluded(slot) || !f.fits(slot, r.g) {
+			continue
+		}
+		fits++
+		if at, ok := r.rank(slot); ok && (best.slot == none || f.better(&at, &best)) {
+			best = at
 		}
 	}
-	r.domains.build(f, true)
-	p, ok := r.placeOne()
-	f.scratch.candidates = r.domains.recycle()
-	return p, ok
-}
-
-// fits says whether a node has room for an instance now.
-func (f *Fleet) fits(slot int32, g *Group) bool {
-	usage := f.nodes[slot].usage
-	choice, fits := f.scratch.fit.fit(usage, g)
-	if fits {
-		usage.Remove(&choice.grant)
+	if best.slot == none {
+		return Placement{}, false
 	}
-	return fits
+	node := &f.nodes[best.slot]
+	choice, _ := f.scratch.fit.fit(node.usage, r.g)
+	r.taken(best.slot, false)
+	return Placement{NodeID: node.node.GetId(), NodeName: node.node.GetName(), Assignment: r.shared.of(choice, node)}, true
 }

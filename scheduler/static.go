@@ -142,6 +142,7 @@ func (s *staticChecks) affinity(n *berthv1.Node) float32 {
 
 // staticView is what a group's static checks say of each node of a fleet.
 type staticView struct {
+	checks   *staticChecks
 	seen     uint64 // Fleet.changes that are in it
 	ok       bitmap
 	avoid    bitmap    // taken only where nothing else fits
@@ -174,9 +175,19 @@ func (f *Fleet) static(s *staticChecks) *staticView {
 		if len(f.views) >= maxViews {
 			clear(f.views)
 		}
-		v = &staticView{}
+		v = &staticView{checks: s}
 		f.views[s.key] = v
 	}
+	f.refresh(v)
+	return v
+}
+
+// refresh takes the nodes in that have changed since.
+func (f *Fleet) refresh(v *staticView) {
+	if v.seen == f.changes {
+		return
+	}
+	s := v.checks
 	f.catchUp(&v.seen, func(slot int32) {
 		n := f.nodes[slot].node
 		v.ok.set(slot, n != nil && s.ok(n, f.reserved[n.GetId()]))
@@ -188,7 +199,18 @@ func (f *Fleet) static(s *staticChecks) *staticView {
 			v.affinity[slot] = s.affinity(n)
 		}
 	})
-	return v
+}
+
+// graded says that the nodes of the view are not all alike.
+func (v *staticView) graded() bool { return v.affinity != nil || v.avoided() }
+
+func (v *staticView) avoided() bool {
+	for _, word := range v.avoid {
+		if word != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // column has every node's value of an attribute, as a number.
@@ -204,9 +226,13 @@ func (f *Fleet) column(attribute string) *column {
 	if c == nil {
 		if len(f.columns) >= maxViews {
 			clear(f.columns)
+			clear(f.domains) // they have the columns' numbers
 		}
 		c = &column{values: []string{""}, number: map[string]int32{}}
 		f.columns[attribute] = c
+	}
+	if c.seen == f.changes {
+		return c
 	}
 	f.catchUp(&c.seen, func(slot int32) {
 		for int(slot) >= len(c.ofSlot) {

@@ -1,0 +1,249 @@
+package scheduler
+
+import "cmp"
+
+// An index keeps the nodes of a fleet, or their cells, in the order in which the
+// strategy wants them filled, and finds the first that a shape fits on without a look at
+// the others. It is exact: what it skips cannot be the answer.
+//
+// The entries lie in blocks of up to 64. Blocks are ordered, the entries of one block
+// are not: a block is small enough to be looked through, and an entry that moves within
+// its block costs nothing. Up to 64 blocks are a row, and rows are in a list.
+//
+// A word of feasible bits belongs to each entry: bit s says that the sums leave room for
+// shape s. Blocks and rows have the union of their entries' words, for each lane (the
+// nodes that pass one group's static checks). A bit that is set in a union may be out of
+// date: whoever finds nothing behind it clears it. A bit that is not set is always true.
+type index struct {
+	f *Fleet
+	// cells: the entries are cells, else nodes.
+	cells bool
+	rank  ranking
+
+	// By entry. An entry is a node's slot, or a cell's number.
+	at   []int32 // position: block<<6 + place in it; -1: not in the index
+	left []vector
+	// By slot, for cells: the first of its entries, and how many they are.
+	first []int32
+	owns  []uint8
+	// By cell entry: the slot. Runs of entries are used again by their length.
+	owner []int32
+	spare map[uint8][]int32
+
+	// By position.
+	ids  []int32
+	keys []uint64
+	fits []uint64
+	// By block.
+	used  []uint8
+	valid []uint64 // shapes for which the entries' bits are made
+	idle  []int32
+
+	rows    []*row
+	rowLow  []bound
+	rowFits [][]uint64 // by lane, then row
+
+	lanes  []lane
+	shapes shapes
+	clock  uint64 // of lanes and shapes: the least recently used gives way
+	seen   uint64 // Fleet.moves that are in it
+
+	looked looks
+	listed []placed // for rebuild
+}
+
+// looks counts what was looked at: the price of an answer, free of noise.
+type looks struct{ rows, blocks, entries uint64 }
+
+const fan = 64
+
+// row is up to 64 blocks in ascending order. low is where each begins.
+type row struct {
+	n      int
+	blocks [fan]int32
+	low    [fan]bound
+	fits   [][fan]uint64 // by lane
+}
+
+// bound is a place in the order: key, then the stable hash, then the node's id.
+type bound struct {
+	key, tie uint64
+	id       string
+}
+
+func (a *bound) compare(b *bound) int {
+	if a.key != b.key {
+		return cmp.Compare(a.key, b.key)
+	}
+	if a.tie != b.tie {
+		return cmp.Compare(a.tie, b.tie)
+	}
+	return cmp.Compare(a.id, b.id)
+}
+
+func newIndex(f *Fleet, cells bool, rank ranking) *index {
+	x := &index{f: f, cells: cells, rank: rank, spare: map[uint8][]int32{}}
+	x.clear()
+	return x
+}
+
+// clear takes all entries out.
+func (x *index) clear() {
+	for i := range x.at {
+		x.at[i] = -1
+	}
+	x.ids, x.keys, x.fits = x.ids[:0], x.keys[:0], x.fits[:0]
+	x.used, x.valid, x.idle = x.used[:0], x.valid[:0], x.idle[:0]
+	x.rows = append(x.rows[:0], &row{fits: make([][fan]uint64, len(x.lanes))})
+	x.rowLow = append(x.rowLow[:0], bound{})
+	for l := range x.rowFits {
+		x.rowFits[l] = append(x.rowFits[l][:0], 0)
+	}
+	first := x.rows[0]
+	first.n, first.blocks[0], first.low[0] = 1, x.newBlock(), bound{}
+}
+
+func (x *index) newBlock() int32 {
+	if n := len(x.idle); n > 0 {
+		b := x.idle[n-1]
+		x.idle = x.idle[:n-1]
+		x.used[b], x.valid[b] = 0, ^uint64(0)
+		return b
+	}
+	x.ids = append(x.ids, make([]int32, fan)...)
+	x.keys = append(x.keys, make([]uint64, fan)...)
+	x.fits = append(x.fits, make([]uint64, fan)...)
+	x.used, x.valid = append(x.used, 0), append(x.valid, ^uint64(0))
+	return int32(len(x.used) - 1)
+}
+
+// slotOf is the node that an entry belongs to, and the cell: -1 where entries are nodes.
+func (x *index) slotOf(entry int32) (slot int32, cell int) {
+	if !x.cells {
+		return entry, -1
+	}
+	slot = x.owner[entry]
+	return slot, int(entry - x.first[slot])
+}
+
+// tieOf is the stable hash of an entry. The cells of one node follow each other.
+func (x *index) tieOf(entry int32) uint64 {
+	if !x.cells {
+		return x.f.hashes[entry]
+	}
+	slot := x.owner[entry]
+	return cellTie(x.f.hashes[slot], int(entry-x.first[slot]))
+}
+
+func cellTie(hash uint64, cell int) uint64 { return hash&^(fan-1) | uint64(cell) }
+
+func (x *index) boundOf(entry int32, key uint64) bound {
+	slot, _ := x.slotOf(entry)
+	return bound{key, x.tieOf(entry), x.f.nodes[slot].node.GetId()}
+}
+
+// locate gives the row and the block that a place in the order belongs to.
+func (x *index) locate(b *bound) (r, k int) {
+	r = lastUpTo(x.rowLow, b)
+	row := x.rows[r]
+	return r, lastUpTo(row.low[:row.n], b)
+}
+
+// lastUpTo is the last of the ascending bounds that is not beyond b; the first counts
+// as the lowest of all.
+func lastUpTo(low []bound, b *bound) int {
+	i, n := 0, len(low)
+	for n-i > 1 {
+		if m := (i + n) / 2; low[m].key < b.key || low[m].key == b.key && low[m].compare(b) <= 0 {
+			i = m
+		} else {
+			n = m
+		}
+	}
+	return i
+}
+
+// set puts an entry where it belongs now: key is its place in the order, v what is left.
+func (x *index) set(entry int32, key uint64, v *vector) {
+	x.grow(entry)
+	pos, word := x.at[entry], x.shapes.fitting(v)
+	if pos >= 0 && x.keys[pos] == key && x.left[entry] == *v && x.fits[pos] == word {
+		return // and nothing was refused since, that may fit now
+	}
+	x.left[entry] = *v
+	b := x.boundOf(entry, key)
+	r, k := x.locate(&b)
+	block := x.rows[r].blocks[k]
+	if pos >= 0 && pos>>6 == block {
+		x.keys[pos], x.fits[pos] = key, word
+		x.unite(entry, r, k, word)
+		return
+	}
+	if pos >= 0 {
+		x.cut(pos)
+		r, k = x.locate(&b)
+		block = x.rows[r].blocks[k]
+	}
+	if x.used[block] == fan {
+		x.split(r, k)
+		r, k = x.locate(&b)
+		block = x.rows[r].blocks[k]
+	}
+	x.put(block, entry, key, word)
+	x.unite(entry, r, k, word)
+}
+
+func (x *index) grow(entry int32) {
+	for int(entry) >= len(x.at) {
+		x.at, x.left = append(x.at, -1), append(x.left, vector{})
+	}
+}
+
+func (x *index) put(block, entry int32, key, word uint64) {
+	pos := block<<6 + int32(x.used[block])
+	x.used[block]++
+	x.ids[pos], x.keys[pos], x.fits[pos], x.at[entry] = entry, key, word, pos
+}
+
+// unite adds an entry's bits to what is known of its block and row.
+func (x *index) unite(entry int32, r, k int, word uint64) {
+	slot, _ := x.slotOf(entry)
+	row := x.rows[r]
+	for l := range x.lanes {
+		if x.lanes[l].view.ok.has(slot) {
+			row.fits[l][k] |= word
+			x.rowFits[l][r] |= word
+		}
+	}
+}
+
+// drop takes an entry out.
+func (x *index) drop(entry int32) {
+	if int(entry) < len(x.at) && x.at[entry] >= 0 {
+		x.cut(x.at[entry])
+		x.at[entry] = -1
+	}
+}
+
+// cut takes the entry at a position out of its block. A block that is nearly empty goes
+// into a neighbour.
+func (x *index) cut(pos int32) {
+	block := pos >> 6
+	x.used[block]--
+	last := block<<6 + int32(x.used[block])
+	if x.used[block] > fan/8 || len(x.used)-len(x.idle) == 1 {
+		x.move(last, pos)
+		return
+	}
+	b := x.boundOf(x.ids[pos], x.keys[pos])
+	x.move(last, pos)
+	r, k := x.locate(&b)
+	x.merge(r, k)
+}
+
+func (x *index) move(from, to int32) {
+	if from != to {
+		x.ids[to], x.keys[to], x.fits[to] = x.ids[from], x.keys[from], x.fits[from]
+		x.at[x.ids[to]] = to
+	}
+}

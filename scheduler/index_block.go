@@ -1,0 +1,158 @@
+package scheduler
+
+import "slices"
+
+// split makes two blocks of a full one, each with half of the entries.
+func (x *index) split(r, k int) {
+	if x.rows[r].n == fan {
+		x.splitRow(r)
+		if k >= fan/2 {
+			r, k = r+1, k-fan/2
+		}
+	}
+	row := x.rows[r]
+	block := row.blocks[k]
+	var order [fan]bound
+	var entries [fan]int32
+	for i := range fan {
+		entries[i] = x.ids[int(block)<<6+i]
+		order[i] = x.boundOf(entries[i], x.keys[int(block)<<6+i])
+	}
+	sorted := order
+	slices.SortFunc(sorted[:], func(a, b bound) int { return a.compare(&b) })
+	middle := sorted[fan/2]
+	upper := x.newBlock()
+	x.valid[upper] = x.valid[block]
+	x.used[block] = 0
+	for i := range fan {
+		from := int(block)<<6 + i
+		key, word := x.keys[from], x.fits[from]
+		to := block
+		if order[i].compare(&middle) >= 0 {
+			to = upper
+		}
+		x.put(to, entries[i], key, word)
+	}
+	row.insert(k+1, upper, middle)
+	for l := range row.fits {
+		row.fits[l][k+1] = row.fits[l][k]
+	}
+}
+
+// insert makes room for a block. Its unions are the caller's to set.
+func (w *row) insert(k int, block int32, low bound) {
+	copy(w.blocks[k+1:], w.blocks[k:w.n])
+	copy(w.low[k+1:], w.low[k:w.n])
+	for l := range w.fits {
+		copy(w.fits[l][k+1:], w.fits[l][k:w.n])
+	}
+	w.blocks[k], w.low[k] = block, low
+	w.n++
+}
+
+func (w *row) remove(k int) {
+	copy(w.blocks[k:], w.blocks[k+1:w.n])
+	copy(w.low[k:], w.low[k+1:w.n])
+	for l := range w.fits {
+		copy(w.fits[l][k:], w.fits[l][k+1:w.n])
+	}
+	w.n--
+	w.low[w.n] = bound{}
+}
+
+// splitRow makes two rows of a full one.
+func (x *index) splitRow(r int) {
+	old := x.rows[r]
+	upper := &row{n: fan / 2, fits: make([][fan]uint64, len(x.lanes))}
+	copy(upper.blocks[:], old.blocks[fan/2:])
+	copy(upper.low[:], old.low[fan/2:])
+	for l := range old.fits {
+		copy(upper.fits[l][:], old.fits[l][fan/2:])
+	}
+	clear(old.low[fan/2:])
+	old.n = fan / 2
+	x.rows = slices.Insert(x.rows, r+1, upper)
+	x.rowLow = slices.Insert(x.rowLow, r+1, upper.low[0])
+	for l := range x.rowFits {
+		x.rowFits[l] = slices.Insert(x.rowFits[l], r+1, x.rowFits[l][r])
+	}
+}
+
+// merge puts what is left of a block into the one before or after it in its row, where
+// that leaves enough room; an empty block goes away in any case, unless it is the last.
+func (x *index) merge(r, k int) {
+	row := x.rows[r]
+	block := row.blocks[k]
+	for _, other := range [2]int{k - 1, k + 1} {
+		if other < 0 || other >= row.n || int(x.used[row.blocks[other]])+int(x.used[block]) > fan/2 {
+			continue
+		}
+		low, high := min(k, other), max(k, other)
+		into, from := row.blocks[low], row.blocks[high]
+		for i := range int32(x.used[from]) {
+			pos := from<<6 + i
+			x.put(into, x.ids[pos], x.keys[pos], x.fits[pos])
+		}
+		x.valid[into] &= x.valid[from]
+		for l := range row.fits {
+			row.fits[l][low] |= row.fits[l][high]
+		}
+		x.retire(r, high)
+		return
+	}
+	if x.used[block] == 0 && row.n > 1 {
+		x.retire(r, k)
+	} else if x.used[block] == 0 && len(x.rows) > 1 {
+		x.retire(r, k)
+	}
+}
+
+// retire takes a block out of its row, and a row without blocks out of the list.
+func (x *index) retire(r, k int) {
+	row := x.rows[r]
+	block := row.blocks[k]
+	x.used[block] = 0
+	x.idle = append(x.idle, block)
+	if row.remove(k); row.n > 0 {
+		return
+	}
+	x.rows = slices.Delete(x.rows, r, r+1)
+	x.rowLow = slices.Delete(x.rowLow, r, r+1)
+	for l := range x.rowFits {
+		x.rowFits[l] = slices.Delete(x.rowFits[l], r, r+1)
+	}
+}
+
+// placed is an entry on its way into the index.
+type placed struct {
+	key, tie uint64
+	entry    int32
+}
+
+// fill puts sorted entries into an empty index.
+func (x *index) fill(entries []placed) {
+	const full = fan * 3 / 4
+	r, k := 0, 0
+	for from := 0; from < len(entries); from += full {
+		part := entries[from:min(from+full, len(entries))]
+		if from > 0 {
+			if k++; k == full {
+				k = 0
+				r++
+				x.rows = append(x.rows, &row{fits: make([][fan]uint64, len(x.lanes))})
+				x.rowLow = append(x.rowLow, x.boundOf(part[0].entry, part[0].key))
+				for l := range x.rowFits {
+					x.rowFits[l] = append(x.rowFits[l], 0)
+				}
+			}
+			row := x.rows[r]
+			row.blocks[k], row.low[k] = x.newBlock(), x.boundOf(part[0].entry, part[0].key)
+			row.n = k + 1
+		}
+		for i := range part {
+			word := x.shapes.fitting(&x.left[part[i].entry])
+			x.put(x.rows[r].blocks[k], part[i].entry, part[i].key, word)
+			x.unite(part[i].entry, r, k, word)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package scheduler
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
+
+// churn is a fleet on which things come and go at random, every placement compared with
+// what a full scan finds.
+type churn struct {
+	t     testing.TB
+	rng   *rand.Rand
+	w     *world
+	asks  []*Ask
+	alive []*berthv1.Alloc
+	left  int // placements to go
+	made  int
+}
+
+func newChurn(t testing.TB, seed uint64) *churn {
+	c := &churn{t: t, rng: rand.New(rand.NewPCG(seed, 1))}
+	c.w = &world{t: &testing.T{}, f: NewFleet(), nodes: map[string]*berthv1.Node{}}
+	if c.rng.IntN(3) == 0 {
+		c.w.f.SetStrategy(berthv1.SchedulerConfig_spread)
+	}
+	c.w.f.Verify(true)
+	for i := range 2 + c.rng.IntN(60) {
+		c.node(i)
+	}
+	for i := range 1 + c.rng.IntN(24) {
+		o := c.shape()
+		c.asks = append(c.asks, askOf(t, jobOf(t, fmt.Sprintf("job%d", i), o), o))
+	}
+	return c
+}
+
+func (c *churn) pick(from ...string) string { return from[c.rng.IntN(len(from))] }
+
+func (c *churn) chance(n int) bool { return c.rng.IntN(n) == 0 }
+
+// node makes a node, or makes it anew.
+func (c *churn) node(i int) {
+	o := options{"node.rack": {c.pick("a", "b", "c", "d", "e")}, "node.zone": {c.pick("x", "y")}, "disk": {c.pick("500", "5000")}}
+	if c.chance(12) {
+		o["status"] = []string{"down"}
+	}
+	if c.chance(6) {
+		o["arch"] = []string{"arm64"}
+	}
+	c.w.node(fmt.Sprintf("n%d", i), o)
+	if c.chance(10) {
+		c.w.last.Taints = append(c.w.last.Taints, &berthv1.Taint{Key: "slow", Effect: berthv1.Taint_avoid})
+	}
+	threads := 1 + c.rng.IntN(2)
+	for range 1 + c.rng.IntN(4) {
+		o := options{"pages": {c.pick("0", "0", "64", "512")}}
+		if c.chance(4) {
+			o["reserved"] = []string{fmt.Sprint(c.w.cpu)}
+		}
+		c.w.cell(fmt.Sprintf("%dx%d", 1+c.rng.IntN(12), threads), c.pick("2000", "4000", "8000"), o)
+	}
+	if c.chance(3) {
+		for g := range 1 + c.rng.IntN(4) {
+			c.w.device(fmt.Sprintf("g%d", g), "gpu", options{"cell": {fmt.Sprint(g % len(c.w.last.Hardware.Cells))}, "model": {c.pick("a", "b")}, "shareable": {""}})
+		}
+	}
+	n := c.w.last
+	c.w.last = nil
+	anew, err := c.w.f.UpsertNode(n)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if anew {
+		c.w.f.Regrant(n.GetId(), onNode(c.alive, n.GetId()))
+	}
+}
+
+func (c *churn) shape() options {
+	o := options{"mem": {fmt.Sprint(50 * (1 + c.rng.IntN(30)))}, "type": {c.pick("service", "batch")},
+		"policy": {c.pick("none", "none", "single", "best-effort", "restricted")}}
+	n := fmt.Sprint(1 + c.rng.IntN(4))
+	switch c.rng.IntN(5) {
+	case 0:
+		o["cores"] = []string{n}
+	case 1:
+		o["threads"] = []string{n}
+	default:
+		o["cpu"] = []string{fmt.Sprint(100 * (1 + c.rng.IntN(40)))}
+	}
+	if c.chance(6) {
+		o["device"] = []string{"gpu," + c.pick("1", "1", "2")}
+		if c.chance(2) {
+			o["share"] = []string{c.pick("250", "500")}
+		}
+		if c.chance(2) {
+			o["model"] = []string{c.pick("a", "b")}
+		}
+	}
+	if c.chance(8) {
+		o["pages"] = []string{c.pick("8", "32")}
+	}
+	if c.chance(8) {
+		o["port"] = []string{c.pick("8080", "8081", "0")}
+	}
+	if c.chance(10) {
+		o["disk"] = []string{"100"}
+	}
+	c.wishes(o)
+	return o
+}
+
+// wishes adds what a group says of nodes.
+func (c *churn) wishes(o options) {
+	if c.chance(3) {
+		o["constraint"] = []string{c.pick("node.rack,=,a", "node.rack,!=,b", "node.zone,=,x")}
+	}
+	if c.chance(5) {
+		o["affinity"] = []string{c.pick("node.rack,=,c,50", "node.zone,=,y,-20", "node.arch,=,arm64,100")}
+	}
+	switch c.rng.IntN(8) {
+	case 0:
+		o["spread"] = []string{c.pick("node.rack", "node.zone,x:70,y:30", "node.id")}
+	case 1:
+		o["distinct"] = []string{c.pick("", "node.rack", "node.zone")}
+	}
+}
+
+func (c *churn) run() {
+	f := c.w.f
+	for c.made < c.left {
+		switch n := c.rng.IntN(100); {
+		case n < 3:
+			c.node(c.rng.IntN(60))
+		case n < 4:
+			c.remove()
+		case n < 6:
+			for how := range f.indexes {
+				for _, x := range f.indexes[how] {
+					if x != nil {
+						x.sync()
+						x.rebuild()
+					}
+				}
+			}
+		case n < 45:
+			c.release()
+		default:
+			c.place()
+		}
+	}
+}
+
+func (c *churn) remove() {
+	names := sortedKeys(c.w.nodes)
+	name := names[c.rng.IntN(len(names))]
+	delete(c.w.nodes, name)
+	c.w.f.RemoveNode("id-" + name)
+	kept := c.alive[:0]
+	for _, a := range c.alive {
+		if a.GetNodeId() != "id-"+name {
+			kept = append(kept, a)
+		}
+	}
+	c.alive = kept
+	if len(c.w.nodes) == 0 {
+		c.node(0)
+	}
+}
+
+func (c *churn) release() {
+	if len(c.alive) == 0 {
+		return
+	}
+	i := c.rng.IntN(len(c.alive))
+	c.w.f.ChangeAlloc(c.alive[i], nil)
+	c.alive[i] = c.alive[len(c.alive)-1]
+	c.alive = c.alive[:len(c.alive)-1]
+}
+
+func (c *churn) place() {
+	ask := *c.asks[c.rng.IntN(len(c.asks))]
+	ask.Count, ask.Silent = 1, true
+	if c.chance(4) {
+		ask.Count = 1 + c.rng.IntN(20)
+	}
+	names := sortedKeys(c.w.nodes)
+	if c.chance(10) {
+		ask.Penalised = []string{"id-" + names[c.rng.IntN(len(names))]}
+	}
+	if c.chance(10) {
+		ask.Excluded = []string{"id-" + names[c.rng.IntN(len(names))]}
+	}
+	placed, _ := Place(c.w.f, []*Ask{&ask})
+	for _, p := range placed {
+		c.made++
+		g := ask.Group.Key
+		c.alive = append(c.alive, &berthv1.Alloc{NodeId: p.NodeID, Namespace: g.Namespace, Job: g.Job, Group: g.Group, Assignment: p.Assignment})
+	}
+	c.made++ // also where nothing fits
+	if n := c.w.f.Mismatches(); n > 0 {
+		c.t.Fatalf("%d mismatches: %v of %s", n, placed, ask.Group.Key.Job)
+	}
+}
+
+func TestIndexAgreesWithScan(t *testing.T) {
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			c := newChurn(t, seed)
+			c.left = 1000
+			c.run()
+		})
+	}
+}

@@ -1,0 +1,297 @@
+package scheduler
+
+import "math"
+
+// run places one ask. What it looks for is the best of three: the nodes at large, which
+// the index has in order; those that it has to look at apart, because the ask says
+// something of just them (penalised, named, or with the service's own instances); and,
+// before all others, the node that took the last instance, where nothing has come before
+// it since.
+type run struct {
+	f     *Fleet
+	ask   *Ask
+	g     *Group
+	index int
+
+	view     *staticView
+	terms    terms
+	own      instances // the group's
+	only     map[int32]bool
+	marks    []mark // by slot, see Fleet.scratch
+	stamp    uint64
+	atLarge  bool // there may be more nodes at large
+	q        query
+	entry    int32 // of the index: the node at large that was looked at last
+	again    int32 // the node that is looked at first; none: there is none
+	cell     int   // its cell that took the last instance
+	peak     int64 // no term is above it
+	apart    rankHeap
+	gathered bool // apart has been filled
+	got      int  // instances that could be placed
+	shared   assignments
+}
+
+// mark is what a run says of a node.
+type mark struct {
+	stamp               uint64
+	excluded, penalised bool
+}
+
+// none is the slot of no node.
+const none = -1
+
+// run gives the run for an ask; its memory is used again.
+func (f *Fleet) run(ask *Ask, index int) *run {
+	r := &f.scratch.run
+	r.f, r.ask, r.g, r.index, r.got = f, ask, ask.Group, index, 0
+	r.prepare()
+	return r
+}
+
+func (r *run) prepare() {
+	f := r.f
+	r.view = f.static(&r.g.checks)
+	f.scratch.stamp++
+	for len(f.scratch.marks) < len(f.nodes) {
+		f.scratch.marks = append(f.scratch.marks, mark{})
+	}
+	r.stamp, r.marks = f.scratch.stamp, f.scratch.marks
+	r.own = f.groups[r.g.Key]
+	for _, id := range r.ask.Excluded {
+		if m := r.markOf(id); m != nil {
+			m.excluded = true
+		}
+	}
+	for _, id := range r.ask.Penalised {
+		if m := r.markOf(id); m != nil {
+			m.penalised = true
+		}
+	}
+	if r.only = nil; r.ask.Nodes != nil {
+		r.only = f.slotSet(r.ask.Nodes)
+	}
+	f.eachInstance(r.g, r.g.hosts, func(slot, _ int32) { r.mark(slot).excluded = true })
+	r.terms.start(f, r.g, r.view, r.ask.wanted())
+	r.shared = assignments{g: r.g}
+	r.apart, r.gathered, r.entry, r.again = r.apart[:0], false, none, none
+	r.atLarge = r.ask.Nodes == nil
+	if r.peak = 0; r.terms.d != nil {
+		r.peak, _ = r.terms.best()
+	}
+	if r.atLarge && !f.scans {
+		r.q = f.indexFor(r.g).ask(r.g, r.view)
+	}
+}
+
+// packs says that nodes are filled up one after the other.
+func (r *run) packs() bool { return rankingOf(r.g.strategy.of(r.f.strategy)) == packed }
+
+func (r *run) mark(slot int32) *mark {
+	m := &r.marks[slot]
+	if m.stamp != r.stamp {
+		*m = mark{stamp: r.stamp}
+	}
+	return m
+}
+
+func (r *run) markOf(nodeID string) *mark {
+	slot, known := r.f.slots[nodeID]
+	if !known {
+		return nil
+	}
+	return r.mark(slot)
+}
+
+// isExcluded says that a node may take no instance at all.
+func (r *run) isExcluded(slot int32) bool {
+	return r.marks[slot].stamp == r.stamp && r.marks[slot].excluded
+}
+
+func (r *run) isPenalised(slot int32) bool {
+	return r.marks[slot].stamp == r.stamp && r.marks[slot].penalised
+}
+
+// admits says whether a node is one of those at large, at the terms that are looked at.
+func (r *run) admits(slot int32) bool {
+	if m := &r.marks[slot]; m.stamp == r.stamp && (m.excluded || m.penalised) {
+		return false
+	}
+	if r.g.avoidSelf && len(r.own) > 0 && r.own[slot] > 0 {
+		return false
+	}
+	if t := &r.terms; t.d != nil {
+		n := t.d.ofSlot[slot]
+		return t.total[n] == t.top && !t.dead[n]
+	}
+	return true
+}
+
+// rank gives a node's place among all, as it is now; false: its domain takes no more.
+func (r *run) rank(slot int32) (rank, bool) {
+	term, ok := r.terms.of(slot)
+	term += r.g.selfTerm(r.own[slot])
+	if r.isPenalised(slot) {
+		term -= penalty
+	}
+	key, tie := r.f.place(slot, r.g)
+	return rank{term, key, tie, slot}, ok
+}
+
+// place is the key and the hash of a node for a group: of its best cell, where the group
+// lies in one.
+func (f *Fleet) place(slot int32, g *Group) (key, tie uint64) {
+	u, how := f.nodes[slot].usage, rankingOf(g.strategy.of(f.strategy))
+	if !g.inCell {
+		return how.key(u, -1), f.hashes[slot]
+	}
+	if cell := bestCell(u, &g.total); cell >= 0 {
+		return how.key(u, cell), cellTie(f.hashes[slot], cell)
+	}
+	return math.MaxUint64, f.hashes[slot]
+}
+
+// next gives the best node that may take the next instance; none: there is none.
+func (r *run) next() int32 {
+	if r.f.scans {
+		return r.scan()
+	}
+	if r.again != none {
+		if r.cell < 0 || cellHolds(r.f.nodes[r.again].usage, r.cell, &r.g.total) {
+			return r.again
+		}
+		r.again = none
+	}
+	r.entry = none
+	for r.atLarge {
+		term, ok := r.nextTerm()
+		if !ok {
+			r.atLarge = false
+			break
+		}
+		at, found := r.nextAtLarge()
+		if !found {
+			r.exhaust()
+			continue
+		}
+		at.term = term
+		if term <= r.peak-r.g.apartTerm() {
+			if best := r.apartBest(); best != nil && r.f.better(best, &at) {
+				r.entry = none
+				return best.slot
+			}
+		}
+		return at.slot
+	}
+	if best := r.apartBest(); best != nil {
+		return best.slot
+	}
+	return none
+}
+
+// nextTerm is the highest that nodes at large can have; false: there are none left.
+func (r *run) nextTerm() (int64, bool) {
+	if r.terms.d == nil {
+		return 0, true
+	}
+	known, before := r.terms.tops > 0, r.terms.top
+	term, ok := r.terms.best()
+	if !known && term != before {
+		r.q.from = r.q.start
+	}
+	return term, ok
+}
+
+func (r *run) exhaust() {
+	if r.terms.d == nil {
+		r.atLarge = false
+		return
+	}
+	r.terms.exhaust()
+}
+
+// nextAtLarge is the first of the nodes at large.
+func (r *run) nextAtLarge() (rank, bool) {
+	x := r.q.x
+	x.sync()
+	for {
+		entry := x.find(r, &r.q)
+		if entry < 0 {
+			return rank{}, false
+		}
+		slot, cell := x.slotOf(entry)
+		r.q.from = x.boundOf(entry, x.keys[x.at[entry]])
+		if cell >= 0 && !cellHolds(r.f.nodes[slot].usage, cell, &r.g.total) {
+			x.refuse(entry, r.q.shape)
+			continue
+		}
+		r.entry, r.cell = entry, cell
+		return rank{key: r.q.from.key, tie: r.q.from.tie, slot: slot}, true
+	}
+}
+
+// refuse notes that an instance does not fit on the node that next has given.
+func (r *run) refuse(slot int32) {
+	switch {
+	case r.f.scans:
+	case slot == r.again:
+		r.again = none
+	case r.entry != none:
+		r.q.x.refuse(r.entry, r.q.shape)
+	default:
+		r.apart.pop(r.f)
+	}
+}
+
+// apartBest is the best of the nodes that are looked at apart; nil: there is none.
+func (r *run) apartBest() *rank {
+	if !r.gathered {
+		r.gather()
+	}
+	for len(r.apart) > 0 {
+		top := &r.apart[0]
+		now, ok := r.rank(top.slot)
+		switch {
+		case !ok || r.isExcluded(top.slot):
+			r.apart.pop(r.f)
+		case now == *top:
+			return top
+		default: // it has become worse since
+			*top = now
+			r.apart.sink(r.f)
+		}
+	}
+	return nil
+}
+
+// gather finds the nodes that are looked at apart.
+func (r *run) gather() {
+	r.gathered = true
+	if r.ask.Nodes != nil {
+		for slot := range r.only {
+			r.add(slot)
+		}
+		return
+	}
+	for _, id := range r.ask.Penalised {
+		if slot, known := r.f.slots[id]; known {
+			r.add(slot)
+		}
+	}
+	if !r.g.avoidSelf {
+		return
+	}
+	for slot := range r.own {
+		if !r.isPenalised(slot) {
+			r.add(slot)
+		}
+	}
+}
+
+func (r *run) add(slot int32) {
+	if !r.view.ok.has(slot) || r.isExcluded(slot) {
+		return
+	}
+	if at, ok := r.rank(slot); ok {
+		r.apart.push(r.f, at)
+	}
+}
