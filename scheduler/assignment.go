@@ -16,10 +16,10 @@ type assignments struct {
 // of gives a choice as an assignment.
 func (s *assignments) of(c *choice, n *fleetNode) *berthv1.Assignment {
 	if c.cell < 0 {
-		return &berthv1.Assignment{Tasks: s.exact(c), Ports: s.ports(c, n), DiskMib: s.g.diskMiB}
+		return &berthv1.Assignment{Tasks: s.exact(c), Ports: s.ports(c, n), DiskMib: s.g.diskMiB, WholeNode: s.g.wholeNode}
 	}
 	if len(s.g.ports) > 0 {
-		return &berthv1.Assignment{Tasks: s.inCell(c.cell, n), Ports: s.ports(c, n), DiskMib: s.g.diskMiB}
+		return &berthv1.Assignment{Tasks: s.inCell(c.cell, n), Ports: s.ports(c, n), DiskMib: s.g.diskMiB, WholeNode: s.g.wholeNode}
 	}
 	id := int(n.usage.Machine().Cells[c.cell].ID)
 	a := s.whole[id]
@@ -27,7 +27,7 @@ func (s *assignments) of(c *choice, n *fleetNode) *berthv1.Assignment {
 		if s.whole == nil {
 			s.whole = map[int]*berthv1.Assignment{}
 		}
-		a = &berthv1.Assignment{Tasks: s.inCell(c.cell, n), DiskMib: s.g.diskMiB}
+		a = &berthv1.Assignment{Tasks: s.inCell(c.cell, n), DiskMib: s.g.diskMiB, WholeNode: s.g.wholeNode}
 		s.whole[id] = a
 	}
 	return a

@@ -29,6 +29,7 @@ func GrantOf(a *berthv1.Assignment) (topology.Grant, error) {
 // for the purpose, shared CPU, memory and ports cost no allocation.
 func GrantInto(g *topology.Grant, a *berthv1.Assignment) error {
 	g.Reset()
+	g.WholeNode = a.GetWholeNode()
 	if g.DiskMiB = a.GetDiskMib(); g.DiskMiB > maxMemory {
 		return invalid("disk_mib", "%d MiB is too much", g.DiskMiB)
 	}
@@ -140,15 +141,22 @@ func cellOf(c *berthv1.Cell) (topology.Cell, error) {
 }
 
 // deviceOf gives a device; its cell becomes an index in the ascending cells, and a cell
-// that is not there becomes one that is not known.
+// that is not there becomes one that is not known, or the only one that there is.
 func deviceOf(d *berthv1.Device, cells []*berthv1.Cell) topology.Device {
 	cell := slices.IndexFunc(cells, func(c *berthv1.Cell) bool { return int64(c.GetId()) == int64(d.GetCell()) })
-	return topology.Device{
+	if len(cells) == 1 {
+		cell = 0
+	}
+	out := topology.Device{
 		ID: d.GetId(), Kind: d.GetKind(), Model: d.GetModel(), Vendor: d.GetVendor(),
 		Cell: cell, PCIRoot: d.GetPciRoot(), MemoryMiB: d.GetMemoryMib(), Healthy: d.GetHealthy(),
 		Attributes: d.GetAttributes(),
 		Shareable:  d.GetShareableMilli() > 0 && d.GetShareableMilli() < topology.WholeDevice,
 	}
+	for _, l := range d.GetLinks() {
+		out.Links = append(out.Links, topology.Link{Peer: l.GetPeer(), Type: l.GetType(), Lanes: l.GetLanes()})
+	}
+	return out
 }
 
 func invalid(field, format string, args ...any) error {

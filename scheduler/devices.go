@@ -1,11 +1,12 @@
 package scheduler
 
 import (
-	"cmp"
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/topology"
 )
 
@@ -14,15 +15,63 @@ type deviceNeed struct {
 	kind   string
 	count  int
 	model  string // with * as wildcard; empty: any
+	wild   bool   // model has wildcards
 	memory uint64
 	share  uint32 // thousandths of each
-	link   string
+	link   string // "": as close together as they are free
+	near   string // kind of another device of the task; "": none
+	within nearness
 	checks []check
 }
 
-type grantedDevice struct {
-	kind, id string
-	share    uint32
+// nearness is how close one device must be to another.
+type nearness uint8
+
+const (
+	samePCIRoot nearness = iota
+	sameCell
+	sameSocket
+)
+
+var nearnesses = map[string]nearness{"": samePCIRoot, "pcie": samePCIRoot, "cell": sameCell, "socket": sameSocket}
+
+func compileDevice(ask *berthv1.DeviceAsk) (deviceNeed, error) {
+	d := deviceNeed{
+		kind: ask.GetKind(), count: max(int(ask.GetCount()), 1), model: ask.GetModel(),
+		memory: ask.GetMemoryMib(), share: ask.GetShareMilli(), link: ask.GetLink(), near: ask.GetNear(),
+	}
+	d.wild = strings.ContainsAny(d.model, `*?[\`)
+	if d.share == 0 {
+		d.share = topology.WholeDevice
+	}
+	if _, err := path.Match(d.model, ""); err != nil || d.share > topology.WholeDevice || d.count > topology.MaxDevices {
+		return d, invalid("device "+d.kind, "the model %q, the share of %d or the count of %d makes no sense", d.model, d.share, d.count)
+	}
+	if d.link != "" && d.link != topology.NVLink && d.link != "pcie" {
+		return d, invalid("device "+d.kind, "there is no link %q", d.link)
+	}
+	var known bool
+	if d.within, known = nearnesses[ask.GetWithin()]; !known {
+		return d, invalid("device "+d.kind, "there is no nearness %q", ask.GetWithin())
+	}
+	fixed := []*berthv1.Constraint{}
+	if ask.GetProfile() != "" {
+		fixed = append(fixed, &berthv1.Constraint{Attribute: "profile", Value: ask.GetProfile()})
+	}
+	if ask.GetNetwork() != "" {
+		fixed = append(fixed, &berthv1.Constraint{Attribute: "network", Value: ask.GetNetwork()})
+	}
+	if ask.GetRdma() {
+		fixed = append(fixed, &berthv1.Constraint{Attribute: "rdma", Value: "true"})
+	}
+	for _, c := range slices.Concat(fixed, ask.GetConstraints()) {
+		check, err := compileCheck(c.GetAttribute(), c.GetOperator(), c.GetValue())
+		if err != nil {
+			return d, fmt.Errorf("device %q: constraint: %w", d.kind, err)
+		}
+		d.checks = append(d.checks, check)
+	}
+	return d, nil
 }
 
 func (d *deviceNeed) words() string {
@@ -36,6 +85,9 @@ func (d *deviceNeed) words() string {
 	if d.link != "" {
 		text += " linked by " + d.link
 	}
+	if d.near != "" {
+		text += " near " + d.near
+	}
 	return text
 }
 
@@ -44,7 +96,10 @@ func (d *deviceNeed) is(dev *topology.Device) bool {
 	if dev.Kind != d.kind || dev.MemoryMiB < d.memory {
 		return false
 	}
-	if d.model != "" {
+	if d.model != "" && d.model != dev.Model {
+		if !d.wild {
+			return false
+		}
 		if ok, err := path.Match(d.model, dev.Model); err != nil || !ok {
 			return false
 		}
@@ -76,102 +131,50 @@ func (d *deviceNeed) free(dev *topology.Device, left uint32) bool {
 	return left == topology.WholeDevice
 }
 
-// linkOf is the domain in which devices are linked; devices without one are linked to
-// nobody. NVLink domains are the attribute "nvlink" that the agent reports.
-func linkOf(dev *topology.Device, link string) string {
-	if link == "nvlink" {
-		return dev.Attributes["nvlink"]
-	}
-	return dev.PCIRoot
+// wish is one device ask of one of the group's tasks.
+type wish struct {
+	task int
+	need *deviceNeed
+	// targets are the wishes of the same task that this one must be near to.
+	targets []int
+	// judged are the wishes whose nearness is known when this one is granted.
+	judged []int
 }
 
-// addDevices grants a task's devices, those with the fewest to choose from first.
-func (r *room) addDevices(i int, t *taskNeed) bool {
-	if len(t.devices) == 0 {
-		return true
-	}
-	type wish struct {
-		need *deviceNeed
-		from []int
-	}
-	wishes := make([]wish, len(t.devices))
-	for k := range t.devices {
-		wishes[k] = wish{&t.devices[k], r.fitting(&t.devices[k])}
-	}
-	slices.SortStableFunc(wishes, func(a, b wish) int { return cmp.Compare(len(a.from)-a.need.count, len(b.from)-b.need.count) })
-	for _, w := range wishes {
-		chosen := r.pick(w.need, r.fitting(w.need))
-		if chosen == nil {
-			return false
-		}
-		for _, d := range chosen {
-			dev := &r.u.Machine().Devices[d]
-			r.devices[d] -= w.need.share
-			r.tasks[i].devices = append(r.tasks[i].devices, grantedDevice{dev.Kind, dev.ID, w.need.share})
-			if dev.Cell >= 0 && slices.Contains(r.inside, dev.Cell) {
-				r.near(i, dev.Cell)
+// maxWishes bounds the device asks of a group.
+const maxWishes = 64
+
+// compileWishes puts the tasks' device asks into the order in which they are granted:
+// those that are near others come after the rest.
+func (g *Group) compileWishes() error {
+	for _, near := range []bool{false, true} {
+		for i := range g.tasks {
+			for k := range g.tasks[i].devices {
+				if d := &g.tasks[i].devices[k]; (d.near != "") == near {
+					g.wishes = append(g.wishes, wish{task: i, need: d})
+				}
 			}
 		}
 	}
-	return true
-}
-
-// near makes the task want its CPU and memory in the cell of its device. What stays
-// empty is left out of the assignment.
-func (r *room) near(task, cell int) { r.grantIn(task, cell) }
-
-// fitting are the devices that are asked for, are free and lie where they may; those in
-// the cells given first, then by their order on the node.
-func (r *room) fitting(d *deviceNeed) []int {
-	m := r.u.Machine()
-	aligned := r.g.align&alignOf(d.kind) != 0
-	var in, out []int
-	for i := range m.Devices {
-		dev := &m.Devices[i]
-		if !d.is(dev) || !d.free(dev, r.devices[i]) {
+	if len(g.wishes) > maxWishes {
+		return invalid("devices", "%d device asks are more than %d", len(g.wishes), maxWishes)
+	}
+	for i := range g.wishes {
+		w := &g.wishes[i]
+		if w.need.near == "" {
 			continue
 		}
-		if slices.Contains(r.inside, dev.Cell) {
-			in = append(in, i)
-		} else if !aligned {
-			out = append(out, i)
+		last := i
+		for k := range g.wishes {
+			if o := &g.wishes[k]; k != i && o.task == w.task && o.need.kind == w.need.near {
+				w.targets, last = append(w.targets, k), max(last, k)
+			}
 		}
-	}
-	byLeft := func(a, b int) int { return cmp.Compare(r.devices[a], r.devices[b]) }
-	slices.SortStableFunc(in, byLeft) // shares go where the least is left
-	slices.SortStableFunc(out, byLeft)
-	return append(in, out...)
-}
-
-// pick takes as many as are needed; linked ones from the smallest domain that has
-// enough, so that large ones stay whole.
-func (r *room) pick(d *deviceNeed, from []int) []int {
-	if d.link == "" || d.count == 1 {
-		if len(from) < d.count {
-			return nil
+		if len(w.targets) == 0 {
+			return invalid("device "+w.need.kind, "it is to be near a device %q, and the task has no other ask for one", w.need.near)
 		}
-		return from[:d.count]
+		g.wishes[last].judged = append(g.wishes[last].judged, i)
+		g.strictTwins = true
 	}
-	byLink := map[string][]int{}
-	var names []string
-	for _, i := range from {
-		name := linkOf(&r.u.Machine().Devices[i], d.link)
-		if name == "" {
-			continue
-		}
-		if byLink[name] == nil {
-			names = append(names, name)
-		}
-		byLink[name] = append(byLink[name], i)
-	}
-	var best []int
-	for _, name := range names {
-		if set := byLink[name]; len(set) >= d.count && (best == nil || len(set) < len(best)) {
-			best = set
-		}
-	}
-	if best == nil {
-		return nil
-	}
-	return best[:d.count]
+	return nil
 }

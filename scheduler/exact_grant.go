@@ -203,7 +203,7 @@ func (c *grantCheck) match(t *taskNeed, grants []*berthv1.DeviceGrant, devs []*t
 	assign = func(ask, left, from int) bool {
 		if left == 0 {
 			need := &t.need.devices[ask]
-			if !linkedAll(need, ask+1, owner, devs) {
+			if !c.linkedAll(need, ask+1, owner, devs) {
 				return false
 			}
 			if ask+1 == len(t.need.devices) {
@@ -238,20 +238,17 @@ func (c *grantCheck) match(t *taskNeed, grants []*berthv1.DeviceGrant, devs []*t
 }
 
 // linkedAll says whether the devices of an ask are linked as it wants them.
-func linkedAll(need *deviceNeed, ask int, owner []int, devs []*topology.Device) bool {
-	if need.link == "" || need.count == 1 {
+func (c *grantCheck) linkedAll(need *deviceNeed, ask int, owner []int, devs []*topology.Device) bool {
+	if need.link == "" {
 		return true
 	}
-	domain := ""
-	for i, o := range owner {
-		if o != ask {
-			continue
+	for i := range owner {
+		for k := range owner[:i] {
+			if owner[i] == ask && owner[k] == ask &&
+				!c.m.Linked(c.m.DeviceIndex(devs[i].ID), c.m.DeviceIndex(devs[k].ID), need.link) {
+				return false
+			}
 		}
-		name := linkOf(devs[i], need.link)
-		if name == "" || domain != "" && name != domain {
-			return false
-		}
-		domain = name
 	}
 	return true
 }

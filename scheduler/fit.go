@@ -1,7 +1,7 @@
 package scheduler
 
 import (
-	"iter"
+	"slices"
 
 	"github.com/berthd/berth/topology"
 )
@@ -9,9 +9,14 @@ import (
 // fitter finds the exact grant of a group on one node. Its memory is used again, so a
 // choice is good until the next fit.
 type fitter struct {
-	choice choice
-	room   room
-	skip   topology.CPUSet // exclusive threads chosen already
+	choice      choice
+	search      cellSearch
+	picker      picker
+	room        room
+	all         []int           // the node's cells
+	skip        topology.CPUSet // exclusive threads chosen already
+	taken       []int           // see coreCost
+	fewestCells map[fewestKey]int
 }
 
 // choice is an exact grant, by task.
@@ -28,13 +33,18 @@ type taskChoice struct {
 	devices []grantedDevice
 }
 
+type grantedDevice struct {
+	kind, id string
+	share    uint32
+}
+
 // fit chooses and grants: after true the usage has it.
 func (x *fitter) fit(u *topology.Usage, g *Group) (*choice, bool) {
-	if u.Stray() || u.FreeDisk() < g.diskMiB || !x.choosePorts(u, g) {
+	if u.Stray() || u.Whole() || g.wholeNode && u.Used() || u.FreeDisk() < g.diskMiB || !x.choosePorts(u, g) {
 		return nil, false
 	}
 	x.choice.cell = -1
-	if len(g.total.devices) == 0 {
+	if len(g.wishes) == 0 && g.cells == 0 {
 		if cell := bestCell(u, &g.total); cell >= 0 {
 			return x.takeIn(u, g, cell)
 		}
@@ -42,13 +52,48 @@ func (x *fitter) fit(u *topology.Usage, g *Group) (*choice, bool) {
 			return nil, false
 		}
 	}
-	for cells := range cellSets(u, g) {
-		if x.room.try(u, g, cells, false) || u.Machine().Mixed && x.room.try(u, g, cells, true) {
-			x.choice.tasks = x.room.tasks
-			return x.take(u, g)
+	if !x.begin(u, g) || !x.findCells() {
+		return nil, false
+	}
+	return x.take(false)
+}
+
+// begin notes what there is; false: the node has no cell, or too few of some device.
+func (x *fitter) begin(u *topology.Usage, g *Group) bool {
+	n := len(u.Machine().Cells)
+	if n == 0 || len(g.wishes) > 0 && !x.picker.prepare(u, g) {
+		return false
+	}
+	x.search.begin(x, u, g)
+	x.all = x.all[:0]
+	for i := range n {
+		x.all = append(x.all, i)
+	}
+	return true
+}
+
+// findCells finds the cells that the group is put into, as its policy says.
+func (x *fitter) findCells() bool {
+	g, n := x.search.g, len(x.all)
+	if g.cells > 0 {
+		return g.cells <= n && x.search.find(g.cells)
+	}
+	if x.search.find(1) || g.policy == single || n == 1 {
+		return x.search.found
+	}
+	from, to := 2, n
+	switch g.policy {
+	case anywhere:
+		from = n
+	case restricted:
+		to = x.fewest(x.search.u.Machine(), g)
+	}
+	for k := from; k <= to; k++ {
+		if x.search.find(k) {
+			return true
 		}
 	}
-	return nil, false
+	return false
 }
 
 // alignsAll says that the policy is about all that the group needs.
@@ -66,6 +111,7 @@ func (x *fitter) takeIn(u *topology.Usage, g *Group, cell int) (*choice, bool) {
 	grant.Reset()
 	grant.DiskMiB = g.diskMiB
 	grant.Ports = append(grant.Ports, c.ports...)
+	grant.WholeNode = g.wholeNode
 	id := u.Machine().Cells[cell].ID
 	if g.total.simple() {
 		part := grant.NextCell(id)
@@ -159,68 +205,6 @@ func cellWeight(u *topology.Usage, cell int) uint64 {
 	return weight
 }
 
-// cellSets gives the sets of cells to try, in order.
-func cellSets(u *topology.Usage, g *Group) iter.Seq[[]int] {
-	return func(yield func([]int) bool) {
-		m := u.Machine()
-		n := len(m.Cells)
-		if n == 0 {
-			return
-		}
-		for i, one := 0, make([]int, 1); i < n; i++ {
-			one[0] = i
-			if enough(u, g, one) && !yield(one) {
-				return
-			}
-		}
-		from, to := 2, 1
-		switch g.policy {
-		case anywhere:
-			from, to = max(n, 2), n
-		case restricted:
-			to = fewestCells(m, g)
-		case bestEffort:
-			to = n
-		}
-		for k := from; k <= to; k++ {
-			for _, set := range subsets(m, k) {
-				if enough(u, g, set) && !yield(set) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// fewestCells is how many cells the group needs on the machine when it is empty; 0 when
-// it does not fit even then.
-func fewestCells(m *topology.Machine, g *Group) int {
-	empty := topology.NewUsage(m)
-	var r room
-	for k := 1; k <= len(m.Cells); k++ {
-		for _, set := range subsets(m, k) {
-			if enough(empty, g, set) && (r.try(empty, g, set, false) || m.Mixed && r.try(empty, g, set, true)) {
-				return k
-			}
-		}
-	}
-	return 0
-}
-
-// enough looks at the sums of the aligned resources only, to spare most tries.
-func enough(u *topology.Usage, g *Group, cells []int) bool {
-	var milli, memory uint64
-	for _, c := range cells {
-		milli += u.FreeMilli(c)
-		memory += u.FreeMemory(c)
-	}
-	return (!g.inside(alignCPU) || milli >= g.total.leastMilli()) && (!g.inside(alignMemory) || memory >= g.total.memory)
-}
-
-// inside says that a resource must come from the cells that are tried. Where the policy
-// is none, that is so for all: its last try is all cells.
-func (g *Group) inside(a align) bool { return g.policy == anywhere || g.align&a != 0 }
-
 // choosePorts takes the lowest free ones for the dynamic ports.
 func (x *fitter) choosePorts(u *topology.Usage, g *Group) bool {
 	x.choice.ports = x.choice.ports[:0]
@@ -256,22 +240,52 @@ func (g *Group) staticPort(port uint16) bool {
 	return false
 }
 
-// take sums the choice up and grants it.
-func (x *fitter) take(u *topology.Usage, g *Group) (*choice, bool) {
-	c, grant := &x.choice, &x.choice.grant
+// take writes the grant into the cells and devices found, and adds it to the usage. Where
+// cores differ, the smallest are taken when the lowest are too large together.
+func (x *fitter) take(lean bool) (*choice, bool) {
+	u, g, c := x.search.u, x.search.g, &x.choice
+	grant, cells := &c.grant, len(x.all)
 	grant.Reset()
-	grant.DiskMiB = g.diskMiB
+	grant.DiskMiB, grant.WholeNode = g.diskMiB, g.wholeNode
 	grant.Ports = append(grant.Ports, c.ports...)
-	if c.cell >= 0 {
-		part := grant.NextCell(u.Machine().Cells[c.cell].ID)
-		part.CPUMilli, part.MemoryMiB = uint32(g.total.milli), g.total.memory
-	} else {
-		for i := range c.tasks {
-			grant.Cells = append(grant.Cells, c.tasks[i].cells...)
-			for _, d := range c.tasks[i].devices {
-				grant.Devices = append(grant.Devices, topology.DeviceGrant{ID: d.id, ShareMilli: d.share})
-			}
+	for range g.tasks {
+		for _, cell := range u.Machine().Cells {
+			grant.NextCell(cell.ID)
 		}
 	}
+	x.room.reset(u, g, x.search.set, lean, grant.Cells)
+	x.takeDevices()
+	if !x.room.write() {
+		if u.Machine().Mixed && !lean {
+			return x.take(true)
+		}
+		return nil, false
+	}
+	c.tasks = slices.Grow(c.tasks[:0], len(g.tasks))[:len(g.tasks)]
+	for i := range c.tasks {
+		c.tasks[i].cells = grant.Cells[i*cells : (i+1)*cells]
+	}
 	return c, u.Add(grant) == nil
+}
+
+// takeDevices writes the devices that were picked.
+func (x *fitter) takeDevices() {
+	m, c := x.search.u.Machine(), &x.choice
+	c.tasks = slices.Grow(c.tasks[:0], len(x.search.g.tasks))[:len(x.search.g.tasks)]
+	for i := range c.tasks {
+		c.tasks[i].devices = c.tasks[i].devices[:0]
+	}
+	picks := x.search.picks
+	for i := range x.search.g.wishes {
+		w := &x.search.g.wishes[i]
+		for _, d := range picks[:w.need.count] {
+			dev, t := &m.Devices[d], &c.tasks[w.task]
+			t.devices = append(t.devices, grantedDevice{dev.Kind, dev.ID, w.need.share})
+			c.grant.Devices = append(c.grant.Devices, m.Device(int(d), w.need.share))
+			if slices.Contains(x.search.set, dev.Cell) {
+				x.room.near(w.task, dev.Cell)
+			}
+		}
+		picks = picks[w.need.count:]
+	}
 }

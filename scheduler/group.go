@@ -31,11 +31,17 @@ type Group struct {
 	tasks     []taskNeed
 	total     need
 	least     uint64 // milli of total that any node must have
-	policy    policy
-	align     align
-	ports     []portNeed
-	dynamic   int // how many of the ports are
-	diskMiB   uint64
+	wishes    []wish // the tasks' device asks, in the order in which they are granted
+	// strictTwins: no device may stand for one under another PCI root.
+	strictTwins bool
+	policy      policy
+	align       align
+	cells       int  // how many each hold the same part; 0: as the policy gives
+	part        need // what each of those holds
+	wholeNode   bool
+	ports       []portNeed
+	dynamic     int // how many of the ports are
+	diskMiB     uint64
 	// floor, shape and inCell are what the indexes know a group by; see compileShape.
 	floor  vector
 	shape  string
@@ -90,23 +96,8 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 	if g.strategy, err = compileStrategy(job.GetStrategy()); err != nil {
 		return nil, fmt.Errorf("group %q: %w", group.GetName(), err)
 	}
-	for _, p := range group.GetNetwork().GetPorts() {
-		g.ports = append(g.ports, portNeed{p.GetName(), p.GetStatic(), p.GetTo()})
-		if p.GetStatic() == 0 {
-			g.dynamic++
-		}
-	}
-	for _, t := range group.GetTasks() {
-		task, err := compileTask(t)
-		if err != nil {
-			return nil, fmt.Errorf("group %q: task %q: %w", group.GetName(), t.GetName(), err)
-		}
-		g.tasks = append(g.tasks, task)
-		g.total.add(&task.need)
-	}
-	g.least = g.total.leastMilli()
-	if g.policy, g.align, err = compileTopology(group.GetTopology()); err != nil {
-		return nil, err
+	if err = g.compileNeeds(group); err != nil {
+		return nil, fmt.Errorf("group %q: %w", group.GetName(), err)
 	}
 	return g, g.compileShape(group)
 }

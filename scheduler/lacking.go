@@ -116,19 +116,15 @@ func (r *run) lackingIn(u *topology.Usage, cells []int, cell int32) (short []*be
 	var milli, memory uint64
 	cores, threads := 0, 0
 	n := &r.g.total
-	r.f.scratch.fit.room.reset(u, r.g, cells, true)
-	room := &r.f.scratch.fit.room
 	exclusive := uint64(n.threads) * 1000
 	for _, c := range cells {
 		milli, memory = milli+u.FreeMilli(c), memory+u.FreeMemory(c)
-		if n.cores > 0 {
-			got, taken := room.freeCores(c, n.cores, &topology.CPUSet{}, &room.taken)
-			cores, exclusive = cores+got, exclusive+uint64(taken)*1000
+		left := u.Summary(c)
+		got := min(left.Cores, n.cores)
+		if taken, ok := u.CoreCost(c, got); ok {
+			exclusive += 1000 * uint64(taken)
 		}
-		if n.threads > 0 {
-			got, _ := room.freeThreads(c, n.threads, &topology.CPUSet{}, &room.taken)
-			threads += got
-		}
+		cores, threads = cores+got, threads+min(left.Threads, n.threads)
 	}
 	if cores < n.cores {
 		short = append(short, shortfall(topology.Cores, cell, uint64(n.cores), uint64(cores), "free core"))

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"path"
 	"slices"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -41,12 +40,20 @@ func (n *need) add(o *need) {
 	n.memory += o.memory
 	n.devices = append(n.devices, o.devices...)
 	for _, h := range o.hugepages {
-		i := slices.IndexFunc(n.hugepages, func(x topology.Hugepages) bool { return x.SizeKiB == h.SizeKiB })
-		if i < 0 {
-			n.hugepages = append(n.hugepages, h)
-		} else {
-			n.hugepages[i].Count += h.Count
-		}
+		n.addPages(h)
+	}
+}
+
+// pageIndex is the place of a size in the hugepages; -1: none of that size are needed.
+func (n *need) pageIndex(sizeKiB uint64) int {
+	return slices.IndexFunc(n.hugepages, func(x topology.Hugepages) bool { return x.SizeKiB == sizeKiB })
+}
+
+func (n *need) addPages(h topology.Hugepages) {
+	if i := n.pageIndex(h.SizeKiB); i < 0 {
+		n.hugepages = append(n.hugepages, h)
+	} else {
+		n.hugepages[i].Count += h.Count
 	}
 }
 
@@ -55,6 +62,34 @@ const (
 	defaultMilli  = 100
 	defaultMemory = 64
 )
+
+// compileNeeds takes in what an instance of the group needs on its node.
+func (g *Group) compileNeeds(group *berthv1.Group) error {
+	g.wholeNode = group.GetWholeNode()
+	for _, p := range group.GetNetwork().GetPorts() {
+		g.ports = append(g.ports, portNeed{p.GetName(), p.GetStatic(), p.GetTo()})
+		if p.GetStatic() == 0 {
+			g.dynamic++
+		}
+	}
+	for _, t := range group.GetTasks() {
+		task, err := compileTask(t)
+		if err != nil {
+			return fmt.Errorf("task %q: %w", t.GetName(), err)
+		}
+		g.tasks = append(g.tasks, task)
+		g.total.add(&task.need)
+	}
+	g.least = g.total.leastMilli()
+	if err := g.compileWishes(); err != nil {
+		return err
+	}
+	var err error
+	if g.policy, g.align, err = compileTopology(group.GetTopology()); err != nil {
+		return err
+	}
+	return g.compileParts(int(group.GetTopology().GetCells()))
+}
 
 func compileTask(t *berthv1.Task) (taskNeed, error) {
 	r := t.GetResources()
@@ -80,7 +115,7 @@ func compileTask(t *berthv1.Task) (taskNeed, error) {
 		if h.GetCount() > maxPages {
 			return task, invalid("hugepages", "%d pages are too many", h.GetCount())
 		}
-		task.hugepages = append(task.hugepages, topology.Hugepages{SizeKiB: h.GetSizeKib(), Count: h.GetCount()})
+		task.addPages(topology.Hugepages{SizeKiB: h.GetSizeKib(), Count: h.GetCount()})
 	}
 	for _, ask := range r.GetDevices() {
 		d, err := compileDevice(ask)
@@ -92,33 +127,60 @@ func compileTask(t *berthv1.Task) (taskNeed, error) {
 	return task, nil
 }
 
-func compileDevice(ask *berthv1.DeviceAsk) (deviceNeed, error) {
-	d := deviceNeed{
-		kind: ask.GetKind(), count: max(int(ask.GetCount()), 1), model: ask.GetModel(),
-		memory: ask.GetMemoryMib(), share: ask.GetShareMilli(), link: ask.GetLink(),
-	}
-	if d.share == 0 {
-		d.share = topology.WholeDevice
-	}
-	if _, err := path.Match(d.model, ""); err != nil || d.share > topology.WholeDevice {
-		return d, invalid("device "+d.kind, "the model %q or the share of %d makes no sense", d.model, d.share)
-	}
-	fixed := []*berthv1.Constraint{}
-	if ask.GetProfile() != "" {
-		fixed = append(fixed, &berthv1.Constraint{Attribute: "profile", Value: ask.GetProfile()})
-	}
-	if ask.GetNetwork() != "" {
-		fixed = append(fixed, &berthv1.Constraint{Attribute: "network", Value: ask.GetNetwork()})
-	}
-	if ask.GetRdma() {
-		fixed = append(fixed, &berthv1.Constraint{Attribute: "rdma", Value: "true"})
-	}
-	for _, c := range slices.Concat(fixed, ask.GetConstraints()) {
-		check, err := compileCheck(c.GetAttribute(), c.GetOperator(), c.GetValue())
-		if err != nil {
-			return d, fmt.Errorf("device %q: constraint: %w", d.kind, err)
+// compileParts works out the part of everything that is aligned that each of so many
+// cells must hold; 0 and 1 cells are left to the policy.
+func (g *Group) compileParts(cells int) error {
+	if cells <= 1 {
+		if cells == 1 {
+			g.policy = single
 		}
-		d.checks = append(d.checks, check)
+		return nil
 	}
-	return d, nil
+	if cells > topology.MaxCells {
+		return invalid("topology.cells", "%d cells are more than %d", cells, topology.MaxCells)
+	}
+	if g.policy == single {
+		return invalid("topology.cells", "the policy single puts all into one cell, not into %d", cells)
+	}
+	g.cells = cells
+	n := uint64(cells)
+	uneven := func(what string, count uint64) error {
+		return invalid("topology.cells", "%d %s cannot be divided evenly over %d cells", count, what, cells)
+	}
+	if g.align&alignCPU != 0 {
+		if (g.total.cores+g.total.threads)%cells != 0 || g.total.cores%cells != 0 {
+			return uneven("cores", uint64(g.total.cores+g.total.threads))
+		}
+		g.part.milli = (g.total.milli + n - 1) / n
+		g.part.cores, g.part.threads = g.total.cores/cells, g.total.threads/cells
+	}
+	if g.align&alignMemory != 0 {
+		g.part.memory = (g.total.memory + n - 1) / n
+	}
+	for _, h := range g.total.hugepages {
+		if g.align&alignHugepages == 0 {
+			break
+		}
+		if h.Count%n != 0 {
+			return uneven(fmt.Sprintf("hugepages of %d KiB", h.SizeKiB), h.Count)
+		}
+		g.part.hugepages = append(g.part.hugepages, topology.Hugepages{SizeKiB: h.SizeKiB, Count: h.Count / n})
+	}
+	for i := range g.wishes {
+		w := &g.wishes[i]
+		if count := g.devicesOf(w.need.kind); g.align&alignOf(w.need.kind) != 0 && count%cells != 0 {
+			return uneven(fmt.Sprintf("devices %q", w.need.kind), uint64(count))
+		}
+	}
+	return nil
+}
+
+// devicesOf is how many devices of a kind the group asks for.
+func (g *Group) devicesOf(kind string) (n int) {
+	for i := range g.total.devices {
+		if d := &g.total.devices[i]; d.kind == kind {
+			n += d.count
+		}
+	}
+	return n
 }

@@ -143,13 +143,27 @@ func (u *Usage) CoreCost(cell, n int) (threads int, ok bool) {
 		return n * c.CoreThreads, true
 	}
 	for size := c.CoreThreads; n > 0; size++ {
-		for k := range c.Cores {
-			if core := &c.Cores[k]; n > 0 && core.Count == size && core.Whole && u.coreFree(core) {
-				threads, n = threads+size, n-1
-			}
-		}
+		cores := min(n, u.CoresOf(cell, size))
+		threads, n = threads+cores*size, n-cores
 	}
 	return threads, true
+}
+
+// CoresOf is how many free whole cores of a cell have so many threads.
+func (u *Usage) CoresOf(cell, threads int) (n int) {
+	c := &u.machine.Cells[cell]
+	if !c.Mixed {
+		if c.CoreThreads == threads {
+			n = int(u.cells[cell].cores)
+		}
+		return n
+	}
+	for k := range c.Cores {
+		if core := &c.Cores[k]; core.Count == threads && core.Whole && u.coreFree(core) {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *Core) addTo(s *CPUSet) {

@@ -27,6 +27,9 @@ type Machine struct {
 	Reserved PortSet
 	// Kinds of its devices, each once; NewMachine finds them.
 	Kinds []string
+	// Sets of devices that are worth more together; NewMachine finds them. At most 256
+	// of one kind are linked sets.
+	Sets []Together
 	// Mixed says that not all whole cores have the same number of threads; NewMachine
 	// finds out.
 	Mixed bool
@@ -92,9 +95,16 @@ type Device struct {
 	Attributes map[string]string
 	// Shareable says that it may be divided in thousandths.
 	Shareable bool
+	// Links to other devices of the machine.
+	Links []Link
 
-	kind int // index in Machine.Kinds
+	kind             int     // index in Machine.Kinds
+	twin, strictTwin int32   // see Machine.Twin
+	lanes            []uint8 // by the other device's index, as far as there are links
 }
+
+// KindIndex is the place of the device's kind in Machine.Kinds.
+func (d *Device) KindIndex() int { return d.kind }
 
 // NewMachine checks what a machine is made of and derives what placement needs. Cells
 // and Devices become the machine's own.
@@ -136,6 +146,7 @@ func NewMachine(m Machine) (*Machine, error) {
 	if len(m.Kinds) > MaxKinds {
 		return nil, fmt.Errorf("%d kinds of devices are more than %d", len(m.Kinds), MaxKinds)
 	}
+	m.link()
 	m.layout.derive(&m)
 	return &m, nil
 }
