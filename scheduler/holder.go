@@ -17,6 +17,8 @@ type Holder struct {
 	// Gang names what breaks with it; "": nothing. GangSize is how many instances that is.
 	Gang     string
 	GangSize int
+	// Fixed: it is never taken away.
+	Fixed bool
 	// Bounded: its group has a disruption budget, against which it counts while it is Up.
 	Bounded, Up bool
 
@@ -64,3 +66,6 @@ func MaxUnavailable(g *berthv1.Group, count int) int {
 	}
 	return min(int(n), count)
 }
+
+// Milli is the CPU that it holds, shared and exclusive, in thousandths of a thread.
+func (h Holder) Milli() uint64 { return h.milli }

@@ -51,6 +51,8 @@ type step struct {
 type Way struct {
 	NodeID, NodeName string
 	Victims          []Holder
+	// Ending are what ends on the node anyway, and is waited for.
+	Ending []Holder
 }
 
 // NewTrial begins a what-if. See Holder for what on must give; budget is asked for
@@ -226,7 +228,30 @@ func (t *Trial) commit(s *search, o offer) (Way, bool) {
 	if s.ask.Nodes == nil {
 		s.look(o.slot, o.cost.last)
 	}
-	return Way{NodeID: node.GetId(), NodeName: node.GetName(), Victims: o.victims}, true
+	return Way{NodeID: node.GetId(), NodeName: node.GetName(), Victims: o.victims, Ending: o.ending}, true
+}
+
+// Could says whether an instance of the group may fit on a node: as it is, or, with
+// preempt, where what has a lower priority gives way to it. It looks at nothing but this
+// node.
+func (t *Trial) Could(g *Group, nodeID string, preempt bool) bool {
+	slot, known := t.f.slots[nodeID]
+	if !known || !t.f.static(&g.checks).ok.has(slot) {
+		return false
+	}
+	s := nodeSearch{t: t, g: g, priority: g.Priority}
+	fits := s.gather(slot) && (s.fits() || preempt && len(s.cands) > 0 && s.tier())
+	if fits && (g.hosts != nobody || len(g.limits) > 0) {
+		// Only a placement knows of the other instances: what may give way is taken out.
+		defer t.undoTo(len(t.steps))
+		if preempt {
+			for i := range s.cands {
+				t.TakeOut(s.cands[i].Alloc)
+			}
+		}
+		return len(t.Place(&Ask{Group: g, Nodes: []string{nodeID}})) > 0
+	}
+	return fits
 }
 
 // left is how many of a bounded group may still be taken.

@@ -63,7 +63,7 @@ func (s *nodeSearch) gather(slot int32) bool {
 	bounded := false
 	for _, h := range s.t.on(s.t.f.nodes[slot].node.GetId()) {
 		switch {
-		case s.t.gone[h.Alloc.GetId()]:
+		case s.t.gone[h.Alloc.GetId()] || h.Fixed && !h.Ending:
 		case h.Ending:
 			s.ending = append(s.ending, h)
 		case h.Priority < s.priority && !s.own(&h) && (!h.Bounded || s.mayLose(&h)):
@@ -98,11 +98,8 @@ func (s *nodeSearch) own(h *Holder) bool {
 }
 
 // mayLose says whether the budget of a bounded group allows for it. One that is not up
-// counts already; where nothing may be taken, it may not be either.
-func (s *nodeSearch) mayLose(h *Holder) bool {
-	left := s.t.left(groupOf(h.Alloc))
-	return left > 0 || !h.Up && left == 0 && s.t.budget(groupOf(h.Alloc)) > 0
-}
+// counts as missing already.
+func (s *nodeSearch) mayLose(h *Holder) bool { return !h.Up || s.t.left(groupOf(h.Alloc)) > 0 }
 
 // tierBySums is the lowest priority up to which everything must go for the sums to be
 // enough; 0 with true: nothing needs to.

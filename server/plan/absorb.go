@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"iter"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -17,7 +19,9 @@ func (l *Loop) load(view *state.View) {
 	l.nodes = map[string]*berthv1.Node{}
 	old := l.jobs
 	l.jobs, l.ready, l.survey, l.timers = map[jobKey]*job{}, nil, nil, nil
-	l.blocked, l.system = map[*job]struct{}{}, map[*job]struct{}{}
+	l.system = map[*job]struct{}{}
+	l.blocked, l.claims, l.dirty = newQueue(), map[string][]*claim{}, map[string]*changed{}
+	l.crowd = newCrowd(func() *state.View { return l.view })
 	l.configure(view.SchedulerConfig())
 	for n := range view.Nodes("") {
 		l.upsertNode(n)
@@ -32,9 +36,13 @@ func (l *Loop) load(view *state.View) {
 		j.trigger = berthv1.Evaluation_node_changed
 		l.survey = append(l.survey, j)
 	}
+	var evicted []*berthv1.Alloc
 	for a := range view.Allocs("") {
 		delete(l.pending, a.GetId())
 		l.fleet.ChangeAlloc(nil, a)
+		if a.GetPreemptedBy() != "" {
+			evicted = append(evicted, a)
+		}
 		if j := l.jobs[jobKey{a.GetNamespace(), a.GetJob()}]; j != nil {
 			j.allocs++
 		}
@@ -49,17 +57,21 @@ func (l *Loop) load(view *state.View) {
 	for e := range view.Evaluations("") {
 		l.evaluation(e, now)
 	}
+	slices.SortStableFunc(l.survey, func(a, b *job) int { return cmp.Compare(b.priority, a.priority) })
+	for _, j := range l.claimAgain(evicted) {
+		l.mark(j, now, berthv1.Evaluation_alloc_changed)
+	}
 }
 
 func (l *Loop) configure(c *berthv1.SchedulerConfig) {
 	l.fleet.SetStrategy(c.GetStrategy())
 	l.paused = c.GetPaused()
-	l.stirred = true
 }
 
 // described notes what the spec says of a job.
 func (l *Loop) described(j *job, spec *berthv1.Job) {
 	j.priority = spec.GetPriority()
+	j.bounded = slices.ContainsFunc(spec.GetGroups(), bounded)
 	delete(l.system, j)
 	if t := spec.GetType(); t == berthv1.Job_system || t == berthv1.Job_sysbatch {
 		l.system[j] = struct{}{}
@@ -114,6 +126,11 @@ func (l *Loop) allocsOn(node string) iter.Seq[*berthv1.Alloc] {
 				return
 			}
 		}
+		for _, c := range l.claims[node] {
+			if !yield(c.closing) {
+				return
+			}
+		}
 	}
 }
 
@@ -138,6 +155,7 @@ func (l *Loop) change(c *state.Change, now time.Time, anew map[string]bool) {
 		}
 	case state.TableConfig:
 		l.configure(l.view.SchedulerConfig())
+		l.wakeWhere(now, func(*job) bool { return true })
 	}
 }
 
@@ -173,7 +191,10 @@ func (l *Loop) nodeChanged(before, after *berthv1.Node, now time.Time) (anew boo
 	for j := range l.system {
 		l.mark(j, now.Add(systemDebounce), berthv1.Evaluation_node_changed)
 	}
-	l.stirred = true
+	l.wakeClaimants(id, now)
+	if after != nil {
+		l.freed(id)
+	}
 	return anew
 }
 
@@ -200,17 +221,23 @@ func (l *Loop) allocChanged(before, after *state.AllocRow, now time.Time) {
 	if !l.ours(before, after) && !sameToFleet(before, after) {
 		l.fleet.ChangeAlloc(before.Alloc(), after.Alloc())
 	}
+	l.crowd.forget(either.NodeID())
+	if before.Exists() && before.HoldsGrant() && !(after.Exists() && after.HoldsGrant()) {
+		l.freed(either.NodeID())
+		l.wakeClaimants(either.NodeID(), now)
+	}
 	switch {
 	case !before.Exists():
 		j.allocs++
 	case !after.Exists():
 		j.allocs--
-		l.stirred = l.stirred || before.HoldsGrant()
 		if j.allocs <= 0 && !j.busy() && l.view.Job(j.key.namespace, j.key.name) == nil {
 			delete(l.jobs, j.key)
 		}
 	default:
-		l.stirred = l.stirred || before.HoldsGrant() && !after.HoldsGrant()
+		if j.bounded && before.Status() != after.Status() && after.Status() == berthv1.Alloc_running {
+			l.evictable(j) // others of it may be taken away now
+		}
 		if l.matters(j, before, after) {
 			l.mark(j, l.debounced(j, now), berthv1.Evaluation_alloc_changed)
 		}
@@ -252,7 +279,8 @@ func (l *Loop) matters(j *job, before, after *state.AllocRow) bool {
 func (l *Loop) jobChanged(before, after *berthv1.Job, now time.Time) {
 	if after == nil {
 		if j := l.jobs[jobKey{before.GetNamespace(), before.GetName()}]; j != nil {
-			delete(l.blocked, j)
+			l.blocked.remove(j)
+			l.unclaim(j, nil)
 			delete(l.system, j)
 			if j.allocs == 0 && !j.busy() {
 				delete(l.jobs, j.key)
@@ -262,6 +290,10 @@ func (l *Loop) jobChanged(before, after *berthv1.Job, now time.Time) {
 	}
 	j := l.job(after.GetNamespace(), after.GetName())
 	l.described(j, after)
+	if before.GetSpecRevision() != after.GetSpecRevision() && before != nil {
+		l.crowd.forgetAll()
+		l.evictable(j)
+	}
 	if before.GetSpecRevision() != after.GetSpecRevision() || before.GetPurge() != after.GetPurge() {
 		if j.work != nil {
 			j.work.drop()

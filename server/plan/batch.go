@@ -223,7 +223,7 @@ func (l *Loop) takeBack(id string) {
 	if p := l.pending[id]; p != nil {
 		delete(l.pending, id)
 		l.fleet.ChangeAlloc(p.alloc, nil)
-		l.stirred = true
+		l.freed(p.alloc.GetNodeId())
 	}
 }
 

@@ -38,29 +38,76 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 	for _, o := range result.Groups {
 		outcomes[o.GetGroup()] = o
 	}
-	for _, same := range identicals(result.Asks, compile) {
-		dryPlace(fleet, same, outcomes[same.name()])
+	d := dryRun{fleet: fleet, outcomes: outcomes, preempts: preempts(next, view.SchedulerConfig())}
+	d.trial = newCrowd(func() *state.View { return view }).trial(fleet)
+	units := identicals(result.Asks, compile)
+	if next.GetGang() {
+		d.place(units, true)
+		return result.Groups, nil
+	}
+	for i, same := range units {
+		d.place(units[i:i+1], same.group.Gang)
 	}
 	return result.Groups, nil
 }
 
-// dryPlace places asks; those that replace something may take its place.
-func dryPlace(fleet *scheduler.Fleet, same *identical, o *berthv1.GroupOutcome) {
-	stopped := uint32(0)
-	for _, a := range same.asks {
-		if a.Replaces {
-			fleet.ChangeAlloc(a.Previous, nil)
-			stopped++
+// dryRun is a fleet that is thrown away, and what became of the groups on it.
+type dryRun struct {
+	fleet    *scheduler.Fleet
+	trial    *scheduler.Trial
+	outcomes map[string]*berthv1.GroupOutcome
+	preempts bool
+}
+
+// place places asks, all or none where they belong together; those that replace
+// something may take its place. For what is left it finds who would give way.
+func (d *dryRun) place(units []*identical, together bool) {
+	asks := make([]*scheduler.Ask, len(units))
+	for i, same := range units {
+		for _, a := range same.asks {
+			if a.Replaces {
+				d.trial.TakeOut(a.Previous)
+				d.outcomes[same.name()].Stopped++
+			}
+		}
+		asks[i] = same.ask(same.left, false)
+	}
+	placements, unplaced := scheduler.Place(d.fleet, asks)
+	if together && len(unplaced) > 0 {
+		for _, p := range placements {
+			d.fleet.Undo(units[p.Ask].group, p)
+		}
+		placements = nil
+	}
+	for _, p := range placements {
+		d.outcomes[units[p.Ask].take(p).Group.GetName()].Placed++
+	}
+	if len(unplaced) == 0 {
+		return
+	}
+	var rest []*identical
+	for _, u := range unplaced {
+		o := d.outcomes[units[u.Ask].name()]
+		o.Explanation = u.Explanation
+		o.Stopped -= min(o.GetStopped(), uint32(u.Count))
+		rest = append(rest, units[u.Ask])
+	}
+	if together {
+		rest = units
+	}
+	if !d.preempts {
+		return
+	}
+	ways, _ := findWays(d.trial, rest, maxDryWays, together)
+	for _, way := range ways {
+		for _, v := range way.Victims {
+			addPreemption(d.outcomes[way.same.name()], v)
 		}
 	}
-	placements, unplaced := scheduler.Place(fleet, []*scheduler.Ask{same.ask(same.left, false)})
-	o.Placed += uint32(len(placements))
-	for _, u := range unplaced {
-		o.Explanation = u.Explanation
-		stopped -= min(stopped, uint32(u.Count))
-	}
-	o.Stopped += stopped
 }
+
+// maxDryWays bounds how many instances others are looked for to give way to.
+const maxDryWays = 512
 
 // asNext is the job as it would be stored: the stored one where nothing is new, else the
 // version after it.

@@ -27,8 +27,16 @@ type job struct {
 	queued  bool      // it is in Loop.ready
 	again   bool      // it became due while it was being worked on
 	rolling bool      // older allocations wait for newer ones to run
-	tried   time.Time // when it could last not be placed
+	bounded bool      // a group of it has a disruption budget
 	told    time.Time // when that was last explained
+
+	// For one that waits: since when, in the order in which jobs began to; Loop.tick when
+	// it was last found not to fit; to how many nodes' changes a look at it has answered
+	// since; and how many looks there have been. What it has claimed is its own.
+	since, looked uint64
+	sent          int
+	looks         uint64
+	claims        []*claim
 
 	work   *work // what is being done; nil: nothing
 	flying int   // entries on the way
@@ -99,18 +107,6 @@ func (l *Loop) debounced(j *job, now time.Time) time.Time {
 	return now.Add(min(maxDebounce, time.Duration(j.allocs)*l.cfg.Tuning.Debounce))
 }
 
-// retry marks the jobs that could not be placed. The more there are, the less often.
-func (l *Loop) retry(now time.Time) {
-	wait := max(l.cfg.Tuning.Retry, time.Duration(len(l.blocked))*time.Millisecond)
-	for j := range l.blocked {
-		at := j.tried.Add(wait)
-		if at.Before(now) {
-			at = now
-		}
-		l.mark(j, at, berthv1.Evaluation_capacity_freed)
-	}
-}
-
 // timers has the jobs by the time they are due; what is not up to date is skipped.
 type timers []timer
 
@@ -121,7 +117,7 @@ type timer struct {
 
 func (t timers) Len() int { return len(t) }
 func (t timers) Less(i, j int) bool {
-	return cmp.Or(t[i].at.Compare(t[j].at), cmp.Compare(t[j].job.priority, t[i].job.priority),
+	return cmp.Or(t[i].at.Compare(t[j].at), cmp.Compare(t[j].job.priority, t[i].job.priority), cmp.Compare(t[i].job.since, t[j].job.since),
 		cmp.Compare(t[i].job.key.namespace, t[j].job.key.namespace), cmp.Compare(t[i].job.key.name, t[j].job.key.name)) < 0
 }
 func (t timers) Swap(i, j int) { t[i], t[j] = t[j], t[i] }

@@ -38,9 +38,6 @@ type Tuning struct {
 	// Round is how many instances are placed before the loop looks at what has come back
 	// and what has changed; 2048.
 	Round int
-	// Retry is how soon a job that could not be placed is tried again after something
-	// was freed; 500 ms.
-	Retry time.Duration
 	// Debounce is how long a job waits for more of its allocations to end, per allocation
 	// that it has, up to a second; 10 us.
 	Debounce time.Duration
@@ -62,7 +59,7 @@ func (t Tuning) withDefaults() Tuning {
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
-	}{{&t.Retry, 500 * time.Millisecond}, {&t.Debounce, 10 * time.Microsecond}, {&t.Collect, time.Minute}} {
+	}{{&t.Debounce, 10 * time.Microsecond}, {&t.Collect, time.Minute}} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
@@ -70,10 +67,6 @@ func (t Tuning) withDefaults() Tuning {
 	t.Keep = t.Keep.withDefaults()
 	return t
 }
-
-// retryGather is how often, at most, the jobs that could not be placed are gone through
-// for something that was freed.
-const retryGather = 50 * time.Millisecond
 
 // maxDebounce bounds how long a job of any size waits.
 const maxDebounce = time.Second
@@ -90,11 +83,20 @@ type Loop struct {
 	ready   []*job // in turn
 	survey  []*job // looked at once when nothing else is: who knows what the last leader left
 	timers  timers
-	blocked map[*job]struct{}
 	system  map[*job]struct{}
-	stirred bool // something was freed, or may fit now
-	retried time.Time
 	paused  bool
+
+	// blocked are the jobs that wait for room; dirty the nodes that may have some now, by
+	// id; tick counts their changes, and lastSince the jobs that began to wait. testsLeft:
+	// not all of dirty was gone through. See wake.
+	blocked   queue
+	dirty     map[string]*changed
+	tick      uint64
+	lastSince uint64
+	testsLeft bool
+	// crowd knows who could give way, claims who waits on a node for that, by its id.
+	crowd  *crowd
+	claims map[string][]*claim
 
 	// pending are the allocations that are on the way, or not seen in the view yet.
 	pending map[string]*onTheWay
@@ -135,7 +137,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		watch := l.cfg.Store.Watch(state.Topic{Table: state.TableAny})
 		l.catchUp(time.Now())
 		l.round(ctx, time.Now())
-		if len(l.ready)+len(l.survey) > 0 && l.flying < l.cfg.Tuning.Flying {
+		if (len(l.ready)+len(l.survey) > 0 || l.testsLeft) && l.flying < l.cfg.Tuning.Flying {
 			watch.Close()
 			continue
 		}
@@ -149,9 +151,6 @@ func (l *Loop) Run(ctx context.Context) error {
 func (l *Loop) wait(ctx context.Context, watch *state.Watch, collect *time.Timer) {
 	var due <-chan time.Time
 	at, ok := l.timers.next()
-	if gathered := l.retried.Add(retryGather); l.stirred && (!ok || gathered.Before(at)) {
-		at, ok = gathered, true
-	}
 	if ok {
 		t := time.NewTimer(time.Until(at))
 		defer t.Stop()
@@ -180,10 +179,7 @@ func (l *Loop) catchUp(now time.Time) {
 		}
 	}
 	l.absorb(now)
-	if l.stirred && !now.Before(l.retried.Add(retryGather)) {
-		l.stirred, l.retried = false, now
-		l.retry(now)
-	}
+	l.wake(now)
 	for j := range l.timers.due(now) {
 		l.enqueue(j)
 	}

@@ -72,6 +72,7 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	case w.dropped:
 		j.evals = append(w.evals, j.evals...) // they are still to be answered
 		j.work, j.again = nil, true
+		l.looked(j)
 		l.onceMore(j, b)
 		return n
 	case len(w.changes)+len(w.asks) > 0:
@@ -82,7 +83,9 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	}
 	l.answer(j, b, now)
 	j.work = nil
-	if _, blocked := l.blocked[j]; !blocked {
+	l.looked(j)
+	if l.unclaim(j, w.claims); w.left == 0 {
+		j.since = 0
 		j.spec, j.groups = nil, nil // soon compiled again; there may be very many jobs
 	}
 	if w.result.Over && w.spec.GetPurge() {
@@ -106,8 +109,6 @@ func (l *Loop) onceMore(j *job, b *batch) {
 func (l *Loop) answer(j *job, b *batch, now time.Time) {
 	w := j.work
 	if w.left > 0 {
-		j.tried = now
-		l.blocked[j] = struct{}{}
 	}
 	l.jobStatus(j, b)
 	wasBlocked := j.blockedEval
@@ -121,7 +122,7 @@ func (l *Loop) answer(j *job, b *batch, now time.Time) {
 		eval.Trigger = w.evals[n-1].GetTrigger()
 	}
 	if w.left > 0 {
-		eval.Status, eval.StatusReason = berthv1.Evaluation_blocked, counted(w.left, "instance")+" could not be placed"
+		eval.Status, eval.StatusReason = berthv1.Evaluation_blocked, w.blockedWords()
 		if !w.silent {
 			j.told = now
 		}

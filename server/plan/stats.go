@@ -7,14 +7,15 @@ type Stats struct {
 	// Placed, Refused and Failed count placements: written, refused by the FSM, and in
 	// entries that were not written.
 	Placed, Refused, Failed uint64
-	// Looks counts reconciliations.
-	Looks uint64
+	// Looks counts reconciliations, Tests whether something that waits could fit on a
+	// node that has changed.
+	Looks, Tests uint64
 	// Ready jobs wait for their turn, Blocked ones for room; Flying entries for the log.
 	Ready, Blocked, Flying int64
 }
 
 type counters struct {
-	placed, refused, failed, looks atomic.Uint64
+	placed, refused, failed, looks, tests atomic.Uint64
 	ready, blocked, flying         atomic.Int64
 }
 
@@ -22,7 +23,7 @@ type counters struct {
 func (l *Loop) Stats() Stats {
 	c := &l.stats
 	return Stats{
-		Placed: c.placed.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(), Looks: c.looks.Load(),
+		Placed: c.placed.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(), Looks: c.looks.Load(), Tests: c.tests.Load(),
 		Ready: c.ready.Load(), Blocked: c.blocked.Load(), Flying: c.flying.Load(),
 	}
 }
@@ -30,6 +31,6 @@ func (l *Loop) Stats() Stats {
 // gauge notes how much is before the loop.
 func (l *Loop) gauge() {
 	l.stats.ready.Store(int64(len(l.ready) + len(l.survey)))
-	l.stats.blocked.Store(int64(len(l.blocked)))
+	l.stats.blocked.Store(int64(len(l.blocked.jobs)))
 	l.stats.flying.Store(int64(l.flying))
 }

@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -24,6 +26,10 @@ type work struct {
 	did      bool // anything was proposed
 	spilled  bool // in more than one entry
 	dropped  bool // the rest is not to be done: the job is looked at anew
+	// ways have been found for so many of left, when so many allocations have ended, on
+	// the claimed nodes.
+	ways, ends int
+	claims     []string
 	open     *entry
 }
 
@@ -146,7 +152,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 	for _, g := range result.Groups {
 		w.outcomes[g.GetGroup()] = g
 	}
-	_, retried := l.blocked[j]
+	_, retried := l.blocked.jobs[j]
 	w.silent = retried && len(j.evals) == 0 && j.trigger == berthv1.Evaluation_capacity_freed && now.Sub(j.told) < explainEvery
 	switch {
 	case len(j.evals) > 0:
@@ -157,7 +163,8 @@ func (l *Loop) look(j *job, now time.Time) *work {
 		w.evalID = l.cfg.NewID()
 	}
 	j.evals, j.rolling = nil, result.Rolling
-	delete(l.blocked, j)
+	l.blocked.remove(j)
+	j.sent = 0
 	if !result.Wake.IsZero() {
 		l.mark(j, result.Wake, berthv1.Evaluation_timer)
 	}
@@ -180,13 +187,16 @@ func (l *Loop) advance(j *job, b *batch, slice int, now time.Time) int {
 		same := w.asks[0]
 		switch {
 		case same.problem != nil:
-			w.blockedBy(same, &berthv1.Explanation{Remedies: []string{"correct the job: " + same.problem.Error()}})
+			l.blockedBy(j, same, &berthv1.Explanation{Remedies: []string{"correct the job: " + same.problem.Error()}})
 			w.asks = w.asks[1:]
 		case l.paused:
-			w.blockedBy(same, &berthv1.Explanation{Remedies: []string{"let the scheduler go on: it is paused, and places nothing"}})
+			l.blockedBy(j, same, &berthv1.Explanation{Remedies: []string{"let the scheduler go on: it is paused, and places nothing"}})
 			w.asks = w.asks[1:]
+		case w.spec.GetGang():
+			n += l.placeGang(j, b, w.asks)
+			w.asks = nil
 		case same.group.Gang:
-			n += l.placeGang(j, b, same)
+			n += l.placeGang(j, b, w.asks[:1])
 			w.asks = w.asks[1:]
 		default:
 			n += l.placeSome(j, b, same, slice-n)
@@ -198,19 +208,34 @@ func (l *Loop) advance(j *job, b *batch, slice int, now time.Time) int {
 	return n
 }
 
-// blockedBy records that what is left of some asks could not be placed.
-func (w *work) blockedBy(same *identical, e *berthv1.Explanation) {
+// blockedBy records that what is left of some asks could not be placed, whatever happens
+// on nodes.
+func (l *Loop) blockedBy(j *job, same *identical, e *berthv1.Explanation) {
+	j.work.unplaced(same, e)
+	l.waits(j, same, same.left)
+}
+
+func (w *work) unplaced(same *identical, e *berthv1.Explanation) {
 	w.left += same.left
 	if o := w.outcomes[same.name()]; o != nil && e != nil {
 		o.Explanation = e
 	}
 }
 
+// blockedWords says what waits, and for what.
+func (w *work) blockedWords() string {
+	text := counted(w.left, "instance") + " could not be placed"
+	if w.ends > 0 {
+		text += fmt.Sprintf("; %d of them wait for %s to end", min(w.ways, w.left), counted(w.ends, "allocation"))
+	}
+	return text
+}
+
 // placeSome places up to max of the asks, and gives the rest up when one does not fit.
 func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 	n := min(same.left, max)
 	name, perNode := same.name(), same.asks[0].Node != ""
-	placements, unplaced := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(n, j.work.silent)})
+	placements, unplaced := l.place(j, same.ask(n, j.work.silent))
 	for _, p := range placements {
 		l.propose(j, b, same.take(p), p)
 	}
@@ -230,33 +255,77 @@ func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 		rest.asks, rest.left = same.asks, same.left
 		same.asks, same.left = nil, 0
 	}
-	j.work.blockedBy(rest, unplaced[0].Explanation)
-	if rest.replaces {
-		l.makeRoom(j, b, rest)
-	}
+	j.work.unplaced(rest, unplaced[0].Explanation)
+	l.giveRoom(j, b, []*identical{rest}, false)
 	return n
 }
 
-// placeGang places all of the asks or none, in an entry of their own.
-func (l *Loop) placeGang(j *job, b *batch, same *identical) int {
-	n, name := same.left, same.name()
-	placements, unplaced := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(n, j.work.silent)})
+// placeGang places all of the asks or none.
+func (l *Loop) placeGang(j *job, b *batch, gang []*identical) (n int) {
+	asks := make([]*scheduler.Ask, len(gang))
+	for i, same := range gang {
+		asks[i] = same.ask(same.left, j.work.silent)
+		n += same.left
+	}
+	placements, unplaced := l.place(j, asks...)
 	if len(unplaced) > 0 {
-		j.work.blockedBy(same, unplaced[0].Explanation)
-		if same.replaces {
-			l.makeRoom(j, b, same)
+		for _, p := range placements { // of other groups
+			l.fleet.Undo(gang[p.Ask].group, p)
 		}
+		for _, u := range unplaced {
+			j.work.unplaced(gang[u.Ask], u.Explanation)
+		}
+		for i, same := range gang {
+			if !slices.ContainsFunc(unplaced, func(u scheduler.Unplaced) bool { return u.Ask == i }) {
+				j.work.unplaced(same, partOfGang(unplaced, gang))
+			}
+		}
+		l.giveRoom(j, b, gang, true)
 		return n
 	}
 	b.flush()
 	for _, p := range placements {
-		l.propose(j, b, same.take(p), p)
+		ask := gang[p.Ask].take(p)
+		l.propose(j, b, ask, p)
+		if o := j.work.outcomes[ask.Group.GetName()]; o != nil {
+			o.Placed++
+		}
 	}
 	b.atomic()
-	if o := j.work.outcomes[name]; o != nil {
-		o.Placed += uint32(n)
-	}
 	return n
+}
+
+// partOfGang explains a group that fits and waits for the others of its gang.
+func partOfGang(unplaced []scheduler.Unplaced, gang []*identical) *berthv1.Explanation {
+	var others []string
+	for _, u := range unplaced {
+		others = append(others, gang[u.Ask].name())
+	}
+	return &berthv1.Explanation{Remedies: []string{"it fits, and waits for the others of its gang: " + strings.Join(others, ", ")}}
+}
+
+// place places asks while what the job has claimed is open to it.
+func (l *Loop) place(j *job, asks ...*scheduler.Ask) (placements []scheduler.Placement, unplaced []scheduler.Unplaced) {
+	l.opened(j, func() { placements, unplaced = scheduler.Place(l.fleet, asks) })
+	return placements, unplaced
+}
+
+// giveRoom is for asks that fit nowhere: those that stand in for running instances may
+// take their places, others those of what has a lower priority. What is left waits.
+func (l *Loop) giveRoom(j *job, b *batch, rest []*identical, together bool) {
+	room := false
+	for _, same := range rest {
+		if same.replaces && (!together || len(rest) == 1) {
+			room = l.makeRoom(j, b, same) || room
+		}
+	}
+	ways := map[*identical]int{}
+	if !room {
+		ways = l.makeWay(j, b, rest, together)
+	}
+	for _, same := range rest {
+		l.waits(j, same, ways[same])
+	}
 }
 
 // propose makes an allocation of a placement.
@@ -280,8 +349,8 @@ func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) {
 
 // makeRoom is for instances that stand in for running ones and fit nowhere beside them:
 // where they would fit in their place, those are stopped, and what they held is asked
-// for again when they have ended. Otherwise they are left alone.
-func (l *Loop) makeRoom(j *job, b *batch, same *identical) {
+// for again when they have ended. Otherwise they are left alone. true: some are stopped.
+func (l *Loop) makeRoom(j *job, b *batch, same *identical) bool {
 	var held []*berthv1.Alloc
 	for _, a := range same.asks {
 		if !a.Replaces {
@@ -293,7 +362,7 @@ func (l *Loop) makeRoom(j *job, b *batch, same *identical) {
 		}
 	}
 	if len(held) == 0 {
-		return
+		return false
 	}
 	placements, _ := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(same.left, true)})
 	for _, p := range placements {
@@ -308,4 +377,5 @@ func (l *Loop) makeRoom(j *job, b *batch, same *identical) {
 			o.Stopped++
 		}
 	}
+	return len(placements) > 0
 }

@@ -1,0 +1,91 @@
+package plan
+
+import (
+	"strings"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
+	"github.com/berthd/berth/server/state"
+)
+
+// crowd knows who holds what on the nodes of a view, for asks that need the room. What
+// it has worked out of a node it keeps until it is told to forget.
+type crowd struct {
+	view  func() *state.View
+	nodes map[string][]scheduler.Holder
+}
+
+func newCrowd(view func() *state.View) *crowd {
+	return &crowd{view: view, nodes: map[string][]scheduler.Holder{}}
+}
+
+// forget is for a node whose allocations have changed.
+func (c *crowd) forget(node string) { delete(c.nodes, node) }
+
+// forgetAll is for when what is known of jobs has changed.
+func (c *crowd) forgetAll() { clear(c.nodes) }
+
+// on gives what holds grants on a node.
+func (c *crowd) on(node string) []scheduler.Holder {
+	holders, known := c.nodes[node]
+	if known {
+		return holders
+	}
+	for a := range c.view().AllocsByNode(node) {
+		if a.HoldsGrant() {
+			holders = append(holders, c.holder(a))
+		}
+	}
+	c.nodes[node] = holders
+	return holders
+}
+
+func (c *crowd) holder(a *berthv1.Alloc) scheduler.Holder {
+	job := c.view().Job(a.GetNamespace(), a.GetJob())
+	h := scheduler.HolderOf(a, job.GetPriority())
+	g := groupOf(job, a.GetGroup())
+	switch {
+	case job.GetGang():
+		h.Gang, h.GangSize = a.GetNamespace()+"/"+a.GetJob(), 0
+		for _, sibling := range job.GetGroups() {
+			h.GangSize += scheduler.GroupCount(sibling)
+		}
+	case g.GetGang():
+		h.Gang, h.GangSize = a.GetNamespace()+"/"+a.GetJob()+"/"+a.GetGroup(), scheduler.GroupCount(g)
+	}
+	h.Bounded = bounded(g)
+	h.Fixed = h.Bounded && scheduler.MaxUnavailable(g, 1<<20) == 0
+	return h
+}
+
+// bounded says that not all of a group may be taken away at a time.
+func bounded(g *berthv1.Group) bool {
+	text := strings.TrimSpace(g.GetDisruption().GetMaxUnavailable())
+	return text != "" && text != "100%"
+}
+
+// budget is how many instances of a group that run may be taken away now: what is
+// missing already, for whatever reason, counts.
+func (c *crowd) budget(key scheduler.GroupKey) int {
+	job := c.view().Job(key.Namespace, key.Job)
+	g := groupOf(job, key.Group)
+	wanted, up := 0, 0
+	for a := range c.view().AllocRowsByJob(key.Namespace, key.Job) {
+		if a.Group() == key.Group && a.Wanted() && !a.Terminal() {
+			wanted++
+			if a.Status() == berthv1.Alloc_running {
+				up++
+			}
+		}
+	}
+	count := scheduler.GroupCount(g)
+	if t := job.GetType(); t == berthv1.Job_system || t == berthv1.Job_sysbatch {
+		count = wanted
+	}
+	return max(0, scheduler.MaxUnavailable(g, count)-max(0, count-up))
+}
+
+// trial begins a what-if with the crowd as it is.
+func (c *crowd) trial(f *scheduler.Fleet) *scheduler.Trial {
+	return scheduler.NewTrial(f, c.on, c.budget)
+}
