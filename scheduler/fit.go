@@ -261,11 +261,24 @@ func (x *fitter) take(lean bool) (*choice, bool) {
 		}
 		return nil, false
 	}
-	c.tasks = slices.Grow(c.tasks[:0], len(g.tasks))[:len(g.tasks)]
-	for i := range c.tasks {
-		c.tasks[i].cells = grant.Cells[i*cells : (i+1)*cells]
-	}
+	c.gather(cells)
 	return c, u.Add(grant) == nil
+}
+
+// gather leaves out the parts of cells that a task has nothing in.
+func (c *choice) gather(cells int) {
+	parts, kept := c.grant.Cells, 0
+	for i := range c.tasks {
+		first := kept
+		for k := i * cells; k < (i+1)*cells; k++ {
+			if p := &parts[k]; p.CPUMilli > 0 || p.MemoryMiB > 0 || len(p.Hugepages) > 0 || !p.CPUs.Empty() {
+				parts[kept], parts[k] = parts[k], parts[kept]
+				kept++
+			}
+		}
+		c.tasks[i].cells = parts[first:kept:kept]
+	}
+	c.grant.Cells = parts[:kept]
 }
 
 // takeDevices writes the devices that were picked.
