@@ -45,9 +45,12 @@ var references = []policy{
 	}},
 }
 
-// scan looks at every node.
+// scan has the scheduler look at every node.
 func scan(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement {
-	return s.sampled(ask, into, s.fleet.Slots(), s.round)
+	s.fleet.Scan(true)
+	into = engine(s, ask, into)
+	s.fleet.Scan(false)
+	return into
 }
 
 // sampled places instance after instance.

@@ -33,12 +33,14 @@ svg{background:#14181d;color:#e4e9ee}
 </style>
 `
 
+const reading = "Small squares are cores; bars: shared CPU, memory, then hugepages by size; large squares: devices."
+
 // render writes boxes that share class and title as one path, in the order in which they
 // first come.
 func render(f *Fleet, legend []entry, boxes []box, width, height int) []byte {
 	const head, line = 24, 16
 	columns := max(width/260, 1)
-	foot := (len(legend)+columns-1)/columns*line + 8
+	foot := (len(legend)+columns-1)/columns*line + line + 8
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\">\n",
 		width, head+height+foot, width, head+height+foot)
@@ -61,6 +63,7 @@ func render(f *Fleet, legend []entry, boxes []box, width, height int) []byte {
 		}
 		fmt.Fprintf(&b, "<text class=\"entry\" x=\"%d\" y=\"%d\" font-size=\"11\">%s</text>\n", x+16, y+9, escape(clip(e.text, 230, 11)))
 	}
+	fmt.Fprintf(&b, "<text class=\"entry\" x=\"8\" y=\"%d\" font-size=\"11\">%s</text>\n", head+height+foot-10, reading)
 	b.WriteString("</svg>\n")
 	return b.Bytes()
 }
