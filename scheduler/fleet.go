@@ -18,6 +18,7 @@ type Fleet struct {
 	slots  map[string]int32
 	vacant []int32
 	groups map[GroupKey]instances
+	spare  []instances // empty
 
 	strategy berthv1.SchedulerConfig_Strategy
 	// reserved has the nodes of the reservations that hold, by id; see Reserve.
@@ -31,11 +32,10 @@ type Fleet struct {
 	columns   map[string]*column
 	domains   map[string]*domains
 
-	// moves counts the changes of what is left of nodes; moveLog has the slots of the
-	// newest, as their complement where the static side has changed too. The indexes catch
-	// up from it.
+	// moves counts the changes of what is left of nodes; moveLog has the newest. The
+	// indexes catch up from it.
 	moves   uint64
-	moveLog []int32
+	moveLog []move
 	indexes [2][2]*index // by ranking, of nodes and of cells; made when one is asked for
 
 	scans, verifies bool
@@ -157,16 +157,42 @@ func (f *Fleet) touch(slot int32) {
 	}
 	f.changeLog = append(f.changeLog, slot)
 	f.changes++
-	f.moved(^slot)
+	f.log(move{slot: slot, static: true, cells: everyCell})
 }
 
-// moved notes that what is left of a node has changed; with the slot's complement, that
-// its static side has.
-func (f *Fleet) moved(slot int32) {
+// move is a change of what is left of a node.
+type move struct {
+	slot   int32
+	static bool   // its static side has changed, too
+	cells  uint64 // those concerned, by their index
+}
+
+// everyCell is all cells of a node.
+const everyCell = ^uint64(0)
+
+// moved notes that something was granted on a node or given back. wasUsed is whether
+// anything was granted on it before.
+func (f *Fleet) moved(slot int32, g *topology.Grant, wasUsed bool) {
+	u, cells := f.nodes[slot].usage, uint64(0)
+	m := u.Machine()
+	for i := range g.Cells {
+		if k := m.CellIndex(g.Cells[i].Cell); k >= 0 {
+			cells |= 1 << k
+		} else {
+			cells = everyCell
+		}
+	}
+	if g.WholeNode || len(g.Devices) > 0 || u.Used() != wasUsed {
+		cells = everyCell
+	}
+	f.log(move{slot: slot, cells: cells})
+}
+
+func (f *Fleet) log(m move) {
 	if most := max(maxChangeLog, len(f.nodes)); len(f.moveLog) >= most {
 		f.moveLog = append(f.moveLog[:0], f.moveLog[len(f.moveLog)-most/2:]...)
 	}
-	f.moveLog = append(f.moveLog, slot)
+	f.moveLog = append(f.moveLog, m)
 	f.moves++
 }
 
@@ -207,7 +233,7 @@ func (f *Fleet) Regrant(nodeID string, allocs iter.Seq[*berthv1.Alloc]) {
 			f.hold(slot, a.GetAssignment())
 		}
 	}
-	f.moved(slot)
+	f.log(move{slot: slot, cells: everyCell})
 }
 
 // ChangeAlloc takes in that an allocation was created (before nil), changed, or deleted
@@ -229,7 +255,6 @@ func (f *Fleet) ChangeAlloc(before, after *berthv1.Alloc) {
 		if holds {
 			f.hold(slot, after.GetAssignment())
 		}
-		f.moved(slot)
 	}
 	switch was, is := before != nil && counts(before), after != nil && counts(after); {
 	case was && !is:
@@ -247,28 +272,47 @@ func groupOf(a *berthv1.Alloc) GroupKey {
 }
 
 func (f *Fleet) count(key GroupKey, slot int32, by int32) {
-	on := f.groups[key]
-	if on == nil {
-		on = instances{}
-		f.groups[key] = on
-	}
+	on := f.instancesOf(key)
 	if n := on[slot] + by; n > 0 {
 		on[slot] = n
 	} else if delete(on, slot); len(on) == 0 {
 		delete(f.groups, key)
+		f.spare = append(f.spare, on)
 	}
+}
+
+// instancesOf gives the instances of a group, to be counted in.
+func (f *Fleet) instancesOf(key GroupKey) instances {
+	on := f.groups[key]
+	if on == nil {
+		if n := len(f.spare); n > 0 {
+			on, f.spare = f.spare[n-1], f.spare[:n-1]
+		} else {
+			on = instances{}
+		}
+		f.groups[key] = on
+	}
+	return on
 }
 
 // hold accounts for an assignment that exists. What cannot be read holds nothing: the
 // FSM lets none in.
 func (f *Fleet) hold(slot int32, a *berthv1.Assignment) {
-	if GrantInto(&f.scratch.grant, a) == nil {
-		f.nodes[slot].usage.Force(&f.scratch.grant)
+	if grant := &f.scratch.grant; GrantInto(grant, a) == nil {
+		u := f.nodes[slot].usage
+		used := u.Used()
+		u.Force(grant)
+		f.moved(slot, grant, used)
 	}
 }
 
 func (f *Fleet) release(slot int32, a *berthv1.Assignment) {
 	if GrantInto(&f.scratch.grant, a) == nil {
-		f.nodes[slot].usage.Remove(&f.scratch.grant)
+		f.give(slot, &f.scratch.grant)
 	}
+}
+
+func (f *Fleet) give(slot int32, grant *topology.Grant) {
+	f.nodes[slot].usage.Remove(grant)
+	f.moved(slot, grant, true)
 }

@@ -29,6 +29,8 @@ type index struct {
 	// By cell entry: the slot. Runs of entries are used again by their length.
 	owner []int32
 	spare map[uint8][]int32
+	// Nodes on whose cells something did not fit though the sums said so.
+	refused bitmap
 
 	// By position.
 	ids  []int32

@@ -180,5 +180,8 @@ func (x *index) validate(block int32, shape int) {
 func (x *index) refuse(entry int32, shape int) {
 	if pos := x.at[entry]; pos >= 0 {
 		x.fits[pos] &^= 1 << shape
+		if x.cells {
+			x.refused.set(x.owner[entry], true)
+		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 // one cell, the least that it needs by dimension, and the name of its shape, which
 // covers everything that a fit depends on.
 func (g *Group) compileShape(group *berthv1.Group) error {
-	g.inCell = g.policy == single && g.alignsAll() && len(g.total.devices) == 0
+	g.inCell = g.policy == single && g.alignsAll() && len(g.total.devices) == 0 && g.cells == 0 && !g.wholeNode
 	n := &g.total
 	v := vector{dimMilli: saturate(n.leastMilli()), dimMemory: saturate(n.memory), dimCores: uint32(n.cores),
 		dimThreads: uint32(n.cores + n.threads), dimDisk: saturate(g.diskMiB)}
@@ -19,9 +19,7 @@ func (g *Group) compileShape(group *berthv1.Group) error {
 	for _, h := range n.hugepages {
 		pages += h.Count * h.SizeKiB / 1024
 	}
-	if v[dimPages] = saturate(pages); g.inCell {
-		v[dimCellPages] = v[dimPages]
-	}
+	v[dimPages] = saturate(pages)
 	for i := range n.devices {
 		switch d := &n.devices[i]; {
 		case d.share < topology.WholeDevice:
@@ -32,8 +30,11 @@ func (g *Group) compileShape(group *berthv1.Group) error {
 			v[dimDevices] += uint32(d.count)
 		}
 	}
-	if group.GetWholeNode() {
+	if g.wholeNode {
 		v[dimVacant] = 1
+	}
+	if g.inCell { // cells say nothing of the rest
+		v[dimDisk] = 0
 	}
 	g.floor = v
 	fit := &berthv1.Group{DiskMib: group.GetDiskMib(), Topology: group.GetTopology(), WholeNode: group.GetWholeNode(), Network: group.GetNetwork()}

@@ -6,23 +6,23 @@ import (
 	"slices"
 )
 
-// vector is what is left of a node or a cell at a glance, or what a shape needs of it at
+// vector is what is left of a node or a cell at a glance (of cells only what lies in
+// them), or what a shape needs of it at
 // least, by dimension. Where the need exceeds what is left the shape does not fit; the
 // other way round it may. Numbers beyond 32 bits count as the largest.
 type vector [dims]uint32
 
 const (
-	dimMilli     = iota // CPU
-	dimMemory           // MiB
-	dimCores            // whole free cores
-	dimThreads          // free threads
-	dimPages            // MiB of hugepages, on the whole node
-	dimCellPages        // MiB of hugepages, in the cell
-	dimDisk             // MiB
-	dimGPUs             // free whole devices that compute: GPUs and their slices
-	dimDevices          // free whole devices of other kinds
-	dimShare            // the most that is left of a device that can be shared
-	dimVacant           // 1: nothing is granted on the node
+	dimMilli   = iota // CPU
+	dimMemory         // MiB
+	dimCores          // whole free cores
+	dimThreads        // free threads
+	dimPages          // MiB of hugepages of all sizes
+	dimDisk           // MiB; not of cells
+	dimGPUs           // free whole devices that compute: GPUs and their slices
+	dimDevices        // free whole devices of other kinds
+	dimShare          // the most that is left of a device that can be shared
+	dimVacant         // 1: nothing is granted on the node
 	dims
 )
 
@@ -55,6 +55,7 @@ type shapes struct {
 // levels tell for a number which shapes need no more than it in one dimension.
 type levels struct {
 	bounds []uint32 // ascending
+	last   uint32   // of the bounds
 	masks  []uint64 // [k]: shapes that need at most bounds[k-1]
 	start  [numBuckets]uint8
 }
@@ -89,6 +90,9 @@ func (s *shapes) fitting(v *vector) uint64 {
 }
 
 func (l *levels) mask(v uint32) uint64 {
+	if v >= l.last {
+		return l.masks[len(l.masks)-1]
+	}
 	k := int(l.start[bucketOf(v)])
 	for k < len(l.bounds) && l.bounds[k] <= v {
 		k++
@@ -147,6 +151,9 @@ func (l *levels) learn(s *shapes, d int) bool {
 			}
 		}
 		l.masks = append(l.masks, mask)
+	}
+	if l.last = 0; len(l.bounds) > 0 {
+		l.last = l.bounds[len(l.bounds)-1]
 	}
 	for b := range l.start {
 		l.start[b] = uint8(upTo(l.bounds, lowest(b)))

@@ -2,9 +2,8 @@ package scheduler
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
-
-	"github.com/berthd/berth/topology"
 )
 
 // sync takes in what has changed on the fleet's nodes since the last time.
@@ -20,31 +19,39 @@ func (x *index) sync() {
 		x.rebuild()
 	} else {
 		for _, m := range f.moveLog[x.seen-oldest:] {
-			if m < 0 { // its static side has changed too
-				x.forget(^m)
-				m = ^m
+			if m.static {
+				x.forget(m.slot)
 			}
-			x.update(m)
+			x.update(m.slot, m.cells)
 		}
 	}
 	x.seen = f.moves
 }
 
-// update puts the entries of a node where they belong.
-func (x *index) update(slot int32) {
+// update puts the entries of a node where they belong: of the cells given.
+func (x *index) update(slot int32, cells uint64) {
 	n := &x.f.nodes[slot]
 	if n.node == nil {
 		return
 	}
 	var v vector
 	if !x.cells {
-		key := x.measure(n.usage, -1, &v)
+		key := x.rank.ofNode(n.usage, &v)
 		x.set(slot, key, &v)
 		return
 	}
-	first := x.claim(slot, len(n.usage.Machine().Cells))
-	for i := range n.usage.Machine().Cells {
-		key := x.measure(n.usage, i, &v)
+	if x.refused.has(slot) { // for want of what may not lie in cells
+		x.refused.set(slot, false)
+		cells = everyCell
+	}
+	if x.rank == evened { // cells go by their node
+		cells = everyCell
+	}
+	all := len(n.usage.Machine().Cells)
+	first := x.claim(slot, all)
+	for cells &= 1<<all - 1; cells != 0; cells &= cells - 1 {
+		i := bits.TrailingZeros64(cells)
+		key := x.rank.ofCell(n.usage, i, &v)
 		x.set(first+int32(i), key, &v)
 	}
 }
@@ -88,67 +95,24 @@ func (x *index) claim(slot int32, n int) int32 {
 	return x.first[slot]
 }
 
-// measure gives an entry's place in the order, and what is left of it; cell -1: of the
-// whole node.
-func (x *index) measure(u *topology.Usage, cell int, v *vector) uint64 {
-	*v = vector{}
-	key := x.rank.key(u, cell)
-	if u.Stray() || u.Whole() {
-		return key
-	}
-	m := u.Machine()
-	var milli, memory, cores, threads, pages, cellPages uint64
-	for i := range m.Cells {
-		if cell < 0 || i == cell {
-			s := u.Summary(i)
-			milli, memory = milli+s.Milli, memory+s.Memory
-			cores, threads = cores+uint64(s.Cores), threads+uint64(s.Threads)
-		}
-		for size, h := range m.Cells[i].Hugepages {
-			n := u.FreeHugepages(i, size) * h.SizeKiB / 1024
-			if pages += n; i == cell {
-				cellPages += n
-			}
-		}
-	}
-	v[dimMilli], v[dimMemory] = saturate(milli), saturate(memory)
-	v[dimCores], v[dimThreads] = saturate(cores), saturate(threads)
-	v[dimPages], v[dimCellPages], v[dimDisk] = saturate(pages), saturate(cellPages), saturate(u.FreeDisk())
-	if !u.Used() {
-		v[dimVacant] = 1
-	}
-	for kind, name := range m.Kinds {
-		d := dimDevices
-		if alignOf(name) == alignGPU {
-			d = dimGPUs
-		}
-		for i := -1; i < len(m.Cells); i++ {
-			v[d] += uint32(u.FreeDevices(kind, i))
-		}
-		v[dimShare] = max(v[dimShare], u.LargestShare(kind))
-	}
-	return key
-}
-
 // rebuild makes the index anew. Blocks that churn has left half empty are full again.
 func (x *index) rebuild() {
 	x.clear()
-	list := x.listed[:0]
-	take := func(entry int32, slot int32, cell int) {
-		x.grow(entry)
-		key := x.measure(x.f.nodes[slot].usage, cell, &x.left[entry])
-		list = append(list, placed{key, x.tieOf(entry), entry})
-	}
-	for slot := range x.f.nodes {
-		n := &x.f.nodes[slot]
+	f, list := x.f, x.listed[:0]
+	for slot := range f.nodes {
+		n := &f.nodes[slot]
 		switch {
 		case n.node == nil:
 		case !x.cells:
-			take(int32(slot), int32(slot), -1)
+			x.grow(int32(slot))
+			key := x.rank.ofNode(n.usage, &x.left[slot])
+			list = append(list, placed{key, f.hashes[slot], int32(slot)})
 		default:
 			first := x.claim(int32(slot), len(n.usage.Machine().Cells))
-			for i := range n.usage.Machine().Cells {
-				take(first+int32(i), int32(slot), i)
+			x.grow(first + int32(x.owns[slot]) - 1)
+			for i := range int(x.owns[slot]) {
+				key := x.rank.ofCell(n.usage, i, &x.left[first+int32(i)])
+				list = append(list, placed{key, cellTie(f.hashes[slot], i), first + int32(i)})
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // each field of a cell and of a device is either told apart or named here.
 func TestMachinesAreShared(t *testing.T) {
 	node := &berthv1.Node{Id: "a", MinPort: 1, MaxPort: 9, ReservedPorts: []uint32{5}, Hardware: &berthv1.Hardware{DiskMib: 1,
-		Cells: []*berthv1.Cell{{Id: 0, Cores: []string{"0", "1"}, Distances: []uint32{10, 20}}, {Id: 1, Cores: []string{"2"}, Distances: []uint32{20, 10}}},
+		Cells:   []*berthv1.Cell{{Id: 0, Cores: []string{"0", "1"}, Distances: []uint32{10, 20}}, {Id: 1, Cores: []string{"2"}, Distances: []uint32{20, 10}}},
 		Devices: []*berthv1.Device{{Id: "g0", Kind: "gpu", Attributes: map[string]string{"a": "b"}}, {Id: "g1", Kind: "gpu"}}}}
 	unread := map[string]bool{"caches": true, "pci_address": true, "iommu_group": true, "health_reason": true}
 	var machines Machines

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/topology"
 )
 
 // Ask is a number of identical instances of a group to be placed.
@@ -115,7 +116,6 @@ func (f *Fleet) Undo(g *Group, p Placement) {
 		return
 	}
 	f.release(slot, p.Assignment)
-	f.moved(slot)
 	f.count(g.Key, slot, -1)
 }
 
@@ -129,7 +129,7 @@ func (r *run) placeOne() (*choice, int32) {
 			return nil, none
 		}
 		node := &r.f.nodes[slot]
-		empty := !node.usage.Used()
+		used := node.usage.Used()
 		shadow := r.shadow()
 		choice, fits := r.f.scratch.fit.fit(node.usage, r.g)
 		if !fits {
@@ -137,17 +137,19 @@ func (r *run) placeOne() (*choice, int32) {
 			continue
 		}
 		r.compare(slot, shadow)
-		r.taken(slot, empty)
+		r.taken(slot, &choice.grant, used)
 		return choice, slot
 	}
 }
 
 // taken counts an instance on a node, and decides whether that is looked at again.
-func (r *run) taken(slot int32, empty bool) {
+func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 	r.got++
-	r.f.moved(slot)
-	r.f.count(r.g.Key, slot, 1)
-	r.own = r.f.groups[r.g.Key]
+	r.f.moved(slot, g, used)
+	if r.own == nil {
+		r.own = r.f.instancesOf(r.g.Key)
+	}
+	r.own[slot]++
 	r.terms.placed(slot)
 	delete(r.only, slot)
 	if r.g.hosts != nobody || r.ask.Nodes != nil {
@@ -164,7 +166,7 @@ func (r *run) taken(slot int32, empty bool) {
 	case r.packs() && !r.terms.moving():
 		// With less left it still comes before all others.
 		r.again = slot
-		if empty { // its other cells come sooner now, too
+		if !used { // its other cells come sooner now, too
 			r.q.from = r.q.start
 		}
 	}

@@ -29,7 +29,8 @@ func PlaceSampled(f *Fleet, ask *Ask, most int, next func() (slot int32, more bo
 		return Placement{}, false
 	}
 	node := &f.nodes[best.slot]
+	used := node.usage.Used()
 	choice, _ := f.scratch.fit.fit(node.usage, r.g)
-	r.taken(best.slot, false)
+	r.taken(best.slot, &choice.grant, used)
 	return Placement{NodeID: node.node.GetId(), NodeName: node.node.GetName(), Assignment: r.shared.of(choice, node)}, true
 }

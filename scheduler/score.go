@@ -84,38 +84,92 @@ func rankingOf(s berthv1.SchedulerConfig_Strategy) ranking {
 	return evened
 }
 
-// key is the place of a node, or of one of its cells: the lowest comes first. cell -1:
+// Tiers of keys: of nodes in use, of the unused cells of such nodes, of empty nodes.
+const (
+	inUse     uint64 = iota << 62
+	unused    uint64 = iota << 62
+	emptyNode uint64 = iota << 62
+	tierMask  uint64 = 3 << 62
+)
+
+// key is the place of a node, or of one of its cells: the lowest comes first. cell none:
 // the node as a whole.
 func (k ranking) key(u *topology.Usage, cell int) uint64 {
+	var v vector
+	if cell < 0 {
+		return k.ofNode(u, &v)
+	}
+	return k.ofCell(u, cell, &v)
+}
+
+// ofNode is the key of a node, and what is left of it. On a node that is held as a whole
+// nothing is.
+func (k ranking) ofNode(u *topology.Usage, v *vector) uint64 {
+	*v = vector{}
+	m := u.Machine()
+	var milli, memory, weight, pages uint64
+	var cores, threads int
+	for i := range m.Cells {
+		s := u.Summary(i)
+		milli, memory, weight = milli+s.Milli, memory+s.Memory, weight+s.Milli+s.Memory*1000/milliPerCoreMemory
+		cores, threads = cores+s.Cores, threads+s.Threads
+		pages += freePages(u, i)
+	}
+	for kind, name := range m.Kinds {
+		free := uint32(0)
+		for i := -1; i < len(m.Cells); i++ {
+			free += uint32(u.FreeDevices(kind, i))
+		}
+		if alignOf(name) == alignGPU {
+			v[dimGPUs] += free
+			weight += uint64(free) * gpuWeight
+		} else {
+			v[dimDevices] += free
+		}
+		v[dimShare] = max(v[dimShare], u.LargestShare(kind))
+	}
+	v[dimMilli], v[dimMemory], v[dimCores], v[dimThreads] = saturate(milli), saturate(memory), uint32(cores), uint32(threads)
+	v[dimPages], v[dimDisk] = saturate(pages), saturate(u.FreeDisk())
+	tier := inUse
+	if !u.Used() {
+		tier, v[dimVacant] = emptyNode, 1
+	}
+	if u.Stray() || u.Whole() {
+		*v = vector{}
+	}
 	if k == evened {
 		return usedPart(u)
 	}
-	const tier = 1 << 62
-	var key uint64
-	switch {
-	case !u.Used():
-		key = 2 * tier
-	case cell >= 0 && !u.Summary(cell).Used:
-		key = tier
-	}
-	if cell >= 0 {
-		return key | min(cellWeight(u, cell), tier-1)
-	}
-	return key | min(nodeWeight(u), tier-1)
+	return tier | min(weight, ^tierMask)
 }
 
-// nodeWeight is what is left of a node, weighed.
-func nodeWeight(u *topology.Usage) (weight uint64) {
-	m := u.Machine()
-	for i := range m.Cells {
-		weight += cellWeight(u, i)
+// ofCell is the key of a cell, and what is left in it.
+func (k ranking) ofCell(u *topology.Usage, cell int, v *vector) uint64 {
+	s := u.Summary(cell)
+	*v = vector{dimMilli: saturate(s.Milli), dimMemory: saturate(s.Memory), dimCores: uint32(s.Cores), dimThreads: uint32(s.Threads),
+		dimPages: saturate(freePages(u, cell))}
+	if u.Stray() || u.Whole() {
+		*v = vector{}
 	}
-	for kind, name := range m.Kinds {
-		if alignOf(name) == alignGPU {
-			weight += uint64(u.FreeDevices(kind, -1)) * gpuWeight
-		}
+	if k == evened {
+		return usedPart(u)
 	}
-	return weight
+	tier := inUse
+	switch {
+	case !u.Used():
+		tier = emptyNode
+	case !s.Used:
+		tier = unused
+	}
+	return tier | min(cellWeight(u, cell), ^tierMask)
+}
+
+// freePages is the MiB of hugepages that are left in a cell.
+func freePages(u *topology.Usage, cell int) (mib uint64) {
+	for size, h := range u.Machine().Cells[cell].Hugepages {
+		mib += u.FreeHugepages(cell, size) * h.SizeKiB / 1024
+	}
+	return mib
 }
 
 // usedPart is how much of a node's CPU and memory is used, both in 2^-20, added up.
