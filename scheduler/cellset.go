@@ -110,16 +110,12 @@ func (s *cellSearch) grow(first int, span uint32, have sums) {
 // promising says whether so many more cells could have room enough, by the sums.
 func (s *cellSearch) promising(have sums, missing int) bool {
 	n, g := &s.g.total, s.g
-	if g.inside(alignMemory) && have.memory+uint64(missing)*s.most.memory < n.memory {
+	if g.align&alignMemory != 0 && have.memory+uint64(missing)*s.most.memory < n.memory {
 		return false
 	}
-	return !g.inside(alignCPU) || have.milli+uint64(missing)*s.most.milli >= g.least &&
+	return g.align&alignCPU == 0 || have.milli+uint64(missing)*s.most.milli >= g.least &&
 		have.cores+missing*s.most.cores >= n.cores && have.threads+missing*s.most.threads >= n.cores+n.threads
 }
-
-// inside says that a resource must come from the cells that are tried. Where the policy
-// is none, that is so for all: its last try is all cells.
-func (g *Group) inside(a align) bool { return g.policy == anywhere && g.cells == 0 || g.align&a != 0 }
 
 // look tries the cells chosen, and keeps them where they are the best so far.
 func (s *cellSearch) look(span uint32) {

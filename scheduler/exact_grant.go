@@ -174,18 +174,18 @@ func (c *grantCheck) devices(t *taskNeed, grants []*berthv1.DeviceGrant) error {
 		if at < 0 {
 			return fmt.Errorf("the node has no device %q", d.GetId())
 		}
-		if c.taken[d.GetId()] {
+		if c.taken[d.GetId()] && d.GetShareMilli() == topology.WholeDevice {
 			return fmt.Errorf("device %q is granted twice", d.GetId())
 		}
 		c.taken[d.GetId()] = true
 		if devs[i] = &c.m.Devices[at]; devs[i].Kind != d.GetKind() {
 			return fmt.Errorf("device %q is a %s, not a %s", d.GetId(), devs[i].Kind, d.GetKind())
 		}
-		if a := alignOf(devs[i].Kind); a != 0 && c.g.align&a != 0 && c.g.policy != anywhere {
+		if a := alignOf(devs[i].Kind); a != 0 && c.g.align&a != 0 && (c.g.policy != anywhere || c.g.cells > 0) {
 			if devs[i].Cell < 0 {
 				return fmt.Errorf("device %q is to be aligned, and on no known cell", d.GetId())
 			}
-			c.cell(devs[i].Cell, a)
+			c.cell(devs[i].Cell, a).devices = append(c.cell(devs[i].Cell, a).devices, deviceNeed{kind: devs[i].Kind, count: 1})
 		}
 	}
 	return c.match(t, grants, devs)
@@ -207,7 +207,7 @@ func (c *grantCheck) match(t *taskNeed, grants []*berthv1.DeviceGrant, devs []*t
 				return false
 			}
 			if ask+1 == len(t.need.devices) {
-				return true
+				return c.nearAll(t, owner, devs)
 			}
 			return assign(ask+1, t.need.devices[ask+1].count, 0)
 		}
@@ -237,14 +237,15 @@ func (c *grantCheck) match(t *taskNeed, grants []*berthv1.DeviceGrant, devs []*t
 	return fmt.Errorf("the devices are not what is asked for: %v", words)
 }
 
-// linkedAll says whether the devices of an ask are linked as it wants them.
+// linkedAll says whether the devices of an ask are different ones, and linked as it wants
+// them.
 func (c *grantCheck) linkedAll(need *deviceNeed, ask int, owner []int, devs []*topology.Device) bool {
-	if need.link == "" {
-		return true
-	}
 	for i := range owner {
 		for k := range owner[:i] {
-			if owner[i] == ask && owner[k] == ask &&
+			if owner[i] != ask || owner[k] != ask {
+				continue
+			}
+			if devs[i] == devs[k] || need.link != "" &&
 				!c.m.Linked(c.m.DeviceIndex(devs[i].ID), c.m.DeviceIndex(devs[k].ID), need.link) {
 				return false
 			}
@@ -253,8 +254,24 @@ func (c *grantCheck) linkedAll(need *deviceNeed, ask int, owner []int, devs []*t
 	return true
 }
 
+// nearAll says whether all devices of a task are near those that they are to be near to.
+func (c *grantCheck) nearAll(t *taskNeed, owner []int, devs []*topology.Device) bool {
+	for i, o := range owner {
+		need := &t.need.devices[o-1]
+		if need.near != "" && !slices.ContainsFunc(devs, func(d *topology.Device) bool {
+			return d != devs[i] && d.Kind == need.near && areNear(c.m, c.m.DeviceIndex(devs[i].ID), c.m.DeviceIndex(d.ID), need.within)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 // policy checks how the aligned part lies in the cells.
 func (c *grantCheck) policy() error {
+	if c.g.cells > 0 {
+		return c.even()
+	}
 	switch c.g.policy {
 	case single:
 		if len(c.cells) > 1 {
@@ -266,4 +283,39 @@ func (c *grantCheck) policy() error {
 		}
 	}
 	return nil
+}
+
+// even checks that each of the cells asked for holds the same part.
+func (c *grantCheck) even() error {
+	if len(c.cells) > c.g.cells || len(c.cells) < c.g.cells && !c.isPart(&need{}) {
+		return fmt.Errorf("it lies in %d cells, and must lie in %d", len(c.cells), c.g.cells)
+	}
+	for i, n := range c.cells {
+		if !c.isPart(n) {
+			return fmt.Errorf("cell %d holds another part than the %d cells are to hold each", c.m.Cells[i].ID, c.g.cells)
+		}
+	}
+	return nil
+}
+
+// isPart says whether n is what one of the cells is to hold: of shared CPU and memory
+// perhaps one milli or MiB less.
+func (c *grantCheck) isPart(n *need) bool {
+	part := &c.g.part
+	if n.cores != part.cores || n.threads != part.threads || len(n.hugepages) != len(part.hugepages) ||
+		n.milli > part.milli || n.milli+1 < part.milli || n.memory > part.memory || n.memory+1 < part.memory {
+		return false
+	}
+	for _, h := range part.hugepages {
+		if k := n.pageIndex(h.SizeKiB); k < 0 || n.hugepages[k].Count != h.Count {
+			return false
+		}
+	}
+	for k := range c.g.total.devices {
+		kind := c.g.total.devices[k].kind
+		if c.g.align&alignOf(kind) != 0 && devicesOf(n, kind)*c.g.cells != devicesOf(&c.g.total, kind) {
+			return false
+		}
+	}
+	return true
 }

@@ -168,19 +168,19 @@ func (g *Group) compileParts(cells int) error {
 	}
 	for i := range g.wishes {
 		w := &g.wishes[i]
-		if count := g.devicesOf(w.need.kind); g.align&alignOf(w.need.kind) != 0 && count%cells != 0 {
+		if count := devicesOf(&g.total, w.need.kind); g.align&alignOf(w.need.kind) != 0 && count%cells != 0 {
 			return uneven(fmt.Sprintf("devices %q", w.need.kind), uint64(count))
 		}
 	}
 	return nil
 }
 
-// devicesOf is how many devices of a kind the group asks for.
-func (g *Group) devicesOf(kind string) (n int) {
-	for i := range g.total.devices {
-		if d := &g.total.devices[i]; d.kind == kind {
-			n += d.count
+// devicesOf is how many devices of a kind are needed.
+func devicesOf(n *need, kind string) (count int) {
+	for i := range n.devices {
+		if d := &n.devices[i]; d.kind == kind {
+			count += d.count
 		}
 	}
-	return n
+	return count
 }

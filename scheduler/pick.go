@@ -134,7 +134,7 @@ func (p *picker) allot() {
 	for _, kind := range p.m.Kinds {
 		each := 0
 		if p.g.align&alignOf(kind) != 0 {
-			each = p.g.devicesOf(kind) / p.g.cells
+			each = devicesOf(&p.g.total, kind) / p.g.cells
 		}
 		for range p.m.Cells {
 			p.quota = append(p.quota, each)
