@@ -60,7 +60,8 @@ type scratch struct {
 	grant topology.Grant
 	fit   fitter
 	run   run
-	marks []mark // by slot, good for the run with the same stamp
+	order []int32 // of asks
+	marks []mark  // by slot, good for the run with the same stamp
 	stamp uint64
 }
 

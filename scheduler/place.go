@@ -54,46 +54,103 @@ type Unplaced struct {
 // what it placed to the fleet; Undo takes it back. The higher priority goes first. The
 // answer depends on the fleet and on the set of asks, never on any order.
 func Place(f *Fleet, asks []*Ask) ([]Placement, []Unplaced) {
-	order := make([]int, len(asks))
-	for i := range order {
-		order[i] = i
+	m := messages{f: f, list: make([]Placement, 0, len(asks))}
+	unplaced := f.place(asks, &m, nil)
+	return m.list, unplaced
+}
+
+// taker takes what is placed of one ask after the other.
+type taker interface {
+	// take notes an instance; the choice is good until the next one.
+	take(r *run, slot int32, c *choice)
+	// size is how many there are; back takes all but the first n out of the fleet again.
+	size() int
+	back(g *Group, n int)
+	// has says whether one of those from the first-th on is on a node.
+	has(first int, nodeID string) bool
+}
+
+// place places the asks, and appends what could not be to unplaced.
+func (f *Fleet) place(asks []*Ask, to taker, unplaced []Unplaced) []Unplaced {
+	order := f.scratch.order[:0]
+	for i := range asks {
+		order = append(order, int32(i))
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return compareAsks(asks[a], asks[b]) })
-	placements := make([]Placement, 0, len(asks))
-	var unplaced []Unplaced
+	if f.scratch.order = order; len(asks) > 1 {
+		slices.SortStableFunc(order, func(a, b int32) int { return compareAsks(asks[a], asks[b]) })
+	}
 	for _, i := range order {
-		if asks[i].wanted() == 0 {
+		ask := asks[i]
+		if ask.wanted() == 0 {
 			continue
 		}
-		r := f.run(asks[i], i)
-		first := len(placements)
-		for r.got < asks[i].wanted() {
+		r := f.run(ask, int(i))
+		first := to.size()
+		for r.got < ask.wanted() {
 			choice, slot := r.placeOne()
 			if slot == none {
 				break
 			}
-			node := &f.nodes[slot]
-			placements = append(placements, Placement{Ask: i, NodeID: node.node.GetId(), NodeName: node.node.GetName(),
-				Assignment: r.shared.of(choice, node)})
+			to.take(r, slot, choice)
 		}
-		left := asks[i].wanted() - r.got
+		left := ask.wanted() - r.got
 		if left == 0 {
 			continue
 		}
-		if asks[i].Group.Gang {
-			for _, p := range placements[first:] {
-				f.Undo(asks[i].Group, p)
-			}
-			left, placements = asks[i].wanted(), placements[:first]
+		if ask.Group.Gang {
+			to.back(ask.Group, first)
+			left = ask.wanted()
 			r.prepare()
 		}
-		u := Unplaced{Ask: i, Count: left, Nodes: r.missed(placements[first:])}
-		if !asks[i].Silent {
+		u := Unplaced{Ask: int(i), Count: left, Nodes: missed(ask, func(id string) bool { return to.has(first, id) })}
+		if !ask.Silent {
 			u.Explanation = r.explain()
 		}
 		unplaced = append(unplaced, u)
 	}
-	return placements, unplaced
+	return unplaced
+}
+
+// missed are the nodes of the ask that got no instance.
+func missed(ask *Ask, got func(nodeID string) bool) (nodes []string) {
+	for _, id := range ask.Nodes {
+		if !got(id) {
+			nodes = append(nodes, id)
+		}
+	}
+	return nodes
+}
+
+// messages answers with assignments.
+type messages struct {
+	f    *Fleet
+	list []Placement
+	on   map[string]bool // of the ask that has was asked about last
+	of   int
+}
+
+func (m *messages) take(r *run, slot int32, c *choice) {
+	node := &m.f.nodes[slot]
+	m.list = append(m.list, Placement{Ask: r.index, NodeID: node.node.GetId(), NodeName: node.node.GetName(), Assignment: r.shared.of(c, node)})
+}
+
+func (m *messages) size() int { return len(m.list) }
+
+func (m *messages) back(g *Group, n int) {
+	for _, p := range m.list[n:] {
+		m.f.Undo(g, p)
+	}
+	m.list = m.list[:n]
+}
+
+func (m *messages) has(first int, nodeID string) bool {
+	if m.on == nil || m.of != first {
+		m.on, m.of = map[string]bool{}, first
+		for i := range m.list[first:] {
+			m.on[m.list[first+i].NodeID] = true
+		}
+	}
+	return m.on[nodeID]
 }
 
 func compareAsks(a, b *Ask) int {
@@ -200,22 +257,4 @@ func (f *Fleet) slotSet(ids []string) map[int32]bool {
 		}
 	}
 	return set
-}
-
-// missed are the nodes of the ask that got no instance.
-func (r *run) missed(placed []Placement) []string {
-	if r.ask.Nodes == nil {
-		return nil
-	}
-	got := make(map[string]bool, len(placed))
-	for _, p := range placed {
-		got[p.NodeID] = true
-	}
-	var missed []string
-	for _, id := range r.ask.Nodes {
-		if !got[id] {
-			missed = append(missed, id)
-		}
-	}
-	return missed
 }

@@ -133,13 +133,13 @@ func (r *run) rank(slot int32) (rank, bool) {
 	if r.isPenalised(slot) {
 		term -= penalty
 	}
-	key, tie := r.f.place(slot, r.g)
+	key, tie := r.f.placeOf(slot, r.g)
 	return rank{term, key, tie, slot}, ok
 }
 
-// place is the key and the hash of a node for a group: of its best cell, where the group
+// placeOf is the key and the hash of a node for a group: of its best cell, where the group
 // lies in one.
-func (f *Fleet) place(slot int32, g *Group) (key, tie uint64) {
+func (f *Fleet) placeOf(slot int32, g *Group) (key, tie uint64) {
 	u, how := f.nodes[slot].usage, rankingOf(g.strategy.of(f.strategy))
 	if !g.inCell {
 		return how.key(u, -1), f.hashes[slot]
