@@ -50,6 +50,9 @@ func compileDevice(ask *berthv1.DeviceAsk) (deviceNeed, error) {
 	if d.link != "" && d.link != topology.NVLink && d.link != "pcie" {
 		return d, invalid("device "+d.kind, "there is no link %q", d.link)
 	}
+	if d.near == d.kind && d.kind != "" {
+		return d, invalid("device "+d.kind, "it is to be near devices of its own kind: that is what link is for")
+	}
 	var known bool
 	if d.within, known = nearnesses[ask.GetWithin()]; !known {
 		return d, invalid("device "+d.kind, "there is no nearness %q", ask.GetWithin())
@@ -166,12 +169,12 @@ func (g *Group) compileWishes() error {
 		}
 		last := i
 		for k := range g.wishes {
-			if o := &g.wishes[k]; k != i && o.task == w.task && o.need.kind == w.need.near {
+			if o := &g.wishes[k]; o.task == w.task && o.need.kind == w.need.near {
 				w.targets, last = append(w.targets, k), max(last, k)
 			}
 		}
 		if len(w.targets) == 0 {
-			return invalid("device "+w.need.kind, "it is to be near a device %q, and the task has no other ask for one", w.need.near)
+			return invalid("device "+w.need.kind, "it is to be near a device %q, and the task asks for none", w.need.near)
 		}
 		g.wishes[last].judged = append(g.wishes[last].judged, i)
 		g.strictTwins = true

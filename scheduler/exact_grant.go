@@ -259,7 +259,7 @@ func (c *grantCheck) nearAll(t *taskNeed, owner []int, devs []*topology.Device) 
 	for i, o := range owner {
 		need := &t.need.devices[o-1]
 		if need.near != "" && !slices.ContainsFunc(devs, func(d *topology.Device) bool {
-			return d != devs[i] && d.Kind == need.near && areNear(c.m, c.m.DeviceIndex(devs[i].ID), c.m.DeviceIndex(d.ID), need.within)
+			return d.Kind == need.near && areNear(c.m, c.m.DeviceIndex(devs[i].ID), c.m.DeviceIndex(d.ID), need.within)
 		}) {
 			return false
 		}

@@ -103,7 +103,6 @@ func (u *Usage) addCell(g *CellGrant) *Shortfall {
 	}
 	c.milli += wanted
 	c.memory += g.MemoryMiB
-	c.held++
 	return nil
 }
 
@@ -135,6 +134,7 @@ func (u *Usage) takeHugepages(cell int, pages []Hugepages) {
 	for _, h := range pages {
 		if size := u.machine.Cells[cell].HugepageIndex(h.SizeKiB); size >= 0 {
 			u.words[u.machine.layout.cells[cell].pages+size] += h.Count
+			u.cells[cell].things += h.Count
 		}
 	}
 }
@@ -144,6 +144,7 @@ func (u *Usage) giveHugepages(cell int, pages []Hugepages) {
 		if size := u.machine.Cells[cell].HugepageIndex(h.SizeKiB); size >= 0 {
 			used := &u.words[u.machine.layout.cells[cell].pages+size]
 			*used = left(*used, h.Count)
+			u.cells[cell].things = left(u.cells[cell].things, h.Count)
 		}
 	}
 }
@@ -170,7 +171,7 @@ func (u *Usage) takeDevice(i int, share uint32) {
 	}
 	u.devices[i] = uint16(min(uint32(u.devices[i])+min(share, WholeDevice), 1<<16-1))
 	if d.Cell >= 0 {
-		u.cells[d.Cell].held++
+		u.cells[d.Cell].things++
 	}
 }
 
@@ -182,7 +183,7 @@ func (u *Usage) giveDevice(i int, share uint32) {
 		u.devices[u.machine.classOf(d.kind, d.Cell)]++
 	}
 	if d.Cell >= 0 {
-		u.cells[d.Cell].held = uint32(left(uint64(u.cells[d.Cell].held), 1))
+		u.cells[d.Cell].things = left(u.cells[d.Cell].things, 1)
 	}
 }
 
@@ -204,7 +205,6 @@ func (u *Usage) Force(g *Grant) {
 		}
 		c.milli += uint64(cg.CPUMilli)
 		c.memory += cg.MemoryMiB
-		c.held++
 		u.takeHugepages(i, cg.Hugepages)
 	}
 	for k := range g.Devices {
@@ -245,7 +245,6 @@ func (u *Usage) give(g *Grant, cells, devices, ports int) {
 		}
 		c.milli = left(c.milli, milli)
 		c.memory = left(c.memory, cg.MemoryMiB)
-		c.held = uint32(left(uint64(c.held), 1))
 		u.giveHugepages(i, cg.Hugepages)
 	}
 	for k := range g.Devices[:devices] {

@@ -25,7 +25,7 @@ type Usage struct {
 type cellUsage struct {
 	memory  uint64 // MiB granted
 	milli   uint64 // granted: shared, and 1000 for each exclusive thread
-	held    uint32 // parts of grants that lie in the cell, devices among them
+	things  uint64 // hugepages and parts of devices granted
 	threads uint16 // free
 	cores   uint16 // free and whole
 }
@@ -81,7 +81,7 @@ type Summary struct {
 // Summary sums a cell up, by its index.
 func (u *Usage) Summary(i int) Summary {
 	c := &u.cells[i]
-	s := Summary{Milli: u.FreeMilli(i), Memory: u.FreeMemory(i), Threads: int(c.threads), Cores: int(c.cores), Used: c.held > 0}
+	s := Summary{Milli: u.FreeMilli(i), Memory: u.FreeMemory(i), Threads: int(c.threads), Cores: int(c.cores), Used: c.memory|c.milli|c.things != 0}
 	whole := int(s.Milli / 1000)
 	if s.Threads > whole {
 		s.Threads = whole
