@@ -103,6 +103,15 @@ func (t *Trial) TakeOut(a *berthv1.Alloc) {
 	}
 }
 
+// PutBack undoes a TakeOut.
+func (t *Trial) PutBack(a *berthv1.Alloc) {
+	if t.gone[a.GetId()] {
+		delete(t.gone, a.GetId())
+		t.f.ChangeAlloc(nil, a)
+		t.steps = slices.DeleteFunc(t.steps, func(s step) bool { return s.gone.GetId() == a.GetId() && s.gone != nil })
+	}
+}
+
 // Preempt finds ways for as many instances of the ask as it can, the cheapest first,
 // taking away what has a lower priority than the given one. Each is placed in the trial.
 func (t *Trial) Preempt(ask *Ask, priority uint32) []Way {
@@ -231,23 +240,21 @@ func (t *Trial) commit(s *search, o offer) (Way, bool) {
 	return Way{NodeID: node.GetId(), NodeName: node.GetName(), Victims: o.victims, Ending: o.ending}, true
 }
 
-// Could says whether an instance of the group may fit on a node: as it is, or, with
-// preempt, where what has a lower priority gives way to it. It looks at nothing but this
-// node.
-func (t *Trial) Could(g *Group, nodeID string, preempt bool) bool {
+// Could says whether an instance of the group may fit on a node: as it is, or without
+// what has a lower priority than the given one; with replaces, also without what is of
+// the same job. It looks at nothing but this node.
+func (t *Trial) Could(g *Group, nodeID string, priority uint32, replaces bool) bool {
 	slot, known := t.f.slots[nodeID]
 	if !known || !t.f.static(&g.checks).ok.has(slot) {
 		return false
 	}
-	s := nodeSearch{t: t, g: g, priority: g.Priority}
-	fits := s.gather(slot) && (s.fits() || preempt && len(s.cands) > 0 && s.tier())
+	s := nodeSearch{t: t, g: g, priority: priority, replaces: replaces}
+	fits := s.gather(slot) && (s.fits() || len(s.cands) > 0 && s.tier())
 	if fits && (g.hosts != nobody || len(g.limits) > 0) {
-		// Only a placement knows of the other instances: what may give way is taken out.
+		// Only a placement knows of the other instances: what may go is taken out.
 		defer t.undoTo(len(t.steps))
-		if preempt {
-			for i := range s.cands {
-				t.TakeOut(s.cands[i].Alloc)
-			}
+		for i := range s.cands {
+			t.TakeOut(s.cands[i].Alloc)
 		}
 		return len(t.Place(&Ask{Group: g, Nodes: []string{nodeID}})) > 0
 	}

@@ -35,7 +35,8 @@ func (c *cost) compare(o *cost) int {
 type nodeSearch struct {
 	t        *Trial
 	g        *Group
-	priority uint32
+	priority uint32 // what is below it may be taken away
+	replaces bool   // what is of the same job may go as well
 
 	u      *topology.Usage
 	ending []Holder
@@ -66,7 +67,11 @@ func (s *nodeSearch) gather(slot int32) bool {
 		case s.t.gone[h.Alloc.GetId()] || h.Fixed && !h.Ending:
 		case h.Ending:
 			s.ending = append(s.ending, h)
-		case h.Priority < s.priority && !s.own(&h) && (!h.Bounded || s.mayLose(&h)):
+		case s.own(&h):
+			if s.replaces {
+				s.cands = append(s.cands, h)
+			}
+		case h.Priority < s.priority && (!h.Bounded || s.mayLose(&h)):
 			s.cands = append(s.cands, h)
 			bounded = bounded || h.Bounded
 		}

@@ -218,7 +218,12 @@ func (l *Loop) allocChanged(before, after *state.AllocRow, now time.Time) {
 		either = before
 	}
 	j := l.job(either.Namespace(), either.Job())
-	if !l.ours(before, after) && !sameToFleet(before, after) {
+	switch {
+	case l.ours(before, after):
+		if l.blocked.outranks(j.priority) {
+			l.freed(after.NodeID()) // nobody could take it away while it was on the way
+		}
+	case !sameToFleet(before, after):
 		l.fleet.ChangeAlloc(before.Alloc(), after.Alloc())
 	}
 	l.crowd.forget(either.NodeID())

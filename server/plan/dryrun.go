@@ -98,6 +98,13 @@ func (d *dryRun) place(units []*identical, together bool) {
 	if !d.preempts {
 		return
 	}
+	for _, same := range rest {
+		for _, a := range same.asks {
+			if a.Replaces {
+				d.trial.PutBack(a.Previous) // it goes on
+			}
+		}
+	}
 	ways, _ := findWays(d.trial, rest, maxDryWays, together)
 	for _, way := range ways {
 		for _, v := range way.Victims {

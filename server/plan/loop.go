@@ -79,12 +79,12 @@ type Loop struct {
 	view  *state.View // what the fleet and the jobs are caught up with
 	nodes map[string]*berthv1.Node
 
-	jobs    map[jobKey]*job
-	ready   []*job // in turn
-	survey  []*job // looked at once when nothing else is: who knows what the last leader left
-	timers  timers
-	system  map[*job]struct{}
-	paused  bool
+	jobs   map[jobKey]*job
+	ready  []*job // in turn
+	survey []*job // looked at once when nothing else is: who knows what the last leader left
+	timers timers
+	system map[*job]struct{}
+	paused bool
 
 	// blocked are the jobs that wait for room; dirty the nodes that may have some now, by
 	// id; tick counts their changes, and lastSince the jobs that began to wait. testsLeft:

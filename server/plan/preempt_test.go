@@ -358,7 +358,7 @@ func TestQueueIsInOrder(t *testing.T) {
 
 // After whatever happens, nothing waits that would fit.
 func TestNobodyIsLeftBehind(t *testing.T) {
-	seeds := uint64(6)
+	seeds := uint64(3)
 	if testing.Short() {
 		seeds = 2
 	}
@@ -427,6 +427,7 @@ func crowded(t *testing.T, r *rand.Rand) {
 // anybody have to give way who was not told so.
 func requireNobodyLeft(t *testing.T, c *cluster) {
 	t.Helper()
+	pass(time.Second) // what the agents said last is on its way
 	view := c.store.View()
 	for j := range view.Jobs("", "") {
 		if j.GetStopped() {

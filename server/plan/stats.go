@@ -16,7 +16,7 @@ type Stats struct {
 
 type counters struct {
 	placed, refused, failed, looks, tests atomic.Uint64
-	ready, blocked, flying         atomic.Int64
+	ready, blocked, flying                atomic.Int64
 }
 
 // Stats may be called from any goroutine.

@@ -38,7 +38,8 @@ type waiter struct {
 type class struct {
 	group    *scheduler.Group // of any of them
 	priority uint32
-	preempts bool
+	preempts bool // what has a lower priority may give way
+	replaces bool // what is of the same job may go
 	waiters  []*waiter
 }
 
@@ -52,14 +53,14 @@ type queue struct {
 func newQueue() queue { return queue{classes: map[string]*class{}, jobs: map[*job][]string{}} }
 
 // add has what is left of some asks wait.
-func (q *queue) add(key string, preempts bool, w *waiter) {
+func (q *queue) add(key string, preempts, replaces bool, w *waiter) {
 	q.jobs[w.j] = append(q.jobs[w.j], key)
 	if w.group == nil {
 		return
 	}
 	c := q.classes[key]
 	if c == nil {
-		c = &class{group: w.group, priority: w.j.priority, preempts: preempts}
+		c = &class{group: w.group, priority: w.j.priority, preempts: preempts, replaces: replaces}
 		q.classes[key] = c
 	}
 	at, _ := slices.BinarySearchFunc(c.waiters, w, func(a, b *waiter) int { return cmp.Compare(a.j.since, b.j.since) })
@@ -88,6 +89,19 @@ func (q *queue) sorted() []*class {
 		q.order = slices.SortedFunc(maps.Values(q.classes), func(a, b *class) int { return a.waiters[0].j.before(b.waiters[0].j) })
 	}
 	return q.order
+}
+
+// outranks says whether something waits that may take the place of what has the priority.
+func (q *queue) outranks(priority uint32) bool {
+	for _, c := range q.sorted() {
+		if c.priority <= priority {
+			return false
+		}
+		if c.preempts {
+			return true
+		}
+	}
+	return false
 }
 
 // before orders jobs that wait: the higher priority first, then the one that has waited
@@ -130,7 +144,7 @@ func (l *Loop) waits(j *job, same *identical, ways int) {
 		}
 	}
 	may := ways < same.left && preempts(j.work.spec, l.view.SchedulerConfig())
-	l.blocked.add(question(j.work.spec, same, may), may, w)
+	l.blocked.add(question(j.work.spec, same, may), may, same.replaces, w)
 }
 
 // question is a key that is the same for asks that want the same of a node.
@@ -144,7 +158,7 @@ func question(spec *berthv1.Job, same *identical, preempts bool) string {
 		asked.Tasks = append(asked.Tasks, &berthv1.Task{Driver: t.GetDriver(), Resources: t.GetResources(), Constraints: t.GetConstraints()})
 	}
 	q.Groups = []*berthv1.Group{asked}
-	if same.asks[0].Node != "" || spec.GetReservation() != "" || distinct(spec, g) {
+	if same.asks[0].Node != "" || same.replaces || spec.GetReservation() != "" || distinct(spec, g) {
 		q.Namespace, q.Name, asked.Name = spec.GetNamespace(), spec.GetName(), g.GetName()
 	}
 	key, err := proto.MarshalOptions{Deterministic: true}.Marshal(q)
@@ -239,7 +253,11 @@ func (l *Loop) whoFits(trial *scheduler.Trial, node string, since uint64, tests 
 		l.stats.tests.Add(1)
 		could := false
 		l.openedClaims(l.outranked(node, c.priority), func() {
-			could = trial.Could(c.group, node, c.preempts)
+			below := uint32(0)
+			if c.preempts {
+				below = c.priority
+			}
+			could = trial.Could(c.group, node, below, c.replaces)
 		})
 		if could {
 			return w.j
@@ -278,7 +296,7 @@ func (l *Loop) wakeClaimants(node string, now time.Time) {
 
 // evictable notes that others may take away more of a job than before.
 func (l *Loop) evictable(j *job) {
-	if !slices.ContainsFunc(l.blocked.sorted(), func(c *class) bool { return c.preempts && c.priority > j.priority }) {
+	if !l.blocked.outranks(j.priority) {
 		return
 	}
 	for a := range l.view.AllocRowsByJob(j.key.namespace, j.key.name) {

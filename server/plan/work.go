@@ -30,7 +30,7 @@ type work struct {
 	// the claimed nodes.
 	ways, ends int
 	claims     []string
-	open     *entry
+	open       *entry
 }
 
 // identical are asks that the scheduler need not tell apart.
