@@ -38,6 +38,10 @@ type Fleet struct {
 	moveLog []move
 	indexes [2][2]*index // by ranking, of nodes and of cells; made when one is asked for
 
+	demand  *gpuDemand        // nil: there is none
+	rated   map[string]*rated // by shape
+	ratings uint64            // how often any of them was asked for
+
 	scans, verifies bool
 	mismatches      int
 
@@ -70,6 +74,7 @@ func NewFleet() *Fleet {
 	return &Fleet{
 		slots: map[string]int32{}, groups: map[GroupKey]instances{}, changes: 1,
 		views: map[string]*staticView{}, columns: map[string]*column{}, domains: map[string]*domains{}, moves: 1,
+		rated: map[string]*rated{},
 	}
 }
 

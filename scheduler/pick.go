@@ -20,7 +20,10 @@ type picker struct {
 	left     []uint32  // thousandths by device, without what is picked
 	idle     topology.DeviceSet
 	touched  topology.DeviceSet
-	quota    []int // by kind and cell, where parts are even
+	quota    []int      // by kind and cell, where parts are even
+	demand   *gpuDemand // nil: there is none
+	ranked   bool       // ranks has the rank of a share, by device
+	ranks    []uint64
 
 	inside cells // what is aligned lies in these
 	any    bool  // nothing has to lie inside
@@ -65,9 +68,15 @@ func (c *pickCost) compareSums(o *pickCost) int {
 // 24,309.
 const maxPicks = 1 << 16
 
-// shareRank says how good it is to take a share of a device that has so much left: the
-// lowest is best. It is the only place that decides which device is shared.
-func shareRank(left, share uint32) uint64 { return uint64(left - share) }
+// shareRank says how good it is to take a share of a device: the lowest is best. It is
+// the only place that decides which device is shared: of GPUs, where a demand is known,
+// the one that leaves the most of use, else the one with the least left.
+func (p *picker) shareRank(d int, share uint32) uint64 {
+	if p.ranked && alignOf(p.m.Devices[d].Kind) == alignGPU {
+		return p.ranks[d]
+	}
+	return uint64(p.left[d] - share)
+}
 
 // prepare finds the candidates; false: some wish has too few.
 func (p *picker) prepare(u *topology.Usage, g *Group) bool {
@@ -83,6 +92,8 @@ func (p *picker) prepare(u *topology.Usage, g *Group) bool {
 			p.idle.Add(i)
 		}
 	}
+	p.ranks = slices.Grow(p.ranks[:0], n)[:n]
+	p.ranked = p.demand != nil && p.demand.rankShares(u, g, p.ranks)
 	for len(p.from) < len(g.wishes) {
 		p.from, p.picks = append(p.from, nil), append(p.picks, nil)
 	}
@@ -211,7 +222,7 @@ func (p *picker) charge(w *wish, picked []int32, d int) {
 		}
 	}
 	if w.need.share < topology.WholeDevice {
-		p.cost.share += shareRank(p.left[d], w.need.share)
+		p.cost.share += p.shareRank(d, w.need.share)
 	}
 }
 

@@ -19,6 +19,7 @@ type run struct {
 	only     map[int32]bool
 	marks    []mark // by slot, see Fleet.scratch
 	stamp    uint64
+	rated    bool // the nodes are judged by their GPUs, see nextRated
 	atLarge  bool // there may be more nodes at large
 	q        query
 	entry    int32 // of the index: the node at large that was looked at last
@@ -78,7 +79,7 @@ func (r *run) prepare() {
 	if r.peak = 0; r.terms.d != nil {
 		r.peak, _ = r.terms.best()
 	}
-	if r.atLarge && !f.scans {
+	if r.rated = f.rates(r.g); r.atLarge && !r.rated && !f.scans {
 		r.q = f.indexFor(r.g).ask(r.g, r.view)
 	}
 }
@@ -128,19 +129,28 @@ func (r *run) admits(slot int32) bool {
 
 // rank gives a node's place among all, as it is now; false: its domain takes no more.
 func (r *run) rank(slot int32) (rank, bool) {
+	term, ok := r.termOf(slot)
+	key, tie := r.f.placeOf(slot, r.g)
+	return rank{term, key, tie, slot}, ok
+}
+
+// termOf is what the group says of a node as it is now.
+func (r *run) termOf(slot int32) (int64, bool) {
 	term, ok := r.terms.of(slot)
 	term += r.g.selfTerm(r.own[slot])
 	if r.isPenalised(slot) {
 		term -= penalty
 	}
-	key, tie := r.f.placeOf(slot, r.g)
-	return rank{term, key, tie, slot}, ok
+	return term, ok
 }
 
 // placeOf is the key and the hash of a node for a group: of its best cell, where the group
 // lies in one.
 func (f *Fleet) placeOf(slot int32, g *Group) (key, tie uint64) {
 	u, how := f.nodes[slot].usage, rankingOf(g.strategy.of(f.strategy))
+	if f.rates(g) {
+		return f.rate(slot, g), f.hashes[slot]
+	}
 	if !g.inCell {
 		return how.key(u, -1), f.hashes[slot]
 	}
@@ -154,6 +164,9 @@ func (f *Fleet) placeOf(slot int32, g *Group) (key, tie uint64) {
 func (r *run) next() int32 {
 	if r.f.scans {
 		return r.scan()
+	}
+	if r.rated {
+		return r.nextRated()
 	}
 	if r.again != none {
 		if r.cell < 0 || cellHolds(r.f.nodes[r.again].usage, r.cell, &r.g.total) {
@@ -233,6 +246,8 @@ func (r *run) nextAtLarge() (rank, bool) {
 func (r *run) refuse(slot int32) {
 	switch {
 	case r.f.scans:
+	case r.rated:
+		r.f.refuseRated(slot, r.g)
 	case slot == r.again:
 		r.again = none
 	case r.entry != none:

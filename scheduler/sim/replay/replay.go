@@ -40,6 +40,12 @@ func Run(nodes []trace.Node, pods []trace.Pod, order trace.Arrivals, policy stri
 	c := newCluster(nodes, order.Nodes)
 	var p placer
 	switch policy {
+	case "berth":
+		b, err := newBerth(nodes, shapes)
+		if err != nil {
+			return nil, err
+		}
+		p = b
 	case "FGD":
 		p = newScored(c, shapes, &fgd{typical: newTypical(pods)})
 	case "BestFit":
