@@ -15,12 +15,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/rows"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -386,22 +388,29 @@ func serveStream(c *client, conn *grpc.ClientConn) {
 }
 
 func TestReportsFitEntries(t *testing.T) {
-	var updates []*berthv1.AllocStatusUpdate
-	for i := range 3000 {
-		updates = append(updates, &berthv1.AllocStatusUpdate{AllocId: allocID(i), StatusReason: "because of this and that"})
-	}
 	total := 0
-	for len(updates) > 0 {
-		n := fits(updates)
+	r := newReports(func(_ context.Context, reported []byte) error {
 		_, err := fsm.Encode(fsm.NewEntry(time.Now(), func(e *berthv1.LogEntry) {
-			e.Fact = &berthv1.LogEntry_AllocsReported{AllocsReported: &berthv1.AllocsReported{Updates: updates[:n]}}
+			e.Fact = &berthv1.LogEntry_AllocsReported{AllocsReported: &berthv1.AllocsReported{Rows: reported}}
 		}))
-		if err != nil {
-			t.Fatal(err)
+		updates, _ := rows.ToUpdates(reported)
+		total += len(updates)
+		return err
+	})
+	var updates []*berthv1.AllocStatusUpdate
+	for i := range 9000 {
+		u := &berthv1.AllocStatusUpdate{AllocId: allocID(i), Status: berthv1.Alloc_running, StatusTime: timestamppb.Now()}
+		if i%3 == 0 {
+			u.StatusReason = "because of this and that"
 		}
-		total, updates = total+n, updates[n:]
+		updates = append(updates, u)
 	}
-	if total != 3000 {
-		t.Errorf("%d updates", total)
+	r.flush(t.Context(), []report{{updates[:10], func(error) {}}, {updates[10:], func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	}}})
+	if total != len(updates) {
+		t.Errorf("%d of %d updates", total, len(updates))
 	}
 }

@@ -11,12 +11,13 @@ import (
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/rows"
 )
 
 // reports gathers what all agents of this server report and makes it durable, as much
 // at a time as came in while the last batch was on its way.
 type reports struct {
-	propose func(context.Context, []*berthv1.AllocStatusUpdate) error
+	propose func(context.Context, []byte) error
 
 	mu      sync.Mutex
 	waiting []report
@@ -28,7 +29,7 @@ type report struct {
 	done    func(error)
 }
 
-func newReports(propose func(context.Context, []*berthv1.AllocStatusUpdate) error) *reports {
+func newReports(propose func(context.Context, []byte) error) *reports {
 	return &reports{propose: propose, wake: make(chan struct{}, 1)}
 }
 
@@ -73,44 +74,44 @@ func (r *reports) take() []report {
 
 // flush makes a batch durable, in as many entries as it takes.
 func (r *reports) flush(ctx context.Context, batch []report) {
-	var updates []*berthv1.AllocStatusUpdate
-	for _, b := range batch {
-		updates = append(updates, b.updates...)
-	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
+	var w rows.ReportWriter
 	var err error
-	for len(updates) > 0 && err == nil {
-		n := fits(updates)
-		err = r.propose(ctx, updates[:n])
-		updates = updates[n:]
+	for _, b := range batch {
+		for _, u := range b.updates {
+			if err == nil && full(&w, u) {
+				err = r.propose(ctx, w.Bytes())
+			}
+			w.Add(u)
+		}
+	}
+	if err == nil && w.Rows() > 0 {
+		err = r.propose(ctx, w.Bytes())
 	}
 	for _, b := range batch {
 		b.done(err)
 	}
 }
 
-// fits is how many updates, at least one, fit one log entry.
-func fits(updates []*berthv1.AllocStatusUpdate) int {
-	size := 0
-	for i, u := range updates {
-		size += proto.Size(u) + 4
-		if i > 0 && size > fsm.MaxEntry-1024 {
-			return i
-		}
-	}
-	return len(updates)
+// maxReports bounds the rows of an entry in bytes, below fsm.MaxEntry by what surrounds
+// them.
+const maxReports = fsm.MaxEntry - 1024
+
+// full says that another update may not fit the entry.
+func full(w *rows.ReportWriter, u *berthv1.AllocStatusUpdate) bool {
+	return w.Rows() > 0 && w.Size() > maxReports/2 && w.Size()+proto.Size(u)+16 > maxReports
 }
 
-func (d *Dispatcher) proposeReports(ctx context.Context, updates []*berthv1.AllocStatusUpdate) error {
-	_, err := onLeader(ctx, d, &berthv1.ReportAllocsRequest{Updates: updates}, d.ReportAllocs, berthv1.InternalServiceClient.ReportAllocs)
+func (d *Dispatcher) proposeReports(ctx context.Context, reported []byte) error {
+	_, err := onLeader(ctx, d, &berthv1.ReportAllocsRequest{Rows: reported}, d.ReportAllocs, berthv1.InternalServiceClient.ReportAllocs)
 	return err
 }
 
 // ReportAllocs implements berthv1.InternalServiceServer.
 func (d *Dispatcher) ReportAllocs(ctx context.Context, req *berthv1.ReportAllocsRequest) (*berthv1.ReportAllocsResponse, error) {
 	entry := fsm.NewEntry(time.Now(), func(e *berthv1.LogEntry) {
-		e.Fact = &berthv1.LogEntry_AllocsReported{AllocsReported: &berthv1.AllocsReported{Updates: req.GetUpdates()}}
+		e.Fact = &berthv1.LogEntry_AllocsReported{AllocsReported: &berthv1.AllocsReported{Rows: req.GetRows()}}
 	})
 	revision, err := d.propose(ctx, entry)
 	if err != nil {

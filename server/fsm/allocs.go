@@ -1,27 +1,39 @@
 package fsm
 
 import (
-	"github.com/google/uuid"
-
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/rows"
 )
 
 // allocsReported writes what agents say of their allocations. An allocation that is
 // over stays over, whatever comes late or twice.
-func (a *applier) allocsReported(f *berthv1.AllocsReported) {
+func (a *applier) allocsReported(f *berthv1.AllocsReported) error {
 	for _, u := range f.GetUpdates() {
-		stored := a.Alloc(u.GetAllocId())
-		if stored == nil || (stored.Ended() && !ended(u.GetStatus())) {
-			continue
-		}
-		alloc := a.amend(stored, func(n *berthv1.Alloc) {
-			n.Status, n.StatusReason, n.StatusTime = u.GetStatus(), u.GetStatusReason(), u.GetStatusTime()
-			n.Tasks = u.GetTasks()
-		})
-		if alloc.Ended() && !stored.Ended() {
-			a.grants.release(alloc)
-		}
+		a.reported(u)
+	}
+	if len(f.GetRows()) == 0 {
+		return nil
+	}
+	if err := rows.ReadReports(f.GetRows(), reporting{a}); err != nil {
+		return problem.New(problem.Invalid, "rows", "%w", err)
+	}
+	return nil
+}
+
+// reported writes what an agent says of an allocation. A status that nobody knows is
+// nobody's.
+func (a *applier) reported(u *berthv1.AllocStatusUpdate) {
+	row := a.AllocRow(u.GetAllocId())
+	if !row.Exists() || (row.Ended() && !ended(u.GetStatus())) || berthv1.Alloc_Status_name[int32(u.GetStatus())] == "" {
+		return
+	}
+	a.amend(row.Alloc(), func(n *berthv1.Alloc) {
+		n.Status, n.StatusReason, n.StatusTime = u.GetStatus(), u.GetStatusReason(), u.GetStatusTime()
+		n.Tasks = u.GetTasks()
+	})
+	if ended(u.GetStatus()) && !row.Ended() {
+		a.grants.release(&row)
 	}
 }
 
@@ -39,18 +51,26 @@ func (a *applier) amend(stored *berthv1.Alloc, set func(*berthv1.Alloc)) *berthv
 }
 
 func (a *applier) plan(p *berthv1.Plan) error {
+	placements := p.GetPlacements()
+	if err := checkRows(p.GetRows()); err != nil {
+		return err
+	}
+	if p.GetAtomic() && len(p.GetRows()) > 0 {
+		more, err := rows.ToAllocs(p.GetRows())
+		if err != nil {
+			return problem.New(problem.Invalid, "plan.rows", "%w", err)
+		}
+		placements = append(placements, more...)
+	}
 	for _, c := range p.GetChanges() {
 		a.allocChanged(c)
 	}
 	if p.GetAtomic() {
-		a.placeAtomically(p.GetPlacements())
+		a.placeAtomically(placements)
 	} else {
-		for _, alloc := range p.GetPlacements() {
-			if err := a.settle(alloc); err != nil {
-				a.refuse(alloc, err)
-				continue
-			}
-			a.place(alloc)
+		a.placeEach(placements)
+		if err := a.placeRows(p.GetRows()); err != nil {
+			return err
 		}
 	}
 	for _, eval := range p.GetEvaluations() {
@@ -60,6 +80,28 @@ func (a *applier) plan(p *berthv1.Plan) error {
 		a.jobStatusChanged(c)
 	}
 	return nil
+}
+
+// checkRows says what is wrong with rows, before anything of their plan is written.
+func checkRows(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := rows.CheckPlacements(data); err != nil {
+		return problem.New(problem.Invalid, "plan.rows", "%w", err)
+	}
+	return nil
+}
+
+// placeEach places those that can be.
+func (a *applier) placeEach(allocs []*berthv1.Alloc) {
+	for _, alloc := range allocs {
+		if err := a.settle(alloc); err != nil {
+			a.refuse(alloc, err)
+			continue
+		}
+		a.place(alloc)
+	}
 }
 
 // placeAtomically places all of them or none.
@@ -72,7 +114,7 @@ func (a *applier) placeAtomically(allocs []*berthv1.Alloc) {
 		case err != nil:
 			a.refuse(alloc, err)
 		case twice[alloc.GetId()]:
-			a.grants.release(alloc)
+			a.grants.giveBack(alloc)
 			a.refuse(alloc, problem.New(problem.Exists, "alloc "+alloc.GetId(), "it is in the plan twice"))
 		default:
 			twice[alloc.GetId()] = true
@@ -86,7 +128,7 @@ func (a *applier) placeAtomically(allocs []*berthv1.Alloc) {
 		return
 	}
 	for _, alloc := range settled {
-		a.grants.release(alloc)
+		a.grants.giveBack(alloc)
 		a.refuse(alloc, problem.New(problem.Conflict, "", "another instance of its gang was refused"))
 	}
 }
@@ -98,29 +140,46 @@ func (a *applier) refuse(alloc *berthv1.Alloc, err error) {
 // settle says why an allocation cannot be placed; when it can, its grant is held and it
 // shares its names with its job and node.
 func (a *applier) settle(alloc *berthv1.Alloc) error {
-	if uuid.Validate(alloc.GetId()) != nil {
+	id, ok := rows.ParseID(alloc.GetId())
+	if !ok {
 		return problem.New(problem.Invalid, "alloc", "%q is no allocation id", alloc.GetId())
 	}
-	if a.Alloc(alloc.GetId()) != nil {
+	if there := a.AllocRowOf(id); there.Exists() {
 		return problem.New(problem.Exists, "alloc "+alloc.GetId(), "it is there already")
 	}
-	job := a.Job(alloc.GetNamespace(), alloc.GetJob())
+	if err := a.jobTakes(alloc.GetNamespace(), alloc.GetJob(), alloc.GetJobVersion()); err != nil {
+		return err
+	}
+	node, err := a.nodeTakes(alloc.GetNodeId())
+	if err != nil {
+		return err
+	}
+	alloc.NodeName = node.GetName()
+	return a.grants.hold(alloc)
+}
+
+// jobTakes says why nothing can be placed for a version of a job.
+func (a *applier) jobTakes(namespace, name string, version uint64) error {
+	job := a.Job(namespace, name)
 	if job == nil || job.GetStopped() {
-		return problem.New(problem.Conflict, "job "+alloc.GetJob(), "it is gone or stopped")
+		return problem.New(problem.Conflict, "job "+name, "it is gone or stopped")
 	}
-	if v := alloc.GetJobVersion(); v != job.GetVersion() && a.JobVersion(alloc.GetNamespace(), alloc.GetJob(), v) == nil {
-		return problem.New(problem.Conflict, "job "+alloc.GetJob(), "version %d is not kept", v)
+	if version != job.GetVersion() && a.JobVersion(namespace, name, version) == nil {
+		return problem.New(problem.Conflict, "job "+name, "version %d is not kept", version)
 	}
-	node := a.Node(alloc.GetNodeId())
+	return nil
+}
+
+// nodeTakes gives a node, or says why nothing can be placed on it.
+func (a *applier) nodeTakes(id string) (*berthv1.Node, error) {
+	node := a.Node(id)
 	if node == nil {
-		return problem.New(problem.Conflict, "node "+alloc.GetNodeId(), "it is gone")
+		return nil, problem.New(problem.Conflict, "node "+id, "it is gone")
 	}
 	if node.GetStatus() != berthv1.Node_ready || node.GetEligibility() != berthv1.Node_eligible {
-		return problem.New(problem.Conflict, "node "+node.GetName(), "it is %s and %s", node.GetStatus(), node.GetEligibility())
+		return nil, problem.New(problem.Conflict, "node "+node.GetName(), "it is %s and %s", node.GetStatus(), node.GetEligibility())
 	}
-	alloc.Namespace, alloc.Job = job.GetNamespace(), job.GetName()
-	alloc.NodeId, alloc.NodeName = node.GetId(), node.GetName()
-	return a.grants.hold(alloc)
+	return node, nil
 }
 
 // place writes an allocation that was settled. It came with the entry and belongs to
@@ -131,21 +190,27 @@ func (a *applier) place(n *berthv1.Alloc) {
 	n.ModifyTime = a.timestamp
 	n.Desired, n.Status, n.StatusTime, n.Tasks = berthv1.Alloc_run, berthv1.Alloc_pending, nil, nil
 	a.PutAlloc(n)
-	if n.GetPreviousAlloc() == "" {
+	a.succeeds(n.GetPreviousAlloc(), n.GetId)
+}
+
+// succeeds notes at an allocation ("": none) who took over from it.
+func (a *applier) succeeds(previous string, id func() string) {
+	if previous == "" {
 		return
 	}
-	if previous := a.Alloc(n.GetPreviousAlloc()); previous != nil {
-		a.amend(previous, func(p *berthv1.Alloc) { p.NextAlloc = n.GetId() })
+	if stored := a.Alloc(previous); stored != nil {
+		a.amend(stored, func(p *berthv1.Alloc) { p.NextAlloc = id() })
 	}
 }
 
 // allocChanged changes what is wanted of an allocation; one that is gone is passed over.
 func (a *applier) allocChanged(c *berthv1.AllocChange) {
-	stored := a.Alloc(c.GetAllocId())
-	if stored == nil {
+	row := a.AllocRow(c.GetAllocId())
+	if !row.Exists() {
 		return
 	}
-	a.amend(stored, func(n *berthv1.Alloc) {
+	stored := row.Alloc()
+	after := a.amend(stored, func(n *berthv1.Alloc) {
 		// What is to stop stays so: nothing starts it again.
 		if c.Desired != nil && stored.GetDesired() == berthv1.Alloc_run {
 			n.Desired, n.DesiredReason, n.AssignRevision = c.GetDesired(), c.GetDesiredReason(), a.Revision()
@@ -164,15 +229,15 @@ func (a *applier) allocChanged(c *berthv1.AllocChange) {
 			n.RescheduleAfter = c.GetRescheduleAfter()
 		}
 	})
-	if after := a.Alloc(c.GetAllocId()); after.Ended() && !stored.Ended() {
-		a.grants.release(after)
+	if after.Ended() && !stored.Ended() {
+		a.grants.release(&row)
 	}
 }
 
 // collected forgets what is over. What still matters is kept, whoever asked.
 func (a *applier) collected(f *berthv1.Collected) {
 	for _, id := range f.GetAllocIds() {
-		if alloc := a.Alloc(id); alloc != nil && alloc.Collectable(a.Node(alloc.GetNodeId()) != nil) {
+		if alloc := a.AllocRow(id); alloc.Exists() && alloc.Collectable(func() bool { return a.Node(alloc.NodeID()) != nil }) {
 			a.DeleteAlloc(id)
 		}
 	}
@@ -190,8 +255,8 @@ func (a *applier) collected(f *berthv1.Collected) {
 }
 
 func (a *applier) jobCollected(ref *berthv1.JobRef) {
-	for alloc := range a.AllocsByJob(ref.GetNamespace(), ref.GetJob()) {
-		if ref.GetVersion() == 0 || alloc.GetJobVersion() == ref.GetVersion() {
+	for alloc := range a.AllocRowsByJob(ref.GetNamespace(), ref.GetJob()) {
+		if ref.GetVersion() == 0 || alloc.JobVersion() == ref.GetVersion() {
 			return // something of it is left
 		}
 	}

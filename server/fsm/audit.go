@@ -21,16 +21,16 @@ func Audit(view *state.View) []error {
 			found = append(found, err)
 			continue
 		}
-		for alloc := range view.AllocsByNode(node.GetId()) {
+		for alloc := range view.AllocRowsByNode(node.GetId()) {
 			if !alloc.HoldsGrant() {
 				continue
 			}
-			if err = scheduler.GrantInto(&grant, alloc.GetAssignment()); err == nil {
+			if err = scheduler.GrantInto(&grant, alloc.Assignment()); err == nil {
 				err = usage.Add(&grant)
 			}
 			if err != nil {
 				found = append(found, fmt.Errorf("revision %d: node %s: allocation %s of %s: %w",
-					view.Revision(), node.GetName(), alloc.GetId(), alloc.GetJob(), err))
+					view.Revision(), node.GetName(), alloc.ID(), alloc.Job(), err))
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/rows"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -108,6 +109,9 @@ func (s *source) nodesChanged() *berthv1.NodesChanged {
 
 // allocID is one of 200 ids, so that placements meet ids that are there.
 func (s *source) allocID() string {
+	if s.rng.IntN(2) == 0 {
+		return rows.NewIDs(s.base()).At(s.rng.IntN(3)).String()
+	}
 	return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.rng.IntN(200))
 }
 
@@ -134,6 +138,9 @@ func (s *source) plan() *berthv1.Plan {
 			JobVersion: s.store.View().Job("default", job).GetVersion(), PreviousAlloc: s.allocID(),
 		})
 	}
+	if s.rng.IntN(2) == 0 {
+		p.Rows, p.Placements = s.asRows(p.GetPlacements()), nil
+	}
 	for range s.rng.IntN(3) {
 		c := &berthv1.AllocChange{AllocId: s.allocID(), DesiredReason: "r"}
 		switch s.rng.IntN(4) {
@@ -154,8 +161,39 @@ func (s *source) plan() *berthv1.Plan {
 	return p
 }
 
+// asRows writes placements as rows. Their ids are those of one of a few bases.
+func (s *source) asRows(placements []*berthv1.Alloc) []byte {
+	w := rows.NewPlacementWriter(s.base())
+	for _, a := range placements {
+		w.Cohort(rows.Cohort{Namespace: a.GetNamespace(), Job: a.GetJob(), Group: a.GetGroup(), EvalID: s.pick("e001", "e002"), JobVersion: a.GetJobVersion()})
+		extra := &berthv1.Alloc{PreviousAlloc: a.GetPreviousAlloc()}
+		if s.rng.IntN(2) == 0 {
+			extra = nil
+		}
+		w.Add(a.GetNodeId(), uint32(s.rng.IntN(3)), a.GetAssignment(), extra)
+		if s.rng.IntN(2) == 0 {
+			w.Add(a.GetNodeId(), uint32(s.rng.IntN(3)), a.GetAssignment(), nil)
+		}
+	}
+	return w.Bytes()
+}
+
+func (s *source) base() rows.ID { return rows.ID{byte(s.rng.IntN(30))} }
+
 func (s *source) reported() *berthv1.AllocsReported {
 	r := &berthv1.AllocsReported{}
+	if s.rng.IntN(2) == 0 {
+		w := &rows.ReportWriter{}
+		for range 1 + s.rng.IntN(5) {
+			u := &berthv1.AllocStatusUpdate{AllocId: s.allocID(), Status: berthv1.Alloc_Status(s.rng.IntN(7)), StatusTime: timestamp(epoch)}
+			if s.rng.IntN(3) == 0 {
+				u.StatusReason, u.Tasks = "so", []*berthv1.TaskState{{Task: "t"}}
+			}
+			w.Add(u)
+		}
+		r.Rows = w.Bytes()
+		return r
+	}
 	for range 1 + s.rng.IntN(5) {
 		r.Updates = append(r.Updates, &berthv1.AllocStatusUpdate{
 			AllocId: s.allocID(), Status: berthv1.Alloc_Status(s.rng.IntN(6)),

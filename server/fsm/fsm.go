@@ -26,7 +26,7 @@ import (
 )
 
 // EntryVersion is the newest format of log entries that this FSM reads.
-const EntryVersion = 1
+const EntryVersion = rowVersion
 
 // MaxEntry bounds an encoded log entry, in bytes. Proposers split what is larger.
 const MaxEntry = consensus.MaxEntry
@@ -173,8 +173,7 @@ func (a *applier) apply(entry *berthv1.LogEntry) error {
 	case *berthv1.LogEntry_NodesChanged:
 		return a.nodesChanged(f.NodesChanged)
 	case *berthv1.LogEntry_AllocsReported:
-		a.allocsReported(f.AllocsReported)
-		return nil
+		return a.allocsReported(f.AllocsReported)
 	case *berthv1.LogEntry_Plan:
 		return a.plan(f.Plan)
 	case *berthv1.LogEntry_EvaluationsCreated:
@@ -202,7 +201,8 @@ func revised[T proto.Message](m T, set func(T)) T {
 
 // NewEntry makes an entry of a fact that is proposed now.
 func NewEntry(at time.Time, set func(*berthv1.LogEntry)) *berthv1.LogEntry {
-	entry := &berthv1.LogEntry{Version: EntryVersion, Time: timestamp(at)}
+	entry := &berthv1.LogEntry{Time: timestamp(at)}
 	set(entry)
+	entry.Version = versionOf(entry)
 	return entry
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/rows"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -85,6 +86,46 @@ func TestRestoreAtEveryIndexThenContinue(t *testing.T) {
 		}
 		if !bytes.Equal(store.View().Hash(), want) {
 			t.Fatalf("restored at %d and continued: another state", at)
+		}
+	}
+}
+
+// Rows are only another form: as messages, the same facts make the same state and refuse
+// the same.
+func TestRowsSayWhatMessagesSay(t *testing.T) {
+	for seed := range uint64(10) {
+		compact, compactStore := newTestFSM(t)
+		plain, plainStore := newTestFSM(t)
+		s := newSource(seed, compactStore)
+		placed := 0
+		for i := range 400 {
+			e := s.entry()
+			got := compact.apply(uint64(i+1), encode(e))
+			if p := e.GetPlan(); len(p.GetRows()) > 0 {
+				allocs, err := rows.ToAllocs(p.GetRows())
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Rows, p.Placements = nil, append(p.Placements, allocs...)
+				placed += len(allocs) - len(got.Refused)
+			}
+			if r := e.GetAllocsReported(); len(r.GetRows()) > 0 {
+				updates, err := rows.ToUpdates(r.GetRows())
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Rows, r.Updates = nil, updates
+			}
+			want := plain.apply(uint64(i+1), encode(e))
+			if len(got.Refused) != len(want.Refused) || (got.Err == nil) != (want.Err == nil) {
+				t.Fatalf("seed %d, entry %d: %+v, as messages %+v", seed, i, got, want)
+			}
+			if !bytes.Equal(compactStore.View().Hash(), plainStore.View().Hash()) {
+				t.Fatalf("seed %d, entry %d: another state", seed, i)
+			}
+		}
+		if placed == 0 {
+			t.Errorf("seed %d: no row was placed, the test is void", seed)
 		}
 	}
 }

@@ -23,18 +23,18 @@ func newGrants() *grants { return &grants{nodes: map[string]*topology.Usage{}} }
 func (g *grants) rebuild(view *state.View) {
 	for node := range view.Nodes("") {
 		if machine, err := scheduler.MachineOf(node); err == nil {
-			g.account(node.GetId(), machine, view.AllocsByNode(node.GetId()))
+			g.account(node.GetId(), machine, view.AllocRowsByNode(node.GetId()))
 		}
 	}
 }
 
 // account takes over a node's machine, new or changed. What is held on it stays held,
 // also where the machine has shrunk below it.
-func (g *grants) account(nodeID string, machine *topology.Machine, allocs iter.Seq[*berthv1.Alloc]) {
+func (g *grants) account(nodeID string, machine *topology.Machine, allocs iter.Seq[*state.AllocRow]) {
 	usage := topology.NewUsage(machine)
 	g.nodes[nodeID] = usage
 	for alloc := range allocs {
-		if alloc.HoldsGrant() && scheduler.GrantInto(&g.scratch, alloc.GetAssignment()) == nil {
+		if alloc.HoldsGrant() && scheduler.GrantInto(&g.scratch, alloc.Assignment()) == nil {
 			usage.Force(&g.scratch)
 		}
 	}
@@ -42,28 +42,46 @@ func (g *grants) account(nodeID string, machine *topology.Machine, allocs iter.S
 
 func (g *grants) deleteNode(nodeID string) { delete(g.nodes, nodeID) }
 
-// hold takes what an allocation is granted, or says who lacks what.
-func (g *grants) hold(alloc *berthv1.Alloc) error {
-	usage := g.nodes[alloc.GetNodeId()]
-	if usage == nil {
-		return problem.New(problem.Conflict, "node "+alloc.GetNodeId(), "it has no inventory")
+// usage is what is held on a node; an error where that is not known.
+func (g *grants) usage(nodeID string) (*topology.Usage, error) {
+	if usage := g.nodes[nodeID]; usage != nil {
+		return usage, nil
 	}
-	if err := scheduler.GrantInto(&g.scratch, alloc.GetAssignment()); err != nil {
-		return problem.New(problem.Invalid, "alloc "+alloc.GetId()+".assignment", "%w", err)
-	}
-	if err := usage.Add(&g.scratch); err != nil {
-		return problem.New(problem.Conflict, "node "+alloc.GetNodeId(), "%w", err).WithRemedy("plan again on a newer state")
+	return nil, problem.New(problem.Conflict, "node "+nodeID, "it has no inventory")
+}
+
+// take takes a grant on a node, or says who lacks what.
+func (g *grants) take(usage *topology.Usage, nodeID string, grant *topology.Grant) error {
+	if err := usage.Add(grant); err != nil {
+		return problem.New(problem.Conflict, "node "+nodeID, "%w", err).WithRemedy("plan again on a newer state")
 	}
 	return nil
 }
 
+// hold takes what an allocation is granted, or says who lacks what.
+func (g *grants) hold(alloc *berthv1.Alloc) error {
+	usage, err := g.usage(alloc.GetNodeId())
+	if err != nil {
+		return err
+	}
+	if err := scheduler.GrantInto(&g.scratch, alloc.GetAssignment()); err != nil {
+		return problem.New(problem.Invalid, "alloc "+alloc.GetId()+".assignment", "%w", err)
+	}
+	return g.take(usage, alloc.GetNodeId(), &g.scratch)
+}
+
+// giveBack frees what hold has taken.
+func (g *grants) giveBack(alloc *berthv1.Alloc) { g.free(alloc.GetNodeId(), alloc.GetAssignment()) }
+
 // release frees what an allocation was granted.
-func (g *grants) release(alloc *berthv1.Alloc) {
-	usage := g.nodes[alloc.GetNodeId()]
+func (g *grants) release(alloc *state.AllocRow) { g.free(alloc.NodeID(), alloc.Assignment()) }
+
+func (g *grants) free(nodeID string, a *berthv1.Assignment) {
+	usage := g.nodes[nodeID]
 	if usage == nil {
 		return // with its node, everything on it was freed
 	}
-	if scheduler.GrantInto(&g.scratch, alloc.GetAssignment()) == nil {
+	if scheduler.GrantInto(&g.scratch, a) == nil {
 		usage.Remove(&g.scratch)
 	}
 }

@@ -29,7 +29,7 @@ func (a *applier) nodeRegistered(f *berthv1.NodeRegistered) error {
 		}
 	})
 	a.PutNode(node)
-	a.grants.account(node.GetId(), machine, a.AllocsByNode(node.GetId()))
+	a.grants.account(node.GetId(), machine, a.AllocRowsByNode(node.GetId()))
 	return nil
 }
 
@@ -60,9 +60,9 @@ func (a *applier) nodesChanged(f *berthv1.NodesChanged) error {
 
 func (a *applier) nodesRemoved(ids []string) error {
 	for _, id := range ids {
-		for alloc := range a.AllocsByNode(id) {
-			if alloc.HoldsGrant() && alloc.GetStatus() != berthv1.Alloc_lost {
-				return problem.New(problem.Conflict, "node "+id, "allocation %s of job %q is still on it", alloc.GetId(), alloc.GetJob()).
+		for alloc := range a.AllocRowsByNode(id) {
+			if alloc.HoldsGrant() && alloc.Status() != berthv1.Alloc_lost {
+				return problem.New(problem.Conflict, "node "+id, "allocation %s of job %q is still on it", alloc.ID(), alloc.Job()).
 					WithRemedy("wait until it is lost or stopped, or stop the agent and wait until the node is down")
 			}
 		}

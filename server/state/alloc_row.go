@@ -33,6 +33,7 @@ type hotRow struct {
 // nothing to make or read. Alloc gives the message. The zero value is no allocation.
 type AllocRow struct {
 	fixed  fixedRow
+	slot   uint32
 	hot    hotRow
 	cohort *cohort // nil: there is no allocation
 	node   *allocNode
@@ -129,6 +130,11 @@ func (r *AllocRow) Terminal() bool { return r.Ended() || r.Status() == berthv1.A
 
 // Wanted says whether it is to run.
 func (r *AllocRow) Wanted() bool { return r.Desired() == berthv1.Alloc_run }
+
+// Collectable says whether it may be forgotten; nodeExists is asked where it matters.
+func (r *AllocRow) Collectable(nodeExists func() bool) bool {
+	return r.Ended() || (r.Status() == berthv1.Alloc_lost && !nodeExists())
+}
 
 // Assignment is its grant; it may be shared with other allocations and must not be
 // changed.

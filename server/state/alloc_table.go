@@ -86,7 +86,7 @@ func (t *allocTable) copy() allocTable {
 // row gives the row of a slot.
 func (t *allocTable) row(slot uint32) AllocRow {
 	f := t.fixed.at(slot)
-	return AllocRow{fixed: *f, cohort: *t.cohorts.at(f.cohort), node: *t.nodes.at(f.node), hot: *t.hot.at(slot), cold: t.cold.get(slot)}
+	return AllocRow{fixed: *f, slot: slot, cohort: *t.cohorts.at(f.cohort), node: *t.nodes.at(f.node), hot: *t.hot.at(slot), cold: t.cold.get(slot)}
 }
 
 // slot finds an allocation.
@@ -183,7 +183,7 @@ func (t *allocTable) insert(f fixedRow, h hotRow, cold string, c *cohort, n *all
 	c.allocs++
 	c.job.allocs++
 	n.allocs++
-	return AllocRow{fixed: f, cohort: c, node: n, hot: h, cold: cold}
+	return AllocRow{fixed: f, slot: slot, cohort: c, node: n, hot: h, cold: cold}
 }
 
 // update writes what changes of an allocation that is there.
@@ -222,12 +222,20 @@ func (t *allocTable) leave(c *cohort, n *allocNode) {
 			w.last = nil
 		}
 	}
-	if j.allocs--; j.allocs == 0 {
+	j.allocs--
+	n.allocs--
+	t.unused(j, n)
+}
+
+// unused forgets a job and a node (nil: none) without allocations.
+func (t *allocTable) unused(j *allocJob, n *allocNode) {
+	w := t.w
+	if name := [2]string{j.namespace, j.name}; j.allocs == 0 && w.jobOf[name] == j {
 		t.jobNames.Delete(j)
-		delete(w.jobOf, [2]string{j.namespace, j.name})
+		delete(w.jobOf, name)
 		w.jobs.give(j.number)
 	}
-	if n.allocs--; n.allocs == 0 {
+	if n != nil && n.allocs == 0 && w.nodeOf[n.id] == n {
 		t.nodeIDs.Delete(n)
 		delete(w.nodeOf, n.id)
 		w.nodes.give(n.number)
@@ -241,7 +249,7 @@ func (t *allocTable) put(a *berthv1.Alloc) (before, after AllocRow) {
 	if !ok {
 		panic("state: an allocation's id that is none was let in: " + a.GetId())
 	}
-	key := id.key()
+	key := keyOf(id)
 	if slot, ok := t.slot(key); ok {
 		before = t.row(slot)
 		if before.sameFixed(a) {

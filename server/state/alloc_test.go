@@ -115,7 +115,7 @@ func TestTableIsAMap(t *testing.T) {
 		}
 		table := s.live.allocs
 		for id := range model {
-			table.remove(must(ParseAllocID(id)).key())
+			table.remove(keyOf(must(ParseAllocID(id))))
 		}
 		if n := len(table.w.jobOf) + len(table.w.nodeOf) + table.byJob.Len() + table.byNode.Len() + table.jobNames.Len() + table.nodeIDs.Len(); n > 0 {
 			t.Fatalf("an empty table holds %d things", n)
@@ -183,7 +183,7 @@ func FuzzAllocID(f *testing.F) {
 		if ok && id.String() != s {
 			t.Errorf("%q became %q", s, id)
 		}
-		if ok && lowest(s) != id.key() {
+		if ok && lowest(s) != keyOf(id) {
 			t.Errorf("the lowest from %q on is %q", s, lowest(s).id())
 		}
 	})

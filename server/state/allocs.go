@@ -18,13 +18,13 @@ func (t *tables) Alloc(id string) *berthv1.Alloc {
 // AllocRow gives an allocation's row; it Exists or not.
 func (t *tables) AllocRow(id string) (r AllocRow) {
 	if key, ok := ParseAllocID(id); ok {
-		r = t.allocs.find(key.key())
+		r = t.allocs.find(keyOf(key))
 	}
 	return r
 }
 
 // AllocRowOf is AllocRow by the id's bytes.
-func (t *tables) AllocRowOf(id AllocID) AllocRow { return t.allocs.find(id.key()) }
+func (t *tables) AllocRowOf(id AllocID) AllocRow { return t.allocs.find(keyOf(id)) }
 
 // Allocs iterates over all allocations by id, starting at the first not below start.
 func (t *tables) Allocs(start string) iter.Seq[*berthv1.Alloc] {
@@ -112,33 +112,39 @@ func messages(start string, rows iter.Seq[*AllocRow]) iter.Seq[*berthv1.Alloc] {
 // PutAlloc stores an allocation, whose id is a UUID in its canonical form.
 func (tx *Tx) PutAlloc(alloc *berthv1.Alloc) {
 	before, after := tx.allocs.put(alloc)
-	tx.allocChanged(before, after)
+	tx.allocChanged(&before, &after)
 }
 
 // DeleteAlloc forgets an allocation.
 func (tx *Tx) DeleteAlloc(id string) {
 	if key, ok := ParseAllocID(id); ok {
-		if before := tx.allocs.remove(key.key()); before.Exists() {
-			tx.allocChanged(before, AllocRow{})
+		if before := tx.allocs.remove(keyOf(key)); before.Exists() {
+			tx.allocChanged(&before, &AllocRow{})
 		}
 	}
 }
 
-func (tx *Tx) allocChanged(before, after AllocRow) {
-	either := &after
+func (tx *Tx) allocChanged(before, after *AllocRow) {
+	either := after
 	if !after.Exists() {
-		either = &before
+		either = before
 	}
-	for _, r := range []*AllocRow{&before, &after} {
-		if r.Exists() {
-			r.cohort.job.revised.Store(tx.revision)
-			r.node.revised.Store(tx.revision)
-		}
+	tx.revisedBy(either)
+	if before.Exists() && (before.cohort.job != either.cohort.job || before.node != either.node) {
+		tx.revisedBy(before)
 	}
 	tx.store.history.add(Change{
 		Revision: tx.revision, Time: tx.time, Table: TableAllocs, Kind: kindOf(before.Exists(), after.Exists()),
-		Namespace: either.Namespace(), rowBefore: before, row: after,
+		Namespace: either.Namespace(), rowBefore: *before, row: *after,
 	})
-	tx.allocRevised()
 	tx.store.watchers.allocChanged(either)
+}
+
+// revisedBy notes a change for Revised.
+func (tx *Tx) revisedBy(r *AllocRow) {
+	if job, node := &r.cohort.job.revised, &r.node.revised; job.Load() != tx.revision || node.Load() != tx.revision {
+		job.Store(tx.revision)
+		node.Store(tx.revision)
+		tx.allocRevised()
+	}
 }

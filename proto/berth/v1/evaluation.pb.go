@@ -801,7 +801,9 @@ type Plan struct {
 	// One refused placement refuses all of them (gangs).
 	Atomic bool `protobuf:"varint,5,opt,name=atomic,proto3" json:"atomic,omitempty"`
 	// Who made it: "" is the built-in scheduler.
-	Scheduler     string `protobuf:"bytes,6,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	Scheduler string `protobuf:"bytes,6,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	// More placements in compact rows (package server/rows); entry version 2.
+	Rows          []byte `protobuf:"bytes,7,opt,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -876,6 +878,13 @@ func (x *Plan) GetScheduler() string {
 		return x.Scheduler
 	}
 	return ""
+}
+
+func (x *Plan) GetRows() []byte {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
 }
 
 // JobStatusChange says what a job has come to.
@@ -1138,7 +1147,7 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\x06wanted\x18\x03 \x01(\x04R\x06wanted\x12\x12\n" +
 	"\x04free\x18\x04 \x01(\x04R\x04free\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x17\n" +
-	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\x85\x02\n" +
+	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\x99\x02\n" +
 	"\x04Plan\x12/\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x0f.berth.v1.AllocR\n" +
@@ -1147,7 +1156,8 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\vevaluations\x18\x03 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\x12-\n" +
 	"\x04jobs\x18\x04 \x03(\v2\x19.berth.v1.JobStatusChangeR\x04jobs\x12\x16\n" +
 	"\x06atomic\x18\x05 \x01(\bR\x06atomic\x12\x1c\n" +
-	"\tscheduler\x18\x06 \x01(\tR\tscheduler\"\x87\x01\n" +
+	"\tscheduler\x18\x06 \x01(\tR\tscheduler\x12\x12\n" +
+	"\x04rows\x18\a \x01(\fR\x04rows\"\x87\x01\n" +
 	"\x0fJobStatusChange\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12,\n" +

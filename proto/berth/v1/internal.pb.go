@@ -122,8 +122,9 @@ func (x *RegisterNodeResponse) GetRevision() uint64 {
 }
 
 type ReportAllocsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Updates       []*AllocStatusUpdate   `protobuf:"bytes,1,rep,name=updates,proto3" json:"updates,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Status reports in compact rows, as in AllocsReported.
+	Rows          []byte `protobuf:"bytes,2,opt,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,9 +159,9 @@ func (*ReportAllocsRequest) Descriptor() ([]byte, []int) {
 	return file_berth_v1_internal_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *ReportAllocsRequest) GetUpdates() []*AllocStatusUpdate {
+func (x *ReportAllocsRequest) GetRows() []byte {
 	if x != nil {
-		return x.Updates
+		return x.Rows
 	}
 	return nil
 }
@@ -408,14 +409,14 @@ var File_berth_v1_internal_proto protoreflect.FileDescriptor
 
 const file_berth_v1_internal_proto_rawDesc = "" +
 	"\n" +
-	"\x17berth/v1/internal.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/session.proto\"V\n" +
+	"\x17berth/v1/internal.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/session.proto\"V\n" +
 	"\x13RegisterNodeRequest\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.berth.v1.NodeR\x04node\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\"2\n" +
 	"\x14RegisterNodeResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x04R\brevision\"L\n" +
-	"\x13ReportAllocsRequest\x125\n" +
-	"\aupdates\x18\x01 \x03(\v2\x1b.berth.v1.AllocStatusUpdateR\aupdates\"2\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\"/\n" +
+	"\x13ReportAllocsRequest\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\fR\x04rowsJ\x04\b\x01\x10\x02\"2\n" +
 	"\x14ReportAllocsResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\"_\n" +
 	"\x11TouchNodesRequest\x12\x1b\n" +
@@ -460,27 +461,25 @@ var file_berth_v1_internal_proto_goTypes = []any{
 	(*LocateNodeRequest)(nil),    // 6: berth.v1.LocateNodeRequest
 	(*LocateNodeResponse)(nil),   // 7: berth.v1.LocateNodeResponse
 	(*Node)(nil),                 // 8: berth.v1.Node
-	(*AllocStatusUpdate)(nil),    // 9: berth.v1.AllocStatusUpdate
-	(*StreamFrame)(nil),          // 10: berth.v1.StreamFrame
+	(*StreamFrame)(nil),          // 9: berth.v1.StreamFrame
 }
 var file_berth_v1_internal_proto_depIdxs = []int32{
-	8,  // 0: berth.v1.RegisterNodeRequest.node:type_name -> berth.v1.Node
-	9,  // 1: berth.v1.ReportAllocsRequest.updates:type_name -> berth.v1.AllocStatusUpdate
-	0,  // 2: berth.v1.InternalService.RegisterNode:input_type -> berth.v1.RegisterNodeRequest
-	2,  // 3: berth.v1.InternalService.ReportAllocs:input_type -> berth.v1.ReportAllocsRequest
-	4,  // 4: berth.v1.InternalService.TouchNodes:input_type -> berth.v1.TouchNodesRequest
-	6,  // 5: berth.v1.InternalService.LocateNode:input_type -> berth.v1.LocateNodeRequest
-	10, // 6: berth.v1.InternalService.Relay:input_type -> berth.v1.StreamFrame
-	1,  // 7: berth.v1.InternalService.RegisterNode:output_type -> berth.v1.RegisterNodeResponse
-	3,  // 8: berth.v1.InternalService.ReportAllocs:output_type -> berth.v1.ReportAllocsResponse
-	5,  // 9: berth.v1.InternalService.TouchNodes:output_type -> berth.v1.TouchNodesResponse
-	7,  // 10: berth.v1.InternalService.LocateNode:output_type -> berth.v1.LocateNodeResponse
-	10, // 11: berth.v1.InternalService.Relay:output_type -> berth.v1.StreamFrame
-	7,  // [7:12] is the sub-list for method output_type
-	2,  // [2:7] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	8, // 0: berth.v1.RegisterNodeRequest.node:type_name -> berth.v1.Node
+	0, // 1: berth.v1.InternalService.RegisterNode:input_type -> berth.v1.RegisterNodeRequest
+	2, // 2: berth.v1.InternalService.ReportAllocs:input_type -> berth.v1.ReportAllocsRequest
+	4, // 3: berth.v1.InternalService.TouchNodes:input_type -> berth.v1.TouchNodesRequest
+	6, // 4: berth.v1.InternalService.LocateNode:input_type -> berth.v1.LocateNodeRequest
+	9, // 5: berth.v1.InternalService.Relay:input_type -> berth.v1.StreamFrame
+	1, // 6: berth.v1.InternalService.RegisterNode:output_type -> berth.v1.RegisterNodeResponse
+	3, // 7: berth.v1.InternalService.ReportAllocs:output_type -> berth.v1.ReportAllocsResponse
+	5, // 8: berth.v1.InternalService.TouchNodes:output_type -> berth.v1.TouchNodesResponse
+	7, // 9: berth.v1.InternalService.LocateNode:output_type -> berth.v1.LocateNodeResponse
+	9, // 10: berth.v1.InternalService.Relay:output_type -> berth.v1.StreamFrame
+	6, // [6:11] is the sub-list for method output_type
+	1, // [1:6] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_internal_proto_init() }
@@ -488,7 +487,6 @@ func file_berth_v1_internal_proto_init() {
 	if File_berth_v1_internal_proto != nil {
 		return
 	}
-	file_berth_v1_alloc_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_session_proto_init()
 	type x struct{}

@@ -29,7 +29,7 @@ const (
 // decided (ids, times, numbers) is decided. At most 64 KiB when encoded.
 type LogEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Version of the format; 1.
+	// Version of the format: 2 where it has compact rows, otherwise 1.
 	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// When it was proposed, by the proposer's clock.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
@@ -668,8 +668,10 @@ func (x *NodesChanged) GetRemoveTaints() []string {
 // AllocsReported is what agents report. A report on an allocation that is unknown, or on
 // another node, is ignored.
 type AllocsReported struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Updates       []*AllocStatusUpdate   `protobuf:"bytes,1,rep,name=updates,proto3" json:"updates,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Updates []*AllocStatusUpdate   `protobuf:"bytes,1,rep,name=updates,proto3" json:"updates,omitempty"`
+	// More of them in compact rows (package server/rows), in their order; entry version 2.
+	Rows          []byte `protobuf:"bytes,2,opt,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -707,6 +709,13 @@ func (*AllocsReported) Descriptor() ([]byte, []int) {
 func (x *AllocsReported) GetUpdates() []*AllocStatusUpdate {
 	if x != nil {
 		return x.Updates
+	}
+	return nil
+}
+
+func (x *AllocsReported) GetRows() []byte {
+	if x != nil {
+		return x.Rows
 	}
 	return nil
 }
@@ -1056,6 +1065,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Evaluation
 	//	*SnapshotRecord_Alloc
 	//	*SnapshotRecord_Reservation
+	//	*SnapshotRecord_AllocRows
 	//	*SnapshotRecord_End
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
@@ -1180,6 +1190,15 @@ func (x *SnapshotRecord) GetReservation() *Reservation {
 	return nil
 }
 
+func (x *SnapshotRecord) GetAllocRows() []byte {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_AllocRows); ok {
+			return x.AllocRows
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetEnd() *SnapshotEnd {
 	if x != nil {
 		if x, ok := x.Record.(*SnapshotRecord_End); ok {
@@ -1230,6 +1249,11 @@ type SnapshotRecord_Reservation struct {
 	Reservation *Reservation `protobuf:"bytes,9,opt,name=reservation,proto3,oneof"`
 }
 
+type SnapshotRecord_AllocRows struct {
+	// Allocations in compact rows (package server/state); header version 2.
+	AllocRows []byte `protobuf:"bytes,11,opt,name=alloc_rows,json=allocRows,proto3,oneof"`
+}
+
 type SnapshotRecord_End struct {
 	End *SnapshotEnd `protobuf:"bytes,100,opt,name=end,proto3,oneof"`
 }
@@ -1251,6 +1275,8 @@ func (*SnapshotRecord_Evaluation) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_Alloc) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Reservation) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_AllocRows) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_End) isSnapshotRecord_Record() {}
 
@@ -1365,9 +1391,10 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"add_taints\x18\x06 \x03(\v2\x0f.berth.v1.TaintR\taddTaints\x12#\n" +
 	"\rremove_taints\x18\a \x03(\tR\fremoveTaintsB\t\n" +
 	"\a_statusB\x0e\n" +
-	"\f_eligibility\"G\n" +
+	"\f_eligibility\"[\n" +
 	"\x0eAllocsReported\x125\n" +
-	"\aupdates\x18\x01 \x03(\v2\x1b.berth.v1.AllocStatusUpdateR\aupdates\"L\n" +
+	"\aupdates\x18\x01 \x03(\v2\x1b.berth.v1.AllocStatusUpdateR\aupdates\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\fR\x04rows\"L\n" +
 	"\x12EvaluationsCreated\x126\n" +
 	"\vevaluations\x18\x01 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\"&\n" +
 	"\x10NamespaceDeleted\x12\x12\n" +
@@ -1387,7 +1414,7 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\x8d\x04\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xae\x04\n" +
 	"\x0eSnapshotRecord\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x18.berth.v1.SnapshotHeaderH\x00R\x06header\x123\n" +
 	"\tnamespace\x18\x02 \x01(\v2\x13.berth.v1.NamespaceH\x00R\tnamespace\x12F\n" +
@@ -1400,7 +1427,9 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"evaluation\x18\a \x01(\v2\x14.berth.v1.EvaluationH\x00R\n" +
 	"evaluation\x12'\n" +
 	"\x05alloc\x18\b \x01(\v2\x0f.berth.v1.AllocH\x00R\x05alloc\x129\n" +
-	"\vreservation\x18\t \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservation\x12)\n" +
+	"\vreservation\x18\t \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservation\x12\x1f\n" +
+	"\n" +
+	"alloc_rows\x18\v \x01(\fH\x00R\tallocRows\x12)\n" +
 	"\x03end\x18d \x01(\v2\x15.berth.v1.SnapshotEndH\x00R\x03endB\b\n" +
 	"\x06record\";\n" +
 	"\vSnapshotEnd\x12\x18\n" +
@@ -1530,6 +1559,7 @@ func file_berth_v1_log_proto_init() {
 		(*SnapshotRecord_Evaluation)(nil),
 		(*SnapshotRecord_Alloc)(nil),
 		(*SnapshotRecord_Reservation)(nil),
+		(*SnapshotRecord_AllocRows)(nil),
 		(*SnapshotRecord_End)(nil),
 	}
 	type x struct{}

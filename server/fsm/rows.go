@@ -1,0 +1,146 @@
+package fsm
+
+import (
+	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
+	"github.com/berthd/berth/server/rows"
+	"github.com/berthd/berth/server/state"
+	"github.com/berthd/berth/topology"
+)
+
+// rowVersion is the format of entries with compact rows: an older server, which would
+// pass over them, stops instead.
+const rowVersion = 2
+
+// versionOf is the oldest format that says everything in an entry.
+func versionOf(e *berthv1.LogEntry) uint32 {
+	if len(e.GetPlan().GetRows()) > 0 || len(e.GetAllocsReported().GetRows()) > 0 {
+		return rowVersion
+	}
+	return 1
+}
+
+// placing places what the rows of a plan say, each that can be.
+type placing struct {
+	*applier
+	cohort rows.Cohort
+	into   *state.Cohort
+	err    error // why nothing of the cohort can be placed
+	nodes  []placingNode
+	grants []placingGrant
+}
+
+// placingNode is a node that rows name, or why nothing can be placed on it.
+type placingNode struct {
+	id, name string
+	usage    *topology.Usage
+	err      error
+}
+
+type placingGrant struct {
+	topology.Grant
+	number int
+	err    error
+}
+
+// placeRows places rows. They were read before: nothing is wrong with them.
+func (a *applier) placeRows(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	p := &placing{applier: a}
+	if err := rows.ReadPlacements(data, p); err != nil {
+		return problem.New(problem.Invalid, "plan.rows", "%w", err)
+	}
+	p.end()
+	return nil
+}
+
+func (p *placing) end() {
+	if p.into != nil {
+		p.into.Close()
+	}
+}
+
+// Cohort implements rows.Placements.
+func (p *placing) Cohort(c rows.Cohort) {
+	p.end()
+	p.cohort, p.grants = c, p.grants[:0]
+	p.err = p.jobTakes(c.Namespace, c.Job, c.JobVersion)
+	p.into = p.NewCohort(c, p.timestamp)
+}
+
+// Node implements rows.Placements.
+func (p *placing) Node(id string) {
+	n := placingNode{id: id}
+	node, err := p.nodeTakes(id)
+	if n.err = err; err == nil {
+		n.name = node.GetName()
+		n.usage, n.err = p.applier.grants.usage(id)
+	}
+	p.nodes = append(p.nodes, n)
+}
+
+// Grant implements rows.Placements.
+func (p *placing) Grant(a *berthv1.Assignment) {
+	if n := len(p.grants); n < cap(p.grants) {
+		p.grants = p.grants[:n+1] // its memory is used again
+	} else {
+		p.grants = append(p.grants, placingGrant{})
+	}
+	g := &p.grants[len(p.grants)-1]
+	g.number = p.into.Grant(a)
+	if g.err = scheduler.GrantInto(&g.Grant, a); g.err != nil {
+		g.err = problem.New(problem.Invalid, "assignment", "%w", g.err)
+	}
+}
+
+// Run implements rows.Placements.
+func (p *placing) Run(ids *rows.IDs, row, node, grant int, first uint32, count int) {
+	for i := range count {
+		p.Row(ids.At(row+i), node, grant, first+uint32(i), nil)
+	}
+}
+
+// Row implements rows.Placements.
+func (p *placing) Row(id rows.ID, node, grant int, index uint32, extra *berthv1.Alloc) {
+	n, g := &p.nodes[node], &p.grants[grant]
+	err := p.err
+	if err == nil {
+		err = n.err
+	}
+	if err == nil {
+		err = g.err
+	}
+	if err == nil {
+		err = p.applier.grants.take(n.usage, n.id, &g.Grant)
+	}
+	if err == nil && !p.into.Place(id, n.id, n.name, index, g.number, extra) {
+		n.usage.Remove(&g.Grant)
+		err = problem.New(problem.Exists, "alloc "+id.String(), "it is there already")
+	}
+	if err != nil {
+		p.refused = append(p.refused, Refusal{AllocID: id.String(), Reason: err})
+		return
+	}
+	p.succeeds(extra.GetPreviousAlloc(), id.String)
+}
+
+// reporting writes what the rows of a report say.
+type reporting struct{ *applier }
+
+// Update implements rows.Reports.
+func (r reporting) Update(u *berthv1.AllocStatusUpdate) { r.reported(u) }
+
+// Plain implements rows.Reports.
+func (r reporting) Plain(id rows.ID, status berthv1.Alloc_Status, at int64) {
+	stored := r.AllocRowOf(id)
+	if !stored.Exists() || (stored.Ended() && !ended(status)) || berthv1.Alloc_Status_name[int32(status)] == "" {
+		return
+	}
+	r.SetStatus(&stored, status, at, r.timestamp)
+	if ended(status) && !stored.Ended() {
+		r.grants.release(&stored)
+	}
+}

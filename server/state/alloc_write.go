@@ -1,0 +1,79 @@
+package state
+
+import (
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/rows"
+)
+
+// Cohort takes allocations in that an entry places together. It is only good within the
+// Update that made it.
+type Cohort struct {
+	tx   *Tx
+	c    *cohort
+	made bool // it has a number: something was placed
+	node *allocNode
+}
+
+// NewCohort begins a cohort of allocations that are made at that time.
+func (tx *Tx) NewCohort(c rows.Cohort, at *timestamppb.Timestamp) *Cohort {
+	return &Cohort{tx: tx, c: &cohort{
+		job: tx.allocs.job(c.Namespace, c.Job), group: c.Group, evalID: c.EvalID, version: versionOf(c.JobVersion),
+		createRevision: tx.revision, createTime: at, createNano: nanosOf(at),
+	}}
+}
+
+// Grant adds a grant and gives its number.
+func (c *Cohort) Grant(a *berthv1.Assignment) int {
+	c.c.grants = append(c.c.grants, a)
+	return len(c.c.grants) - 1
+}
+
+// Place stores a new allocation, which is wanted and pending; false: that id is taken.
+// Of extra, which may be nil, only what the rest does not say is kept. A grant is the
+// number that Grant gave.
+func (c *Cohort) Place(id AllocID, nodeID, nodeName string, index uint32, grant int, extra *berthv1.Alloc) bool {
+	t, tx := &c.tx.allocs, c.tx
+	if _, taken := t.slot(keyOf(id)); taken {
+		return false
+	}
+	if c.node == nil || c.node.id != nodeID || t.w.nodeOf[nodeID] != c.node {
+		c.node = t.node(nodeID, nodeName)
+	}
+	cold := ""
+	if extra != nil || c.node.name != nodeName {
+		a := &berthv1.Alloc{PreviousAlloc: extra.GetPreviousAlloc(), Reschedules: extra.GetReschedules(), NodeName: nodeName}
+		cold = coldOf(a, c.node.name)
+	}
+	if !c.made {
+		c.made = true
+		t.register(c.c)
+	}
+	hot := hotRow{modifyRevision: tx.revision, assignRevision: tx.revision, modifyTime: c.c.createNano, statusTime: noTime, version: c.c.version}
+	row := t.insert(fixedRow{key: keyOf(id), cohort: c.c.number, node: c.node.number, index: index, grant: uint16(grant)}, hot, cold, c.c, c.node)
+	tx.allocChanged(&AllocRow{}, &row)
+	return true
+}
+
+// Close ends the cohort. It may be empty.
+func (c *Cohort) Close() { c.tx.allocs.unused(c.c.job, nil) }
+
+// SetStatus stores what an agent says of an allocation in a status alone, at a time in ns
+// since 1970: earlier reasons and tasks are forgotten. The row must be of this Update.
+func (tx *Tx) SetStatus(row *AllocRow, status berthv1.Alloc_Status, at int64, now *timestamppb.Timestamp) {
+	after := *row
+	after.hot.status, after.hot.statusTime = uint8(status), at
+	after.hot.modifyRevision, after.hot.modifyTime = tx.revision, nanosOf(now)
+	if after.cold != "" {
+		rest := &berthv1.Alloc{}
+		if err := proto.Unmarshal([]byte(after.cold), rest); err != nil {
+			panic("state: what this store encoded cannot be decoded: " + err.Error())
+		}
+		rest.Tasks, rest.StatusReason = nil, ""
+		after.cold = coldOf(rest, "")
+	}
+	tx.allocs.update(row.slot, after.hot, after.cold)
+	tx.allocChanged(row, &after)
+}
