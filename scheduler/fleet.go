@@ -36,7 +36,7 @@ type Fleet struct {
 	// indexes catch up from it.
 	moves   uint64
 	moveLog []move
-	indexes [2][2]*index // by ranking, of nodes and of cells; made when one is asked for
+	indexes [3][2]*index // by ranking, of nodes and of cells; made when one is asked for
 
 	demand  *gpuDemand        // nil: there is none
 	rated   map[string]*rated // by shape
@@ -215,7 +215,7 @@ func (f *Fleet) forget(slot int32) {
 
 // indexFor is the index that has the nodes, or cells, in a group's order.
 func (f *Fleet) indexFor(g *Group) *index {
-	how, of := rankingOf(g.strategy.of(f.strategy)), 0
+	how, of := f.rankingOf(g), 0
 	if g.inCell {
 		of = 1
 	}

@@ -220,7 +220,7 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 		if r.gathered {
 			r.add(slot)
 		}
-	case r.packs() && !r.terms.moving():
+	case r.packs(slot) && !r.terms.moving():
 		// With less left it still comes before all others.
 		r.again = slot
 		if !used { // its other cells come sooner now, too

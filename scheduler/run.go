@@ -84,8 +84,11 @@ func (r *run) prepare() {
 	}
 }
 
-// packs says that nodes are filled up one after the other.
-func (r *run) packs() bool { return rankingOf(r.g.strategy.of(r.f.strategy)) == packed }
+// packs says that nodes are filled up one after the other, this one among them.
+func (r *run) packs(slot int32) bool {
+	how := r.f.rankingOf(r.g)
+	return how == packed || how == sparing && freeGPUs(r.f.nodes[slot].usage, none) == 0
+}
 
 func (r *run) mark(slot int32) *mark {
 	m := &r.marks[slot]
@@ -147,7 +150,7 @@ func (r *run) termOf(slot int32) (int64, bool) {
 // placeOf is the key and the hash of a node for a group: of its best cell, where the group
 // lies in one.
 func (f *Fleet) placeOf(slot int32, g *Group) (key, tie uint64) {
-	u, how := f.nodes[slot].usage, rankingOf(g.strategy.of(f.strategy))
+	u, how := f.nodes[slot].usage, f.rankingOf(g)
 	if f.rates(g) {
 		return f.rate(slot, g), f.hashes[slot]
 	}

@@ -75,7 +75,20 @@ const (
 	packed ranking = iota
 	// evened: the node of which the smallest part is used.
 	evened
+	// sparing: packed, but for nodes with free GPUs, which come after all others: first
+	// those with the most CPU for what is free of their GPUs. It is for fleets that have a
+	// demand for GPUs: CPU that is taken from under them leaves them of no use.
+	sparing
 )
+
+// rankingOf is the order of nodes for a group.
+func (f *Fleet) rankingOf(g *Group) ranking {
+	how := rankingOf(g.strategy.of(f.strategy))
+	if how == packed && f.demand != nil {
+		return sparing
+	}
+	return how
+}
 
 func rankingOf(s berthv1.SchedulerConfig_Strategy) ranking {
 	if s == berthv1.SchedulerConfig_binpack {
@@ -84,11 +97,13 @@ func rankingOf(s berthv1.SchedulerConfig_Strategy) ranking {
 	return evened
 }
 
-// Tiers of keys: of nodes in use, of the unused cells of such nodes, of empty nodes.
+// Tiers of keys: of nodes in use, of the unused cells of such nodes, of empty nodes, of
+// nodes whose GPUs are spared.
 const (
 	inUse     uint64 = iota << 62
 	unused    uint64 = iota << 62
 	emptyNode uint64 = iota << 62
+	spared    uint64 = iota << 62
 	tierMask  uint64 = 3 << 62
 )
 
@@ -140,6 +155,11 @@ func (k ranking) ofNode(u *topology.Usage, v *vector) uint64 {
 	if k == evened {
 		return usedPart(u)
 	}
+	if k == sparing {
+		if free := freeGPUs(u, none); free > 0 {
+			return sparedKey(free, milli)
+		}
+	}
 	return tier | min(weight, ^tierMask)
 }
 
@@ -154,6 +174,11 @@ func (k ranking) ofCell(u *topology.Usage, cell int, v *vector) uint64 {
 	if k == evened {
 		return usedPart(u)
 	}
+	if k == sparing {
+		if free := freeGPUs(u, cell); free > 0 {
+			return sparedKey(free, s.Milli)
+		}
+	}
 	tier := inUse
 	switch {
 	case !u.Used():
@@ -163,6 +188,24 @@ func (k ranking) ofCell(u *topology.Usage, cell int, v *vector) uint64 {
 	}
 	return tier | min(cellWeight(u, cell), ^tierMask)
 }
+
+// freeGPUs is the thousandths that are free of the GPUs in a cell; of all on the node
+// where the cell is none.
+func freeGPUs(u *topology.Usage, cell int) (free uint64) {
+	m := u.Machine()
+	if m.Kind("gpu") < 0 && m.Kind("mig") < 0 {
+		return 0
+	}
+	for i := range m.Devices {
+		if dev := &m.Devices[i]; (cell == none || dev.Cell == cell) && alignOf(dev.Kind) == alignGPU {
+			free += uint64(u.FreeDevice(i))
+		}
+	}
+	return free
+}
+
+// sparedKey is the key of a node or cell with free GPUs.
+func sparedKey(free, milli uint64) uint64 { return spared | min(free<<20/max(milli, 1), ^tierMask) }
 
 // freePages is the MiB of hugepages that are left in a cell.
 func freePages(u *topology.Usage, cell int) (mib uint64) {
