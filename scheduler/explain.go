@@ -22,9 +22,9 @@ type explainer struct {
 	misses []miss
 	// relaxed counts, by check and detail, the nodes that would fit without that one.
 	relaxed map[[2]string]*relaxed
-	// alone counts the nodes where nothing but the topology policy is in the way.
-	topology int
-	nodes    uint32
+	// slack are other wordings of the group that ask for less; nil: not compiled yet.
+	slack []*slack
+	nodes uint32
 }
 
 type miss struct {
@@ -73,8 +73,8 @@ func (e *explainer) look(slot int32, n *berthv1.Node) {
 		return
 	case name == fits:
 		detail = fmt.Sprintf("fits, but only %d of a gang of %d can be placed", e.run.got, e.run.ask.wanted())
-	case name == "topology":
-		e.topology++
+	case name == "topology" || name == "alignment":
+		name, detail, shortfalls = e.loosen(slot, name, detail, shortfalls)
 	}
 	e.failed[[2]string{name, detail}]++
 	if len(shortfalls) > 0 {
@@ -137,9 +137,7 @@ func (e *explainer) remedies(nearest []*berthv1.NearMiss) []string {
 	for _, check := range checks {
 		out = append(out, relaxWords(check, e.relaxed[check]))
 	}
-	if e.topology > 0 {
-		out = append(out, fmt.Sprintf("topology policy none would fit %s", plural(uint64(e.topology), "node")))
-	}
+	out = append(e.slackened(), out...)
 	if len(nearest) > 0 {
 		out = append(out, fmt.Sprintf("%s lacks least: %s", nearest[0].GetNode(), nearest[0].GetShortfalls()[0].GetText()))
 	}

@@ -21,6 +21,10 @@ type Group struct {
 	// Gang: all instances of an ask are placed, or none.
 	Gang bool
 
+	// job and spec are what it was compiled of.
+	job  *berthv1.Job
+	spec *berthv1.Group
+
 	checks    staticChecks
 	strategy  strategy
 	spreads   []spread
@@ -81,9 +85,10 @@ type portNeed struct {
 func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 	g := &Group{
 		Key:      GroupKey{job.GetNamespace(), job.GetName(), group.GetName()},
-		Priority: job.GetPriority(), Count: GroupCount(group), Gang: group.GetGang(),
+		Priority: job.GetPriority(), Count: GroupCount(group), Gang: group.GetGang() || job.GetGang(),
 		diskMiB:   group.GetDiskMib(),
 		avoidSelf: job.GetType() == berthv1.Job_service,
+		job:       job, spec: group,
 	}
 	for _, sibling := range job.GetGroups() {
 		g.siblings = append(g.siblings, GroupKey{job.GetNamespace(), job.GetName(), sibling.GetName()})

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -28,20 +29,55 @@ func (r *run) lacking(slot int32) (name, detail string, short []*berthv1.Shortfa
 		return "distinct_property", "enough instances have its " + attribute + " already, or it has none", nil
 	}
 	if u := node.usage; u.Stray() {
-		return "cell", "it holds grants on a cell that it no longer has", nil
+		return "kept", "kept for a higher priority, or with grants on a cell that is gone", nil
 	}
 	if short = r.lackingOutside(node.usage); len(short) == 0 {
 		short = r.lackingInside(node.usage)
 	}
+	if len(short) > 0 && onlyApart(short) {
+		return "alignment", r.g.devicesInWords() + " free, but not on one cell", short
+	}
 	if len(short) > 0 {
 		return short[0].GetResource(), failureWords(short[0], capacityOf(node.usage), &r.g.total), short
 	}
-	fit := &r.f.scratch.fit
-	if choice, ok := fit.fit(node.usage, r.g); ok {
-		node.usage.Remove(&choice.grant)
+	if r.f.fitsOn(node.usage, r.g) {
 		return fits, "", nil
 	}
 	return "topology", "enough is free, but not in as few cells as the policy asks for", nil
+}
+
+// fitsOn says whether a group fits on what is left of a node.
+func (f *Fleet) fitsOn(u *topology.Usage, g *Group) bool {
+	choice, ok := f.scratch.fit.fit(u, g)
+	if ok {
+		u.Remove(&choice.grant)
+	}
+	return ok
+}
+
+// onlyApart says that nothing is lacking but devices of the cell that comes nearest, though
+// the node has enough of them.
+func onlyApart(short []*berthv1.Shortfall) bool {
+	for _, s := range short {
+		if s.GetCell() == topology.NodeWide || alignOf(s.GetResource()) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// devicesInWords are the kinds of devices that are aligned: "gpu and vf".
+func (g *Group) devicesInWords() string {
+	var kinds []string
+	for i := range g.total.devices {
+		if kind := g.total.devices[i].kind; g.align&alignOf(kind) != 0 && !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	if len(kinds) == 1 {
+		kinds = append([]string{"cores"}, kinds...)
+	}
+	return strings.Join(kinds, " and ")
 }
 
 // lackingOutside is what lies in no cell: ports, disk, devices.
@@ -150,6 +186,37 @@ func (r *run) lackingIn(u *topology.Usage, cells []int, cell int32) (short []*be
 		if free < h.Count {
 			short = append(short, shortfall(topology.HugePages, cell, h.Count, free, "free hugepage"))
 		}
+	}
+	if cell != topology.NodeWide {
+		short = append(short, r.lackingDevicesIn(u, cells[0], cell)...)
+	}
+	return short
+}
+
+// lackingDevicesIn is what one cell lacks of the devices that must be on it.
+func (r *run) lackingDevicesIn(u *topology.Usage, index int, cell int32) (short []*berthv1.Shortfall) {
+	m := u.Machine()
+	for i := range r.g.total.devices {
+		d, free := &r.g.total.devices[i], map[int]int{}
+		if r.g.align&alignOf(d.kind) == 0 {
+			continue
+		}
+		best := -1
+		for k := range m.Devices {
+			if dev := &m.Devices[k]; d.is(dev) && d.free(dev, u.FreeDevice(k)) {
+				if free[dev.Cell]++; dev.Cell >= 0 && dev.Cell != index && (best < 0 || free[dev.Cell] > free[best]) {
+					best = dev.Cell
+				}
+			}
+		}
+		if free[index] >= d.count {
+			continue
+		}
+		s := shortfall(d.kind, cell, uint64(d.count), uint64(free[index]), "free "+d.kind)
+		if best >= 0 {
+			s.Text += fmt.Sprintf(" (%d free on cell %d)", free[best], m.Cells[best].ID)
+		}
+		short = append(short, s)
 	}
 	return short
 }

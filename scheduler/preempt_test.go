@@ -319,3 +319,27 @@ func TestVictimsAreIndependentOfOrder(t *testing.T) {
 		}
 	})
 }
+
+func (w *world) why(name string, o options) {
+	w.flush()
+	ask := askOf(w.t, jobOf(w.t, name, o), o)
+	placed, unplaced := Place(w.f, []*Ask{ask})
+	for _, u := range unplaced {
+		NameHolders(w.f, u.Explanation, w.holders(""))
+		fmt.Fprintf(&w.out, "%d of %d not placed\n", u.Count, ask.wanted())
+		for _, f := range u.Explanation.GetFailed() {
+			fmt.Fprintf(&w.out, "  %4d  %s: %s\n", f.GetNodes(), f.GetCheck(), f.GetDetail())
+		}
+		for _, n := range u.Explanation.GetNearest() {
+			for _, s := range n.GetShortfalls() {
+				fmt.Fprintf(&w.out, "  near  %s: %s -> %s\n", n.GetNode(), s.GetText(), strings.Join(s.GetHeldBy(), ", "))
+			}
+		}
+		for _, r := range u.Explanation.GetRemedies() {
+			fmt.Fprintf(&w.out, "  try   %s\n", r)
+		}
+	}
+	for _, p := range placed {
+		w.f.Undo(ask.Group, p)
+	}
+}

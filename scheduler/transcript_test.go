@@ -60,6 +60,7 @@ func TestTranscripts(t *testing.T) {
 //	stop JOB NODE          tells one instance of it to stop
 //	preempt JOB [as ask; below=PRIORITY bounded=JOB:LEFT]
 //	                       who would have to give way to it, and undoes it
+//	why JOB [as ask]       why it does not fit, who holds what it lacks, and undoes it
 //	fleet                  draws what is left
 type world struct {
 	t      *testing.T
@@ -124,6 +125,9 @@ func (w *world) run(line string) {
 	case "preempt":
 		fmt.Fprintf(&w.out, "> %s\n", line)
 		w.preempt(fields[1], parseOptions(fields[2:]))
+	case "why":
+		fmt.Fprintf(&w.out, "> %s\n", line)
+		w.why(fields[1], parseOptions(fields[2:]))
 	case "fleet":
 		w.draw()
 	default:
