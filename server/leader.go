@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/external"
 	"github.com/berthd/berth/server/fsm"
 	"github.com/berthd/berth/server/plan"
 )
@@ -18,6 +19,8 @@ import (
 type leader struct {
 	server *Server
 	loop   atomic.Pointer[plan.Loop] // of the newest term; nil before the first
+	// schedulers is where external ones are looked after; nil while others lead.
+	schedulers atomic.Pointer[external.Desk]
 }
 
 func newLeader(s *Server) *leader { return &leader{server: s} }
@@ -30,9 +33,13 @@ func (l *leader) reign(ctx context.Context, term uint64) {
 		log.Warn("the cluster could not be named; the next leader does", "error", err)
 	}
 	var wg sync.WaitGroup
-	loop := plan.New(plan.Config{Store: s.store, Proposer: s.cluster, Logger: s.log.With("part", "plan", "term", term)})
+	desk := external.New(s.log.With("part", "schedulers", "term", term))
+	loop := plan.New(plan.Config{Store: s.store, Proposer: s.cluster, External: desk, Logger: s.log.With("part", "plan", "term", term)})
 	l.loop.Store(loop)
+	l.schedulers.Store(desk)
+	defer l.schedulers.Store(nil)
 	wg.Go(func() { l.report(log.Error, "planning", loop.Run(ctx)) })
+	wg.Go(func() { l.report(log.Error, "looking after schedulers", desk.Run(ctx, loop)) })
 	wg.Go(func() { l.report(log.Error, "finding late nodes", s.dispatch.Lead(ctx)) })
 	s.cluster.setLeads(true)
 	defer s.cluster.setLeads(false)
@@ -56,6 +63,9 @@ func (l *leader) foundCluster(ctx context.Context) error {
 	}))
 	return err
 }
+
+// desk is where external schedulers are looked after; nil while others lead.
+func (l *leader) desk() *external.Desk { return l.schedulers.Load() }
 
 // DryRun implements api.Planner.
 func (l *leader) DryRun(_ context.Context, job *berthv1.Job) ([]*berthv1.GroupOutcome, error) {

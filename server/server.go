@@ -81,7 +81,7 @@ func (s *Server) makeAPI() (err error) {
 	s.api, err = api.New(api.Config{
 		Store: s.store, Leadership: s.cluster, Raft: s.cluster, Gossip: s.cluster, Proposer: s.cluster,
 		Planner: s.leader, Streams: streams{s.dispatch}, Logger: s.cfg.Logger.With("part", "api"),
-		Version: s.cfg.Version, Metrics: s.metrics, ServerTLS: s.cfg.ServerTLS, ClientTLS: s.cfg.ClientTLS,
+		Version: s.cfg.Version, Desk: s.leader.desk, Metrics: s.metrics, ServerTLS: s.cfg.ServerTLS, ClientTLS: s.cfg.ClientTLS,
 		DialOptions: s.cfg.PeerOptions,
 	})
 	if err != nil {

@@ -29,6 +29,7 @@ import (
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/external"
 	"github.com/berthd/berth/server/peers"
 	"github.com/berthd/berth/server/state"
 )
@@ -57,6 +58,10 @@ type Config struct {
 	// Version of this build; the cluster's id is filled in.
 	Version *berthv1.Version
 
+	// Desk gives where external schedulers are looked after, on the leader; nil elsewhere.
+	// May be nil: external schedulers cannot register.
+	Desk func() *external.Desk
+
 	// Metrics is served at /v1/metrics, and gets the API's own.
 	Metrics *prometheus.Registry
 	// ServerTLS secures HTTPServer's port; may be nil: plain.
@@ -80,6 +85,7 @@ type API struct {
 	streams    Streams
 	logger     *slog.Logger
 	version    *berthv1.Version
+	desk       func() *external.Desk
 	registry   *prometheus.Registry
 	metrics    *metrics
 	serverTLS  *tls.Config
@@ -108,7 +114,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		store: c.Store, leadership: c.Leadership, raft: c.Raft, gossip: c.Gossip, proposer: c.Proposer,
-		planner: c.Planner, streams: c.Streams, logger: c.Logger, version: c.Version,
+		planner: c.Planner, streams: c.Streams, logger: c.Logger, version: c.Version, desk: c.Desk,
 		registry: c.Metrics, serverTLS: c.ServerTLS, leaderWait: c.LeaderWait,
 		peers:      peers.New(c.ClientTLS, c.DialOptions),
 		pipe:       bufconn.Listen(pipeBuffer),
@@ -158,6 +164,7 @@ func (a *API) Register(r grpc.ServiceRegistrar) {
 	berthv1.RegisterEvaluationServiceServer(r, evaluationService{a: a})
 	berthv1.RegisterNamespaceServiceServer(r, namespaceService{a: a})
 	berthv1.RegisterOperatorServiceServer(r, operatorService{a: a})
+	berthv1.RegisterSchedulerServiceServer(r, schedulerService{a: a})
 	berthv1.RegisterStatusServiceServer(r, statusService{a: a})
 }
 

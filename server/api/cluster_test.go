@@ -26,6 +26,7 @@ import (
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/consensus"
+	"github.com/berthd/berth/server/external"
 	"github.com/berthd/berth/server/fsm"
 	"github.com/berthd/berth/server/state"
 )
@@ -61,6 +62,7 @@ type member struct {
 	restored  []byte
 	removed   string
 	transfers int
+	desk      *external.Desk // without a plan loop behind it
 }
 
 // newCluster starts n servers, the first of them leading, with the namespace "default".
@@ -81,12 +83,13 @@ func newClusterOf(t testing.TB, n int, options []grpc.ServerOption, change ...fu
 }
 
 func (c *cluster) start(id string, options []grpc.ServerOption, change []func(*Config)) *member {
-	m := &member{c: c, id: id, listener: bufconn.Listen(1 << 16)}
+	m := &member{c: c, id: id, listener: bufconn.Listen(1 << 16), desk: external.New(slog.New(slog.DiscardHandler))}
 	config := Config{
 		Store: state.New(), Leadership: m, Raft: m, Gossip: m, Proposer: m, Planner: m, Streams: m,
 		Logger:  slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Version: &berthv1.Version{Version: "1.2.3"},
 		Metrics: prometheus.NewRegistry(),
+		Desk:    func() *external.Desk { return m.desk },
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return c.dial(ctx, address)
 		})},

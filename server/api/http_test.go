@@ -57,7 +57,7 @@ func TestEveryRouteAnswers(t *testing.T) {
 	c := newCluster(t, 1)
 	m := c.members[0]
 	for _, route := range m.api.gateway.everyRoute() {
-		if route == "GET /v1/events" { // never ends
+		if route == "GET /v1/events" || route == "GET /v1/scheduler/changes" { // never ends
 			continue
 		}
 		verb, path, _ := strings.Cut(route, " ")

@@ -32,21 +32,22 @@ type method struct {
 // askedServer is every method that the asked server carries out itself: it is about that
 // server, or needs no state, or finds its own way to an agent.
 var askedServer = map[string]bool{
-	"JobService/ParseJob":        true,
-	"JobService/ValidateJob":     true,
-	"AllocService/RestartAlloc":  true,
-	"AllocService/SignalAlloc":   true,
-	"AllocService/Logs":          true,
-	"AllocService/Exec":          true,
-	"AllocService/ListFiles":     true,
-	"AllocService/StatFile":      true,
-	"AllocService/ReadFile":      true,
-	"StatusService/GetMembers":   true,
-	"StatusService/JoinServers":  true,
-	"StatusService/LeaveServer":  true,
-	"StatusService/GetHealth":    true,
-	"StatusService/GetVersion":   true,
-	"StatusService/StreamEvents": true,
+	"JobService/ParseJob":            true,
+	"JobService/ValidateJob":         true,
+	"AllocService/RestartAlloc":      true,
+	"AllocService/SignalAlloc":       true,
+	"AllocService/Logs":              true,
+	"AllocService/Exec":              true,
+	"AllocService/ListFiles":         true,
+	"AllocService/StatFile":          true,
+	"AllocService/ReadFile":          true,
+	"StatusService/GetMembers":       true,
+	"StatusService/JoinServers":      true,
+	"StatusService/LeaveServer":      true,
+	"StatusService/GetHealth":        true,
+	"StatusService/GetVersion":       true,
+	"StatusService/StreamEvents":     true,
+	"SchedulerService/StreamChanges": true,
 }
 
 // methods is every method of the public services by its full name.

@@ -93,6 +93,7 @@ func (l *Loop) absorb(now time.Time) {
 		changes, ok := l.cfg.Store.Changes(seen, changesAtOnce)
 		if !ok {
 			l.log.Warn("the plan loop fell behind and starts anew", "seen", seen, "revision", view.Revision())
+			l.cfg.External.Reset()
 			l.load(view)
 			return
 		}
@@ -135,6 +136,7 @@ func (l *Loop) allocsOn(node string) iter.Seq[*berthv1.Alloc] {
 }
 
 func (l *Loop) change(c *state.Change, now time.Time, anew map[string]bool) {
+	l.noticed(c)
 	switch c.Table {
 	case state.TableNodes:
 		before, _ := c.Before().(*berthv1.Node)
@@ -282,6 +284,7 @@ func (l *Loop) matters(j *job, before, after *state.AllocRow) bool {
 }
 
 func (l *Loop) jobChanged(before, after *berthv1.Job, now time.Time) {
+	l.noticedJob(before, after)
 	if after == nil {
 		if j := l.jobs[jobKey{before.GetNamespace(), before.GetName()}]; j != nil {
 			l.blocked.remove(j)

@@ -19,6 +19,8 @@ type entry struct {
 	plan berthv1.Plan
 	size int
 	jobs map[jobKey]struct{}
+	// request is who has proposed it, where an external scheduler has; nil: this loop.
+	request *request
 }
 
 // batch gathers what a round proposes into as few entries as it takes.
@@ -143,6 +145,9 @@ type onTheWay struct {
 // fleet, and its jobs are looked at again.
 func (l *Loop) land(f *flight) {
 	l.flying--
+	if r := f.entry.request; r != nil {
+		r.landed(f)
+	}
 	if f.collects {
 		l.collecting = false
 	}

@@ -38,8 +38,9 @@ type job struct {
 	looks         uint64
 	claims        []*claim
 
-	work   *work // what is being done; nil: nothing
-	flying int   // entries on the way
+	work   *work    // what is being done; nil: nothing
+	flying int      // entries on the way
+	offer  *offered // what an external scheduler is to place; nil: nothing
 
 	spec   *berthv1.Job // that groups are compiled of
 	groups map[string]*scheduler.Group

@@ -23,6 +23,8 @@ type Config struct {
 	Store    *state.Store
 	Proposer Proposer
 	Logger   *slog.Logger
+	// External is told what others are to place; nil: nobody is.
+	External External
 	// NewID makes the ids of allocations and evaluations; nil: random UUIDs.
 	NewID  func() string
 	Tuning Tuning
@@ -105,6 +107,12 @@ type Loop struct {
 	// collecting says that garbage is being looked for.
 	collecting bool
 
+	// What external schedulers ask for, and whether they are to be told that something
+	// was freed.
+	requests chan *request
+	asked    []*request
+	stirs    bool
+
 	stats counters
 }
 
@@ -114,9 +122,12 @@ func New(cfg Config) *Loop {
 	if cfg.NewID == nil {
 		cfg.NewID = uuid.NewString
 	}
+	if cfg.External == nil {
+		cfg.External = nobody{}
+	}
 	return &Loop{
 		cfg: cfg, log: cfg.Logger, pending: map[string]*onTheWay{},
-		landed: make(chan *flight, cfg.Tuning.Flying),
+		landed: make(chan *flight, cfg.Tuning.Flying), requests: make(chan *request),
 	}
 }
 
@@ -162,6 +173,8 @@ func (l *Loop) wait(ctx context.Context, watch *state.Watch, collect *time.Timer
 	case <-due:
 	case f := <-l.landed:
 		l.land(f)
+	case r := <-l.requests:
+		l.asked = append(l.asked, r)
 	case <-collect.C:
 		l.collect(ctx, time.Now())
 		collect.Reset(l.cfg.Tuning.Collect)

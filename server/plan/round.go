@@ -31,6 +31,7 @@ func (l *Loop) round(ctx context.Context, now time.Time) {
 		}
 		left -= 1 + l.turn(ctx, j, b, now)
 	}
+	l.serve(b, now)
 	l.send(ctx, b)
 	l.gauge()
 }
@@ -81,7 +82,9 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	case w.spilled && (j.flying > 0 || b.has(j)):
 		return n // answered when all of it has landed: see settle
 	}
-	l.answer(j, b, now)
+	if !l.handOver(j, b, now) {
+		l.answer(j, b, now)
+	}
 	j.work = nil
 	l.looked(j)
 	if l.unclaim(j, w.claims); w.left == 0 {

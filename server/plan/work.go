@@ -21,6 +21,7 @@ type work struct {
 	trigger  berthv1.Evaluation_Trigger
 	evals    []*berthv1.Evaluation // that it answers
 	silent   bool                  // do not explain
+	handed   []*identical          // to be placed by the job's own scheduler
 	placed   int
 	left     int  // instances that could not be placed
 	did      bool // anything was proposed
@@ -185,6 +186,9 @@ func (l *Loop) advance(j *job, b *batch, slice int, now time.Time) int {
 	w.changes = w.changes[n:]
 	for n < slice && len(w.asks) > 0 {
 		same := w.asks[0]
+		if w.handsOver(same) {
+			continue
+		}
 		switch {
 		case same.problem != nil:
 			l.blockedBy(j, same, &berthv1.Explanation{Remedies: []string{"correct the job: " + same.problem.Error()}})
@@ -329,7 +333,7 @@ func (l *Loop) giveRoom(j *job, b *batch, rest []*identical, together bool) {
 }
 
 // propose makes an allocation of a placement.
-func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) {
+func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) *berthv1.Alloc {
 	a := &berthv1.Alloc{
 		Id: l.cfg.NewID(), Namespace: j.key.namespace, Job: j.key.name, JobVersion: j.work.spec.GetVersion(),
 		Group: ask.Group.GetName(), Index: ask.Index, NodeId: p.NodeID,
@@ -345,6 +349,7 @@ func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) {
 			o.Stopped++
 		}
 	}
+	return a
 }
 
 // makeRoom is for instances that stand in for running ones and fit nowhere beside them:
