@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/berthd/berth/problem"
@@ -16,6 +17,8 @@ type carrier struct {
 	o   *offered
 	r   *request
 	out *berthv1.SubmitPlanResponse
+	// forGroup is the group that allocations give way to: the first that lacks something.
+	forGroup string
 }
 
 // trial is a placement that the fleet has, and nobody has proposed yet.
@@ -30,7 +33,7 @@ type trial struct {
 // carryOut checks a plan, proposes what fits of it, and answers when that has landed.
 func (l *Loop) carryOut(j *job, b *batch, r *request, now time.Time) {
 	o := j.offer
-	c := &carrier{l: l, j: j, o: o, r: r, out: &berthv1.SubmitPlanResponse{}}
+	c := &carrier{l: l, j: j, o: o, r: r, out: &berthv1.SubmitPlanResponse{}, forGroup: o.asks[0].name()}
 	r.outcome = &Outcome{Response: c.out, allocs: map[string]int{}}
 	for range r.plan.Placements {
 		c.out.Placements = append(c.out.Placements, &berthv1.PlacementResult{})
@@ -229,9 +232,10 @@ func (c *carrier) settle(b *batch, done []trial, together bool) {
 		p := c.r.plan.Placements[t.at]
 		same, i := c.o.find(p)
 		a := c.l.propose(c.j, b, same.pull(i, t.index), t.p)
-		c.r.outcome.allocs[a.GetId()] = t.at
+		id := allocID(a)
+		c.r.outcome.allocs[id] = t.at
 		c.out.Placements[t.at].Result = &berthv1.PlacementResult_Committed{Committed: &berthv1.CommittedPlacement{
-			AllocId: a.GetId(), NodeId: t.p.NodeID, NodeName: t.p.NodeName, Assignment: t.p.Assignment}}
+			AllocId: id, NodeId: t.p.NodeID, NodeName: t.p.NodeName, Assignment: t.p.Assignment}}
 		if o := c.j.work.outcomes[p.GetGroup()]; o != nil {
 			o.Placed++
 		}
@@ -239,6 +243,7 @@ func (c *carrier) settle(b *batch, done []trial, together bool) {
 	if together && len(done) > 0 {
 		b.atomic()
 	}
+	c.o.asks = slices.DeleteFunc(c.o.asks, func(same *identical) bool { return same.left == 0 })
 }
 
 func conflict(reason berthv1.PlanConflict_Reason, kind problem.Kind, field, format string, args ...any) *berthv1.PlanConflict {

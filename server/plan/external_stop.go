@@ -25,7 +25,7 @@ func (c *carrier) stops(b *batch) {
 			b.change(c.j, &berthv1.AllocChange{AllocId: id, Desired: berthv1.Alloc_stop.Enum(), DesiredReason: updated(c.o.spec)})
 		default:
 			if result.Conflict = c.preemptable(a); result.Conflict == nil {
-				by := c.j.key.namespace + "/" + c.j.key.name
+				by := c.j.key.namespace + "/" + c.j.key.name + "/" + c.forGroup
 				b.change(c.j, &berthv1.AllocChange{AllocId: id, Desired: berthv1.Alloc_evict.Enum(), PreemptedBy: by,
 					DesiredReason: fmt.Sprintf("it gives way to %s (priority %d), as scheduler %s has decided", by, c.o.spec.GetPriority(), c.r.plan.Scheduler)})
 			}

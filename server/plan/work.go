@@ -352,6 +352,9 @@ func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) *berthv
 	return a
 }
 
+// allocID is the id of what was proposed.
+func allocID(a *berthv1.Alloc) string { return a.GetId() }
+
 // makeRoom is for instances that stand in for running ones and fit nowhere beside them:
 // where they would fit in their place, those are stopped, and what they held is asked
 // for again when they have ended. Otherwise they are left alone. true: some are stopped.
