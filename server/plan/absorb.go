@@ -10,6 +10,7 @@ import (
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
+	"github.com/berthd/berth/server/rows"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -38,7 +39,9 @@ func (l *Loop) load(view *state.View) {
 	}
 	var evicted []*berthv1.Alloc
 	for a := range view.Allocs("") {
-		delete(l.pending, a.GetId())
+		if id, ok := rows.ParseID(a.GetId()); ok {
+			delete(l.pending, id)
+		}
 		l.fleet.ChangeAlloc(nil, a)
 		if a.GetPreemptedBy() != "" {
 			evicted = append(evicted, a)
@@ -48,11 +51,11 @@ func (l *Loop) load(view *state.View) {
 		}
 	}
 	for id, p := range l.pending {
-		if p.landed { // written, and forgotten since
+		if p.entry.landed { // written, and forgotten since
 			delete(l.pending, id)
 			continue
 		}
-		l.fleet.ChangeAlloc(nil, p.alloc)
+		l.fleet.ChangeAlloc(nil, p.alloc())
 	}
 	for e := range view.Evaluations("") {
 		l.evaluation(e, now)
@@ -123,7 +126,7 @@ func (l *Loop) allocsOn(node string) iter.Seq[*berthv1.Alloc] {
 			}
 		}
 		for _, p := range l.pending {
-			if p.alloc.GetNodeId() == node && !yield(p.alloc) {
+			if p.node == node && !yield(p.alloc()) {
 				return
 			}
 		}
@@ -256,7 +259,7 @@ func (l *Loop) ours(before, after *state.AllocRow) bool {
 	if before.Exists() {
 		return false
 	}
-	id := after.ID().String()
+	id := after.ID()
 	_, ours := l.pending[id]
 	delete(l.pending, id)
 	return ours

@@ -9,6 +9,7 @@ import (
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/rows"
 )
 
 // maxPlan bounds an entry's content in bytes, below fsm.MaxEntry by what surrounds it.
@@ -16,11 +17,22 @@ const maxPlan = fsm.MaxEntry - 2048
 
 // entry is a plan in the making, for one or several jobs.
 type entry struct {
-	plan berthv1.Plan
-	size int
-	jobs map[jobKey]struct{}
+	plan   berthv1.Plan
+	size   int // of all but the rows
+	jobs   map[jobKey]struct{}
+	rows   *rows.PlacementWriter // nil: nothing is placed
+	placed [][]placed
+	landed bool // it is written: the view will have it
 	// request is who has proposed it, where an external scheduler has; nil: this loop.
 	request *request
+}
+
+// bytes is about how large the entry is.
+func (e *entry) bytes() int {
+	if e.rows == nil {
+		return e.size
+	}
+	return e.size + e.rows.Size()
 }
 
 // batch gathers what a round proposes into as few entries as it takes.
@@ -33,7 +45,7 @@ type batch struct {
 
 // room gives the entry that takes n more bytes of a job's.
 func (b *batch) room(j *job, n int) *entry {
-	if b.open != nil && b.open.size+n > maxPlan {
+	if b.open != nil && b.open.bytes()+n > maxPlan {
 		b.flush()
 	}
 	if b.open == nil {
@@ -73,11 +85,6 @@ func (b *batch) has(j *job) bool {
 // framed is the size of a message inside another one.
 func framed(m proto.Message) int { return proto.Size(m) + 5 }
 
-func (b *batch) place(j *job, a *berthv1.Alloc) {
-	e := b.room(j, framed(a))
-	e.plan.Placements = append(e.plan.Placements, a)
-}
-
 func (b *batch) change(j *job, c *berthv1.AllocChange) {
 	e := b.room(j, framed(c))
 	e.plan.Changes = append(e.plan.Changes, c)
@@ -97,7 +104,7 @@ func (b *batch) status(j *job, c *berthv1.JobStatusChange) {
 // larger than an entry is written in several: nobody but this loop places, so none is
 // refused.
 func (b *batch) atomic() {
-	if b.open != nil && len(b.open.plan.GetPlacements()) > 0 {
+	if b.open != nil && b.open.placements() > 0 {
 		b.open.plan.Atomic = true
 	}
 	b.flush()
@@ -122,6 +129,9 @@ func (l *Loop) send(ctx context.Context, b *batch) {
 			}
 		}
 		l.flying++
+		if e.rows != nil {
+			e.plan.Rows = e.rows.Bytes()
+		}
 		go func() {
 			f := &flight{entry: e}
 			f.result, f.err = l.cfg.Proposer.Propose(ctx, fsm.NewEntry(b.now, func(le *berthv1.LogEntry) {
@@ -135,12 +145,6 @@ func (l *Loop) send(ctx context.Context, b *batch) {
 	}
 }
 
-// onTheWay is an allocation that the fleet holds and the view does not yet.
-type onTheWay struct {
-	alloc  *berthv1.Alloc
-	landed bool // it is written: the view will have it
-}
-
 // land takes in what became of an entry. What was not written is taken back out of the
 // fleet, and its jobs are looked at again.
 func (l *Loop) land(f *flight) {
@@ -151,25 +155,25 @@ func (l *Loop) land(f *flight) {
 	if f.collects {
 		l.collecting = false
 	}
-	placed := f.entry.plan.GetPlacements()
+	n := f.entry.placements()
 	failed := f.err != nil
 	if failed {
-		l.stats.failed.Add(uint64(len(placed)))
-		for _, a := range placed {
-			l.takeBack(a.GetId())
+		l.stats.failed.Add(uint64(n))
+		for _, block := range f.entry.placed {
+			for i := range block {
+				l.takeBack(block[i].id)
+			}
 		}
 	} else {
-		l.stats.placed.Add(uint64(len(placed) - len(f.result.Refused)))
+		l.stats.placed.Add(uint64(n - len(f.result.Refused)))
 		l.stats.refused.Add(uint64(len(f.result.Refused)))
 		for _, r := range f.result.Refused {
 			l.log.Warn("a placement was refused", "alloc", r.AllocID, "reason", r.Reason)
-			l.takeBack(r.AllocID)
-		}
-		for _, a := range placed {
-			if p := l.pending[a.GetId()]; p != nil {
-				p.landed = true
+			if id, ok := rows.ParseID(r.AllocID); ok {
+				l.takeBack(id)
 			}
 		}
+		f.entry.landed = true
 	}
 	for key := range f.entry.jobs {
 		j := l.jobs[key]
@@ -183,7 +187,7 @@ func (l *Loop) land(f *flight) {
 		l.settle(j)
 	}
 	if failed {
-		l.log.Warn("a plan was not written", "placements", len(placed), "error", f.err)
+		l.log.Warn("a plan was not written", "placements", n, "error", f.err)
 	}
 }
 
@@ -224,11 +228,11 @@ func (l *Loop) settle(j *job) {
 }
 
 // takeBack removes a placement from the fleet that was not written.
-func (l *Loop) takeBack(id string) {
+func (l *Loop) takeBack(id rows.ID) {
 	if p := l.pending[id]; p != nil {
 		delete(l.pending, id)
-		l.fleet.ChangeAlloc(p.alloc, nil)
-		l.freed(p.alloc.GetNodeId())
+		l.fleet.ChangeAlloc(p.alloc(), nil)
+		l.freed(p.node)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/rows"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -25,7 +26,8 @@ type Config struct {
 	Logger   *slog.Logger
 	// External is told what others are to place; nil: nobody is.
 	External External
-	// NewID makes the ids of allocations and evaluations; nil: random UUIDs.
+	// NewID makes the ids of evaluations, and those that allocations' derive from: UUIDs;
+	// nil: random ones.
 	NewID  func() string
 	Tuning Tuning
 }
@@ -98,10 +100,11 @@ type Loop struct {
 	testsLeft bool
 	// crowd knows who could give way, claims who waits on a node for that, by its id.
 	crowd  *crowd
+	shared map[string]shared // what was said lately of why something waits
 	claims map[string][]*claim
 
 	// pending are the allocations that are on the way, or not seen in the view yet.
-	pending map[string]*onTheWay
+	pending map[rows.ID]*placed
 	flying  int
 	landed  chan *flight
 	// collecting says that garbage is being looked for.
@@ -126,7 +129,7 @@ func New(cfg Config) *Loop {
 		cfg.External = nobody{}
 	}
 	return &Loop{
-		cfg: cfg, log: cfg.Logger, pending: map[string]*onTheWay{},
+		cfg: cfg, log: cfg.Logger, pending: map[rows.ID]*placed{},
 		landed: make(chan *flight, cfg.Tuning.Flying), requests: make(chan *request),
 	}
 }

@@ -22,6 +22,7 @@ type work struct {
 	evals    []*berthv1.Evaluation // that it answers
 	silent   bool                  // do not explain
 	handed   []*identical          // to be placed by the job's own scheduler
+	now      time.Time             // of the look
 	placed   int
 	left     int  // instances that could not be placed
 	did      bool // anything was proposed
@@ -147,7 +148,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 	l.stats.looks.Add(1)
 	w := &work{
 		spec: spec, result: result, outcomes: map[string]*berthv1.GroupOutcome{}, trigger: j.trigger,
-		changes: result.Changes, evals: j.evals,
+		changes: result.Changes, evals: j.evals, now: now,
 		asks: identicals(result.Asks, func(g *berthv1.Group) (*scheduler.Group, error) { return j.compile(spec, g) }),
 	}
 	for _, g := range result.Groups {
@@ -171,9 +172,6 @@ func (l *Loop) look(j *job, now time.Time) *work {
 	}
 	return w
 }
-
-// explainEvery is how often it is worked out anew why a blocked job is blocked.
-const explainEvery = 10 * time.Second
 
 // advance does a slice of a job's work and returns how many instances and changes that
 // took.
@@ -239,7 +237,8 @@ func (w *work) blockedWords() string {
 func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 	n := min(same.left, max)
 	name, perNode := same.name(), same.asks[0].Node != ""
-	placements, unplaced := l.place(j, same.ask(n, j.work.silent))
+	recalled := l.recallFor(j, same)
+	placements, unplaced := l.place(j, same.ask(n, j.work.silent || recalled != nil))
 	for _, p := range placements {
 		l.propose(j, b, same.take(p), p)
 	}
@@ -259,7 +258,10 @@ func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 		rest.asks, rest.left = same.asks, same.left
 		same.asks, same.left = nil, 0
 	}
-	j.work.unplaced(rest, unplaced[0].Explanation)
+	if recalled == nil {
+		recalled = unplaced[0].Explanation
+	}
+	j.work.unplaced(rest, recalled)
 	l.giveRoom(j, b, []*identical{rest}, false)
 	return n
 }
@@ -330,18 +332,15 @@ func (l *Loop) giveRoom(j *job, b *batch, rest []*identical, together bool) {
 	for _, same := range rest {
 		l.waits(j, same, ways[same])
 	}
+	if len(ways) == 0 && !room {
+		l.enrich(j, rest, together)
+	}
 }
 
 // propose makes an allocation of a placement.
-func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) *berthv1.Alloc {
-	a := &berthv1.Alloc{
-		Id: l.cfg.NewID(), Namespace: j.key.namespace, Job: j.key.name, JobVersion: j.work.spec.GetVersion(),
-		Group: ask.Group.GetName(), Index: ask.Index, NodeId: p.NodeID,
-		EvalId: j.work.evalID, Assignment: p.Assignment,
-		PreviousAlloc: ask.Previous.GetId(), Reschedules: ask.Reschedules,
-	}
-	l.pending[a.Id] = &onTheWay{alloc: a}
-	b.place(j, a)
+func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) *placed {
+	a := b.place(j, ask, p)
+	l.pending[a.id] = a
 	j.work.placed++
 	if ask.Replaces {
 		b.change(j, &berthv1.AllocChange{AllocId: ask.Previous.GetId(), Desired: berthv1.Alloc_stop.Enum(), DesiredReason: updated(j.work.spec)})
@@ -353,7 +352,7 @@ func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) *berthv
 }
 
 // allocID is the id of what was proposed.
-func allocID(a *berthv1.Alloc) string { return a.GetId() }
+func allocID(a *placed) string { return a.id.String() }
 
 // makeRoom is for instances that stand in for running ones and fit nowhere beside them:
 // where they would fit in their place, those are stopped, and what they held is asked
