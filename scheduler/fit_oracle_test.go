@@ -20,8 +20,8 @@ func drawNode(t *rapid.T) *berthv1.Node {
 	mixed := rapid.IntRange(0, 3).Draw(t, "mixed") == 0
 	threads := rapid.IntRange(1, 2).Draw(t, "threads")
 	for i := range cells {
-		c := &berthv1.Cell{Id: uint32(2 * i), Socket: uint32(i / 2), MemoryMib: uint64(100 * rapid.IntRange(0, 4).Draw(t, "memory"))}
-		for range rapid.IntRange(0, 3).Draw(t, "cores") {
+		c := &berthv1.Cell{Id: uint32(2 * i), Socket: uint32(i / 2), MemoryMib: rapid.SampledFrom([]uint64{400, 600, 200, 0}).Draw(t, "memory")}
+		for range rapid.SampledFrom([]int{3, 4, 2, 0}).Draw(t, "cores") {
 			if mixed {
 				threads = rapid.IntRange(1, 2).Draw(t, "threads of a core")
 			}
@@ -45,7 +45,7 @@ func drawNode(t *rapid.T) *berthv1.Node {
 			}
 		}
 	}
-	for i := range rapid.IntRange(0, 5).Draw(t, "devices") {
+	for i := range rapid.SampledFrom([]int{0, 4, 5, 6}).Draw(t, "devices") {
 		drawDevice(t, n, i, cells)
 	}
 	return n
@@ -53,8 +53,8 @@ func drawNode(t *rapid.T) *berthv1.Node {
 
 func drawDevice(t *rapid.T, n *berthv1.Node, i, cells int) {
 	d := &berthv1.Device{Id: fmt.Sprintf("d%d", i), Kind: rapid.SampledFrom([]string{"gpu", "gpu", "vf"}).Draw(t, "kind"),
-		Cell: int32(2 * rapid.IntRange(-1, cells-1).Draw(t, "cell")), PciRoot: rapid.SampledFrom([]string{"", "r0", "r1"}).Draw(t, "root"),
-		Model: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "model"), Healthy: rapid.IntRange(0, 7).Draw(t, "broken") > 0, Attributes: map[string]string{}}
+		Cell: int32(2*rapid.IntRange(0, cells).Draw(t, "cell")) - 2, PciRoot: rapid.SampledFrom([]string{"r0", "r1", ""}).Draw(t, "root"),
+		Model: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "model"), Healthy: rapid.IntRange(0, 7).Draw(t, "broken") < 7, Attributes: map[string]string{}}
 	if rapid.IntRange(0, 2).Draw(t, "shareable") == 0 {
 		d.ShareableMilli = 100
 	}
@@ -72,37 +72,43 @@ func drawDevice(t *rapid.T, n *berthv1.Node, i, cells int) {
 
 // drawGroup draws what may be asked of one node.
 func drawGroup(t *rapid.T) *berthv1.Group {
-	g := &berthv1.Group{Name: "g", DiskMib: uint64(rapid.IntRange(0, 1).Draw(t, "disk") * 60), WholeNode: rapid.IntRange(0, 9).Draw(t, "whole") == 0,
+	g := &berthv1.Group{Name: "g", DiskMib: rapid.SampledFrom([]uint64{0, 0, 0, 60}).Draw(t, "disk"), WholeNode: rapid.IntRange(0, 9).Draw(t, "whole") == 9,
 		Topology: &berthv1.TopologyPolicy{Policy: rapid.SampledFrom([]string{"none", "best-effort", "restricted", "single"}).Draw(t, "policy")}}
 	for _, resource := range []string{"cpu", "memory", "hugepages", "gpu", "nic"} {
 		if rapid.Bool().Draw(t, "align") {
 			g.Topology.Align = append(g.Topology.Align, resource)
 		}
 	}
-	if rapid.IntRange(0, 2).Draw(t, "span") == 0 && g.Topology.Policy != "single" {
-		g.Topology.Cells = uint32(rapid.IntRange(1, 3).Draw(t, "over"))
+	even := uint32(1)
+	if rapid.IntRange(0, 2).Draw(t, "span") == 2 && g.Topology.Policy != "single" {
+		even = uint32(rapid.IntRange(1, 3).Draw(t, "over"))
+		g.Topology.Cells = even
 	}
-	for i := range rapid.IntRange(1, 2).Draw(t, "tasks") {
-		r := &berthv1.Resources{MemoryMib: uint64(rapid.IntRange(1, 5).Draw(t, "mem") * 50)}
-		switch rapid.IntRange(0, 3).Draw(t, "cpu") {
-		case 0:
-			r.Cores, r.CoreUnit = uint32(rapid.IntRange(1, 3).Draw(t, "cores")), "core"
-		case 1:
-			r.Cores, r.CoreUnit = uint32(rapid.IntRange(1, 3).Draw(t, "threads")), "thread"
+	for i := range rapid.SampledFrom([]int{1, 1, 2}).Draw(t, "tasks") {
+		r := &berthv1.Resources{MemoryMib: uint64(rapid.IntRange(1, 5).Draw(t, "mem") * 50), CoreUnit: rapid.SampledFrom([]string{"core", "thread"}).Draw(t, "unit"),
+			Cores: even * rapid.SampledFrom([]uint32{0, 1, 2, 3}).Draw(t, "cores"), CpuMilli: uint32(rapid.IntRange(0, 8).Draw(t, "milli") * 250)}
+		if rapid.IntRange(0, 3).Draw(t, "huge") == 3 {
+			r.Hugepages = append(r.Hugepages, &berthv1.Hugepages{SizeKib: 2048, Count: uint64(even) * uint64(rapid.IntRange(1, 4).Draw(t, "pages"))})
 		}
-		r.CpuMilli = uint32(rapid.IntRange(0, 8).Draw(t, "milli") * 250)
-		if rapid.IntRange(0, 3).Draw(t, "huge") == 0 {
-			r.Hugepages = append(r.Hugepages, &berthv1.Hugepages{SizeKib: 2048, Count: uint64(rapid.IntRange(1, 4).Draw(t, "pages"))})
-		}
-		for range rapid.IntRange(0, 2).Draw(t, "asks") {
-			r.Devices = append(r.Devices, &berthv1.DeviceAsk{Kind: rapid.SampledFrom([]string{"gpu", "gpu", "vf"}).Draw(t, "kind"),
-				Count: uint32(rapid.IntRange(1, 3).Draw(t, "count")), Model: rapid.SampledFrom([]string{"", "*", "A"}).Draw(t, "model"),
-				ShareMilli: rapid.SampledFrom([]uint32{0, 0, 400, 600}).Draw(t, "share"), Link: rapid.SampledFrom([]string{"", "", "nvlink", "pcie"}).Draw(t, "link"),
-				Near: rapid.SampledFrom([]string{"", "", "gpu", "vf"}).Draw(t, "near"), Within: rapid.SampledFrom([]string{"pcie", "cell", "socket"}).Draw(t, "within")})
+		for range rapid.SampledFrom([]int{1, 0, 2}).Draw(t, "asks") {
+			r.Devices = append(r.Devices, drawDeviceAsk(t, even, r.GetDevices()))
 		}
 		g.Tasks = append(g.Tasks, &berthv1.Task{Name: fmt.Sprintf("t%d", i), Resources: r})
 	}
 	return g
+}
+
+func drawDeviceAsk(t *rapid.T, even uint32, before []*berthv1.DeviceAsk) *berthv1.DeviceAsk {
+	d := &berthv1.DeviceAsk{Kind: rapid.SampledFrom([]string{"gpu", "gpu", "vf"}).Draw(t, "kind"),
+		Count: rapid.SampledFrom([]uint32{1, 2, even, 3}).Draw(t, "count"), Model: rapid.SampledFrom([]string{"", "*", "A"}).Draw(t, "model"),
+		ShareMilli: rapid.SampledFrom([]uint32{0, 0, 0, 400, 600}).Draw(t, "share"), Link: rapid.SampledFrom([]string{"", "", "nvlink", "pcie"}).Draw(t, "link")}
+	if len(before) > 0 && before[0].GetKind() != d.Kind && rapid.Bool().Draw(t, "near") {
+		d.Near, d.Within = before[0].GetKind(), rapid.SampledFrom([]string{"pcie", "cell", "socket"}).Draw(t, "within")
+		if rapid.Bool().Draw(t, "back") && before[0].GetNear() == "" {
+			before[0].Near, before[0].Within = d.Kind, "socket"
+		}
+	}
+	return d
 }
 
 // brute tries everything, by the specs rather than by what was compiled of them.
@@ -312,6 +318,9 @@ func (b *brute) devices(set []int) (best []int) {
 			asks = append(asks, &bruteAsk{DeviceAsk: d, task: i})
 		}
 	}
+	// What is near others is granted last; what shares leave depends on that.
+	last := slices.DeleteFunc(slices.Clone(asks), func(a *bruteAsk) bool { return a.GetNear() == "" })
+	asks = append(slices.DeleteFunc(asks, func(a *bruteAsk) bool { return a.GetNear() != "" }), last...)
 	left := make([]int, len(b.m.Devices))
 	for i := range left {
 		left[i] = int(b.u.FreeDevice(i))
@@ -656,6 +665,10 @@ func requireAsked(t *rapid.T, b *brute, a *berthv1.Assignment, set []int) {
 	}
 }
 
-func TestFitAgainstBruteForce(t *testing.T) { rapid.Check(t, fitIsExact) }
+func TestFitAgainstBruteForce(t *testing.T) {
+	for range 10 {
+		rapid.Check(t, fitIsExact)
+	}
+}
 
 func FuzzFit(f *testing.F) { f.Fuzz(rapid.MakeFuzz(fitIsExact)) }
