@@ -61,8 +61,10 @@ func (s *PortSet) Remove(port uint16) {
 	}
 }
 
-// NextFree is the lowest port from first to last that is in neither set; 0: none.
+// NextFree is the lowest port from first to last that is in neither set; 0: none, for
+// port 0 is never free.
 func (s *PortSet) NextFree(also *PortSet, first, last uint16) uint16 {
+	first = max(first, 1)
 	i, _ := s.find(first >> 6)
 	k, _ := also.find(first >> 6)
 	for index := int(first >> 6); index <= int(last>>6); index++ {

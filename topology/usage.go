@@ -164,7 +164,7 @@ func (u *Usage) NextPort(first uint16) uint16 {
 	if u.machine.MaxPort == 0 || first > u.machine.MaxPort {
 		return 0
 	}
-	return u.ports.NextFree(&u.machine.Reserved, max(first, u.machine.MinPort, 1), u.machine.MaxPort)
+	return u.ports.NextFree(&u.machine.Reserved, max(first, u.machine.MinPort), u.machine.MaxPort)
 }
 
 // left is what remains of a capacity; 0 when more is used than there is.

@@ -116,10 +116,14 @@ func requireSame(t interface {
 		a.grants != b.grants || a.whole != b.whole || a.stray != b.stray {
 		t.Fatalf("got %+v\nwant %+v", a, b)
 	}
-	for _, u := range []*Usage{a, b} {
-		if u.twice != nil && len(u.twice.cpus)+len(u.twice.ports) > 0 {
-			t.Fatalf("held twice: %+v", u.twice)
+	var again [2]twice
+	for i, u := range []*Usage{a, b} {
+		if u.twice != nil {
+			again[i] = twice{slices.Sorted(slices.Values(u.twice.cpus)), slices.Sorted(slices.Values(u.twice.ports))}
 		}
+	}
+	if !slices.Equal(again[0].cpus, again[1].cpus) || !slices.Equal(again[0].ports, again[1].ports) {
+		t.Fatalf("held twice: %v, want %v", again[0], again[1])
 	}
 }
 
