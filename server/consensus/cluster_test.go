@@ -326,6 +326,27 @@ func TestFollowerRefusesToPropose(t *testing.T) {
 	})
 }
 
+// A follower must not wait for the next entry, nor for Raft's commit timeout.
+func TestFollowersHearOfACommitAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		slow := func(conf *consensus.Config) { conf.Timing.Commit = 200 * time.Millisecond }
+		c.start("a", 3, []string{"b", "c"}, slow)
+		c.start("b", 3, []string{"a", "c"}, slow)
+		c.start("c", 3, []string{"a", "b"}, slow)
+		l := c.leader("a", "b", "c")
+		time.Sleep(5 * time.Second) // until nothing of the beginning is on its way
+		for i := range 5 {
+			c.propose(l, fmt.Sprint("entry ", i))
+			time.Sleep(50 * time.Millisecond)
+			for _, s := range c.servers {
+				if n := len(s.fsm.all()); n != i+1 {
+					t.Errorf("%s has applied %d entries of %d", s.id, n, i+1)
+				}
+			}
+		}
+	})
+}
+
 func TestLeaderIsLost(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		l := c.three()

@@ -161,6 +161,7 @@ func (c *Consensus) Run(ctx context.Context) (err error) {
 	wg.Go(func() { c.housekeep(inner, r) })
 	wg.Go(func() { c.join(inner, r) })
 	wg.Go(func() { c.lead(inner, r) })
+	wg.Go(func() { c.nudge(inner, r) })
 	var failure error
 	select {
 	case <-ctx.Done():

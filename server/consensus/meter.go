@@ -50,11 +50,14 @@ type meteredFSM struct {
 	batch   raft.BatchingFSM // nil: FSM takes entries one by one
 	applied atomic.Uint64    // commands
 	batches atomic.Uint64
+
+	newest atomic.Pointer[applied]
+	fresh  chan struct{} // holds one: newest is new
 }
 
 func newMeteredFSM(fsm raft.FSM) *meteredFSM {
 	batch, _ := fsm.(raft.BatchingFSM)
-	return &meteredFSM{FSM: fsm, batch: batch}
+	return &meteredFSM{FSM: fsm, batch: batch, fresh: make(chan struct{}, 1)}
 }
 
 // ApplyBatch implements raft.BatchingFSM.
@@ -84,6 +87,9 @@ func (m *meteredFSM) ApplyBatch(logs []*raft.Log) []any {
 	}
 	m.applied.Add(uint64(len(commands)))
 	m.batches.Add(1)
+	last := commands[len(commands)-1]
+	m.newest.Store(&applied{last.Index, last.Term})
+	poke(m.fresh)
 	return out
 }
 
