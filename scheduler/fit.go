@@ -58,6 +58,15 @@ func (x *fitter) fit(u *topology.Usage, g *Group) (*choice, bool) {
 	return x.take(false)
 }
 
+// fitIn is fit for a group of which it is known that it lies in one cell, and in which.
+func (x *fitter) fitIn(u *topology.Usage, g *Group, cell int) (*choice, bool) {
+	if u.Stray() || u.Whole() || u.FreeDisk() < g.diskMiB || !x.choosePorts(u, g) {
+		return nil, false
+	}
+	x.choice.cell = -1
+	return x.takeIn(u, g, cell)
+}
+
 // begin notes what there is; false: the node has no cell, or too few of some device.
 func (x *fitter) begin(u *topology.Usage, g *Group) bool {
 	n := len(u.Machine().Cells)

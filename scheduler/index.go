@@ -1,6 +1,12 @@
 package scheduler
 
-import "cmp"
+import (
+	"cmp"
+	"math"
+	"math/bits"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+)
 
 // An index keeps the nodes of a fleet, or their cells, in the order in which the
 // strategy wants them filled, and finds the first that a shape fits on without a look at
@@ -43,12 +49,14 @@ type index struct {
 
 	rows    []*row
 	rowLow  []bound
+	rowKeys []uint64   // of rowLow
 	rowFits [][]uint64 // by lane, then row
 
-	lanes  []lane
-	shapes shapes
-	clock  uint64 // of lanes and shapes: the least recently used gives way
-	seen   uint64 // Fleet.moves that are in it
+	lanes   []lane
+	lanesOf []uint64 // by slot: a bit for each lane that the node is in
+	shapes  shapes
+	clock   uint64 // of lanes and shapes: the least recently used gives way
+	seen    uint64 // Fleet.moves that are in it
 
 	looked looks
 	listed []placed // for rebuild
@@ -64,23 +72,26 @@ type row struct {
 	n      int
 	blocks [fan]int32
 	low    [fan]bound
+	keys   [fan]uint64   // of low; the largest number from n on
 	fits   [][fan]uint64 // by lane
 }
 
 // bound is a place in the order: key, then the stable hash, then the node's id.
 type bound struct {
 	key, tie uint64
-	id       string
+	node     *berthv1.Node
 }
 
 func (a *bound) compare(b *bound) int {
-	if a.key != b.key {
+	switch {
+	case a.key != b.key:
 		return cmp.Compare(a.key, b.key)
-	}
-	if a.tie != b.tie {
+	case a.tie != b.tie:
 		return cmp.Compare(a.tie, b.tie)
+	case a.node == b.node:
+		return 0
 	}
-	return cmp.Compare(a.id, b.id)
+	return cmp.Compare(a.node.GetId(), b.node.GetId())
 }
 
 func newIndex(f *Fleet, cells bool, rank ranking) *index {
@@ -96,13 +107,19 @@ func (x *index) clear() {
 	}
 	x.ids, x.keys, x.fits = x.ids[:0], x.keys[:0], x.fits[:0]
 	x.used, x.valid, x.idle = x.used[:0], x.valid[:0], x.idle[:0]
-	x.rows = append(x.rows[:0], &row{fits: make([][fan]uint64, len(x.lanes))})
-	x.rowLow = append(x.rowLow[:0], bound{})
+	x.rows, x.rowLow, x.rowKeys = append(x.rows[:0], x.newRow()), append(x.rowLow[:0], bound{}), append(x.rowKeys[:0], 0)
 	for l := range x.rowFits {
 		x.rowFits[l] = append(x.rowFits[l][:0], 0)
 	}
-	first := x.rows[0]
-	first.n, first.blocks[0], first.low[0] = 1, x.newBlock(), bound{}
+	x.rows[0].insert(0, x.newBlock(), bound{})
+}
+
+func (x *index) newRow() *row {
+	w := &row{fits: make([][fan]uint64, len(x.lanes))}
+	for k := range w.keys {
+		w.keys[k] = math.MaxUint64
+	}
+	return w
 }
 
 func (x *index) newBlock() int32 {
@@ -141,22 +158,39 @@ func cellTie(hash uint64, cell int) uint64 { return hash&^(fan-1) | uint64(cell)
 
 func (x *index) boundOf(entry int32, key uint64) bound {
 	slot, _ := x.slotOf(entry)
-	return bound{key, x.tieOf(entry), x.f.nodes[slot].node.GetId()}
+	return bound{key, x.tieOf(entry), x.f.nodes[slot].node}
 }
 
-// locate gives the row and the block that a place in the order belongs to.
+// locate gives the row and the block that a place in the order belongs to: the last that
+// begins before it or there. The first of all counts as beginning before everything.
 func (x *index) locate(b *bound) (r, k int) {
-	r = lastUpTo(x.rowLow, b)
-	row := x.rows[r]
-	return r, lastUpTo(row.low[:row.n], b)
+	for n := len(x.rowKeys); n-r > 1; {
+		if m := int(uint(r+n) / 2); x.rowKeys[m] <= b.key {
+			r = m
+		} else {
+			n = m
+		}
+	}
+	if x.rowKeys[r] == b.key {
+		r = lastUpTo(x.rowLow, b)
+	}
+	w := x.rows[r]
+	for half := fan / 2; half > 0; half /= 2 {
+		if w.keys[(k+half)&(fan-1)] <= b.key {
+			k += half
+		}
+	}
+	if w.keys[k&(fan-1)] == b.key {
+		k = lastUpTo(w.low[:w.n], b)
+	}
+	return r, k
 }
 
-// lastUpTo is the last of the ascending bounds that is not beyond b; the first counts
-// as the lowest of all.
+// lastUpTo is the last of the ascending bounds that is not beyond b.
 func lastUpTo(low []bound, b *bound) int {
 	i, n := 0, len(low)
 	for n-i > 1 {
-		if m := (i + n) / 2; low[m].key < b.key || low[m].key == b.key && low[m].compare(b) <= 0 {
+		if m := int(uint(i+n) / 2); low[m].compare(b) <= 0 {
 			i = m
 		} else {
 			n = m
@@ -181,14 +215,11 @@ func (x *index) set(entry int32, key uint64, v *vector) {
 		x.unite(entry, r, k, word)
 		return
 	}
-	if pos >= 0 {
-		x.cut(pos)
-		r, k = x.locate(&b)
-		block = x.rows[r].blocks[k]
-	}
-	if x.used[block] == fan {
-		x.split(r, k)
-		r, k = x.locate(&b)
+	if pos >= 0 && x.cut(pos) || x.used[block] == fan {
+		if r, k = x.locate(&b); x.used[x.rows[r].blocks[k]] == fan {
+			x.split(r, k)
+			r, k = x.locate(&b)
+		}
 		block = x.rows[r].blocks[k]
 	}
 	x.put(block, entry, key, word)
@@ -211,11 +242,10 @@ func (x *index) put(block, entry int32, key, word uint64) {
 func (x *index) unite(entry int32, r, k int, word uint64) {
 	slot, _ := x.slotOf(entry)
 	row := x.rows[r]
-	for l := range x.lanes {
-		if x.lanes[l].view.ok.has(slot) {
-			row.fits[l][k] |= word
-			x.rowFits[l][r] |= word
-		}
+	for in := x.lanesOf[slot]; in != 0; in &= in - 1 {
+		l := bits.TrailingZeros64(in)
+		row.fits[l][k] |= word
+		x.rowFits[l][r] |= word
 	}
 }
 
@@ -228,19 +258,20 @@ func (x *index) drop(entry int32) {
 }
 
 // cut takes the entry at a position out of its block. A block that is nearly empty goes
-// into a neighbour.
-func (x *index) cut(pos int32) {
+// into a neighbour; then it gives true.
+func (x *index) cut(pos int32) (merged bool) {
 	block := pos >> 6
 	x.used[block]--
 	last := block<<6 + int32(x.used[block])
 	if x.used[block] > fan/8 || len(x.used)-len(x.idle) == 1 {
 		x.move(last, pos)
-		return
+		return false
 	}
 	b := x.boundOf(x.ids[pos], x.keys[pos])
 	x.move(last, pos)
 	r, k := x.locate(&b)
 	x.merge(r, k)
+	return true
 }
 
 func (x *index) move(from, to int32) {

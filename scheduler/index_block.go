@@ -1,6 +1,9 @@
 package scheduler
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // split makes two blocks of a full one, each with half of the entries.
 func (x *index) split(r, k int) {
@@ -39,42 +42,51 @@ func (x *index) split(r, k int) {
 	}
 }
 
-// insert makes room for a block. Its unions are the caller's to set.
+// insert puts a block in the k-th place. Its unions are the caller's to set.
 func (w *row) insert(k int, block int32, low bound) {
 	copy(w.blocks[k+1:], w.blocks[k:w.n])
 	copy(w.low[k+1:], w.low[k:w.n])
+	copy(w.keys[k+1:], w.keys[k:w.n])
 	for l := range w.fits {
 		copy(w.fits[l][k+1:], w.fits[l][k:w.n])
 	}
-	w.blocks[k], w.low[k] = block, low
+	w.blocks[k], w.low[k], w.keys[k] = block, low, low.key
 	w.n++
 }
 
 func (w *row) remove(k int) {
 	copy(w.blocks[k:], w.blocks[k+1:w.n])
 	copy(w.low[k:], w.low[k+1:w.n])
+	copy(w.keys[k:], w.keys[k+1:w.n])
 	for l := range w.fits {
 		copy(w.fits[l][k:], w.fits[l][k+1:w.n])
 	}
 	w.n--
-	w.low[w.n] = bound{}
+	w.low[w.n], w.keys[w.n] = bound{}, math.MaxUint64
 }
 
 // splitRow makes two rows of a full one.
 func (x *index) splitRow(r int) {
-	old := x.rows[r]
-	upper := &row{n: fan / 2, fits: make([][fan]uint64, len(x.lanes))}
-	copy(upper.blocks[:], old.blocks[fan/2:])
-	copy(upper.low[:], old.low[fan/2:])
-	for l := range old.fits {
-		copy(upper.fits[l][:], old.fits[l][fan/2:])
+	old, upper := x.rows[r], x.newRow()
+	for k := fan / 2; k < fan; k++ {
+		upper.insert(k-fan/2, old.blocks[k], old.low[k])
+		for l := range old.fits {
+			upper.fits[l][k-fan/2] = old.fits[l][k]
+		}
+		old.low[k], old.keys[k] = bound{}, math.MaxUint64
 	}
-	clear(old.low[fan/2:])
 	old.n = fan / 2
-	x.rows = slices.Insert(x.rows, r+1, upper)
-	x.rowLow = slices.Insert(x.rowLow, r+1, upper.low[0])
+	x.insertRow(r+1, upper)
 	for l := range x.rowFits {
-		x.rowFits[l] = slices.Insert(x.rowFits[l], r+1, x.rowFits[l][r])
+		x.rowFits[l][r+1] = x.rowFits[l][r]
+	}
+}
+
+// insertRow puts a row with blocks in the r-th place. Its unions are the caller's to set.
+func (x *index) insertRow(r int, w *row) {
+	x.rows, x.rowLow, x.rowKeys = slices.Insert(x.rows, r, w), slices.Insert(x.rowLow, r, w.low[0]), slices.Insert(x.rowKeys, r, w.keys[0])
+	for l := range x.rowFits {
+		x.rowFits[l] = slices.Insert(x.rowFits[l], r, 0)
 	}
 }
 
@@ -117,7 +129,7 @@ func (x *index) retire(r, k int) {
 		return
 	}
 	x.rows = slices.Delete(x.rows, r, r+1)
-	x.rowLow = slices.Delete(x.rowLow, r, r+1)
+	x.rowLow, x.rowKeys = slices.Delete(x.rowLow, r, r+1), slices.Delete(x.rowKeys, r, r+1)
 	for l := range x.rowFits {
 		x.rowFits[l] = slices.Delete(x.rowFits[l], r, r+1)
 	}
@@ -136,18 +148,15 @@ func (x *index) fill(entries []placed) {
 	for from := 0; from < len(entries); from += full {
 		part := entries[from:min(from+full, len(entries))]
 		if from > 0 {
-			if k++; k == full {
-				k = 0
-				r++
-				x.rows = append(x.rows, &row{fits: make([][fan]uint64, len(x.lanes))})
-				x.rowLow = append(x.rowLow, x.boundOf(part[0].entry, part[0].key))
-				for l := range x.rowFits {
-					x.rowFits[l] = append(x.rowFits[l], 0)
-				}
+			low := x.boundOf(part[0].entry, part[0].key)
+			if k++; k < full {
+				x.rows[r].insert(k, x.newBlock(), low)
+			} else {
+				w := x.newRow()
+				w.insert(0, x.newBlock(), low)
+				r, k = r+1, 0
+				x.insertRow(r, w)
 			}
-			row := x.rows[r]
-			row.blocks[k], row.low[k] = x.newBlock(), x.boundOf(part[0].entry, part[0].key)
-			row.n = k + 1
 		}
 		for i := range part {
 			word := x.shapes.fitting(&x.left[part[i].entry])

@@ -1,5 +1,7 @@
 package scheduler
 
+import "math/bits"
+
 // lane is the nodes that pass one group's static checks, by the group's view of the fleet.
 type lane struct {
 	key  string
@@ -76,6 +78,9 @@ func (x *index) laneOf(key string, v *staticView) int {
 		}
 	}
 	x.lanes[l] = lane{key, v, x.clock}
+	for slot := range x.lanesOf {
+		x.enlist(int32(slot), l)
+	}
 	for r, w := range x.rows {
 		x.rowFits[l][r] = ^uint64(0)
 		for k := range w.fits[l] {
@@ -106,14 +111,47 @@ func (x *index) find(r *run, q *query) int32 {
 				return entry
 			}
 			if left = left || any; !any {
-				w.fits[q.lane][k] &^= bit
+				x.sum(w, k)
 			}
 		}
 		if !left {
-			x.rowFits[q.lane][i] &^= bit
+			x.rowFits[q.lane][i] = w.sum(q.lane)
 		}
 	}
 	return -1
+}
+
+// enlist notes whether a node is in a lane.
+func (x *index) enlist(slot int32, l int) {
+	if x.lanes[l].view.ok.has(slot) {
+		x.lanesOf[slot] |= 1 << l
+	} else {
+		x.lanesOf[slot] &^= 1 << l
+	}
+}
+
+// sum makes what is known of a block anew, for all lanes and shapes: where one bit was
+// out of date others are.
+func (x *index) sum(w *row, k int) {
+	var union [maxLanes]uint64
+	block := w.blocks[k]
+	for pos := block << 6; pos < block<<6+int32(x.used[block]); pos++ {
+		slot, _ := x.slotOf(x.ids[pos])
+		for in := x.lanesOf[slot]; in != 0; in &= in - 1 {
+			union[bits.TrailingZeros64(in)] |= x.fits[pos]
+		}
+	}
+	for l := range w.fits {
+		w.fits[l][k] = union[l] | ^x.valid[block]
+	}
+}
+
+// sum is what is known of a row's blocks.
+func (w *row) sum(l int) (union uint64) {
+	for _, word := range w.fits[l][:w.n] {
+		union |= word
+	}
+	return union
 }
 
 // look gives the first entry of a block; any says that there are some that the run does
@@ -127,14 +165,13 @@ func (x *index) look(r *run, q *query, block int32) (best int32, any bool) {
 	ids, keys, fits := x.ids[base:base+n], x.keys[base:base+n], x.fits[base:base+n]
 	best = -1
 	var low uint64
-	view := x.lanes[q.lane].view
 	for i := range fits {
 		if fits[i]>>q.shape&1 == 0 {
 			continue
 		}
 		x.looked.entries++
 		slot, _ := x.slotOf(ids[i])
-		if !view.ok.has(slot) {
+		if x.lanesOf[slot]>>q.lane&1 == 0 {
 			continue
 		}
 		any = true

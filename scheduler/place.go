@@ -188,7 +188,7 @@ func (r *run) placeOne() (*choice, int32) {
 		node := &r.f.nodes[slot]
 		used := node.usage.Used()
 		shadow := r.shadow()
-		choice, fits := r.f.scratch.fit.fit(node.usage, r.g)
+		choice, fits := r.fit(node.usage)
 		if !fits {
 			r.refuse(slot)
 			continue
@@ -197,6 +197,14 @@ func (r *run) placeOne() (*choice, int32) {
 		r.taken(slot, &choice.grant, used)
 		return choice, slot
 	}
+}
+
+// fit grants an instance on the node that next has given.
+func (r *run) fit(u *topology.Usage) (*choice, bool) {
+	if r.cell >= 0 && (r.entry != none || r.again != none) {
+		return r.f.scratch.fit.fitIn(u, r.g, r.cell)
+	}
+	return r.f.scratch.fit.fit(u, r.g)
 }
 
 // taken counts an instance on a node, and decides whether that is looked at again.

@@ -20,6 +20,7 @@ type run struct {
 	marks    []mark // by slot, see Fleet.scratch
 	stamp    uint64
 	rated    bool // the nodes are judged by their GPUs, see nextRated
+	marked   bool // there are any
 	atLarge  bool // there may be more nodes at large
 	q        query
 	entry    int32 // of the index: the node at large that was looked at last
@@ -56,7 +57,7 @@ func (r *run) prepare() {
 	for len(f.scratch.marks) < len(f.nodes) {
 		f.scratch.marks = append(f.scratch.marks, mark{})
 	}
-	r.stamp, r.marks = f.scratch.stamp, f.scratch.marks
+	r.stamp, r.marks, r.marked = f.scratch.stamp, f.scratch.marks, false
 	r.own = f.groups[r.g.Key]
 	for _, id := range r.ask.Excluded {
 		if m := r.markOf(id); m != nil {
@@ -91,6 +92,7 @@ func (r *run) packs(slot int32) bool {
 }
 
 func (r *run) mark(slot int32) *mark {
+	r.marked = true
 	m := &r.marks[slot]
 	if m.stamp != r.stamp {
 		*m = mark{stamp: r.stamp}
@@ -117,7 +119,7 @@ func (r *run) isPenalised(slot int32) bool {
 
 // admits says whether a node is one of those at large, at the terms that are looked at.
 func (r *run) admits(slot int32) bool {
-	if m := &r.marks[slot]; m.stamp == r.stamp && (m.excluded || m.penalised) {
+	if r.marked && (r.isExcluded(slot) || r.isPenalised(slot)) {
 		return false
 	}
 	if r.g.avoidSelf && len(r.own) > 0 && r.own[slot] > 0 {

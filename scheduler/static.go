@@ -146,6 +146,7 @@ type staticView struct {
 	seen     uint64 // Fleet.changes that are in it
 	ok       bitmap
 	avoid    bitmap    // taken only where nothing else fits
+	avoided  int       // nodes in avoid
 	affinity []float32 // nil: no affinities
 }
 
@@ -191,7 +192,12 @@ func (f *Fleet) refresh(v *staticView) {
 	f.catchUp(&v.seen, func(slot int32) {
 		n := f.nodes[slot].node
 		v.ok.set(slot, n != nil && s.ok(n, f.reserved[n.GetId()]))
-		v.avoid.set(slot, n != nil && s.avoids(n))
+		if v.avoid.has(slot) {
+			v.avoided--
+		}
+		if v.avoid.set(slot, n != nil && s.avoids(n)); v.avoid.has(slot) {
+			v.avoided++
+		}
 		if len(s.affinities) > 0 {
 			for int(slot) >= len(v.affinity) {
 				v.affinity = append(v.affinity, 0)
@@ -202,16 +208,7 @@ func (f *Fleet) refresh(v *staticView) {
 }
 
 // graded says that the nodes of the view are not all alike.
-func (v *staticView) graded() bool { return v.affinity != nil || v.avoided() }
-
-func (v *staticView) avoided() bool {
-	for _, word := range v.avoid {
-		if word != 0 {
-			return true
-		}
-	}
-	return false
-}
+func (v *staticView) graded() bool { return v.affinity != nil || v.avoided > 0 }
 
 // column has every node's value of an attribute, as a number.
 type column struct {
