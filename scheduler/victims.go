@@ -64,14 +64,14 @@ func (s *nodeSearch) gather(slot int32) bool {
 	bounded := false
 	for _, h := range s.t.on(s.t.f.nodes[slot].node.GetId()) {
 		switch {
-		case s.t.gone[h.Alloc.GetId()] || h.Fixed && !h.Ending:
+		case s.t.gone[h.Alloc.GetId()]:
 		case h.Ending:
 			s.ending = append(s.ending, h)
 		case s.own(&h):
 			if s.replaces {
 				s.cands = append(s.cands, h)
 			}
-		case h.Priority < s.priority && (!h.Bounded || s.mayLose(&h)):
+		case h.Priority < s.priority && !h.Fixed && (!h.Bounded || s.mayLose(&h)):
 			s.cands = append(s.cands, h)
 			bounded = bounded || h.Bounded
 		}

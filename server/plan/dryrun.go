@@ -38,8 +38,8 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 	for _, o := range result.Groups {
 		outcomes[o.GetGroup()] = o
 	}
-	d := dryRun{fleet: fleet, outcomes: outcomes, preempts: preempts(next, view.SchedulerConfig())}
-	d.trial = newCrowd(func() *state.View { return view }).trial(fleet)
+	d := dryRun{fleet: fleet, outcomes: outcomes, spec: next, config: view.SchedulerConfig(), crowd: newCrowd(func() *state.View { return view })}
+	d.trial = d.crowd.trial(fleet)
 	units := identicals(result.Asks, compile)
 	if next.GetGang() {
 		d.place(units, true)
@@ -53,10 +53,12 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 
 // dryRun is a fleet that is thrown away, and what became of the groups on it.
 type dryRun struct {
+	crowd    *crowd
+	spec     *berthv1.Job
+	config   *berthv1.SchedulerConfig
 	fleet    *scheduler.Fleet
 	trial    *scheduler.Trial
 	outcomes map[string]*berthv1.GroupOutcome
-	preempts bool
 }
 
 // place places asks, all or none where they belong together; those that replace
@@ -95,9 +97,6 @@ func (d *dryRun) place(units []*identical, together bool) {
 	if together {
 		rest = units
 	}
-	if !d.preempts {
-		return
-	}
 	for _, same := range rest {
 		for _, a := range same.asks {
 			if a.Replaces {
@@ -105,7 +104,15 @@ func (d *dryRun) place(units []*identical, together bool) {
 			}
 		}
 	}
-	ways, _ := findWays(d.trial, rest, maxDryWays, together)
+	var ways []wayOf
+	if preempts(d.spec, d.config) {
+		ways, _ = findWays(d.trial, rest, maxDryWays, together)
+	}
+	if len(ways) == 0 {
+		// A trial of its own: it is undone, and this one is not.
+		enrich(d.fleet, d.crowd, d.crowd.trial(d.fleet), d.spec, d.config, rest,
+			func(same *identical) *berthv1.Explanation { return d.outcomes[same.name()].GetExplanation() }, together)
+	}
 	for _, way := range ways {
 		for _, v := range way.Victims {
 			addPreemption(d.outcomes[way.same.name()], v)

@@ -129,7 +129,7 @@ func New(cfg Config) *Loop {
 		cfg.External = nobody{}
 	}
 	return &Loop{
-		cfg: cfg, log: cfg.Logger, pending: map[rows.ID]*placed{},
+		cfg: cfg, log: cfg.Logger, pending: map[rows.ID]*placed{}, shared: map[string]shared{},
 		landed: make(chan *flight, cfg.Tuning.Flying), requests: make(chan *request),
 	}
 }

@@ -427,7 +427,10 @@ func crowded(t *testing.T, r *rand.Rand) {
 // anybody have to give way who was not told so.
 func requireNobodyLeft(t *testing.T, c *cluster) {
 	t.Helper()
-	pass(time.Second) // what the agents said last is on its way
+	pass(time.Second)
+	for c.agents() { // until nothing is on its way or ending
+		pass(time.Second)
+	}
 	view := c.store.View()
 	for j := range view.Jobs("", "") {
 		if j.GetStopped() {

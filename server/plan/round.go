@@ -130,6 +130,7 @@ func (l *Loop) answer(j *job, b *batch, now time.Time) {
 			j.told = now
 		}
 		w.keepExplanations(wasBlocked)
+		l.queuePlace(j)
 		if len(w.evals) == 0 && !w.did && sameAnswer(eval, wasBlocked) {
 			return
 		}
@@ -174,18 +175,33 @@ func sameAnswer(a, b *berthv1.Evaluation) bool {
 		return false
 	}
 	for i, g := range a.GetGroups() {
-		if !proto.Equal(g.GetExplanation(), b.GetGroups()[i].GetExplanation()) {
+		was := b.GetGroups()[i]
+		if !sameExplanation(g.GetExplanation(), was.GetExplanation()) || len(g.GetPreemptions()) != len(was.GetPreemptions()) {
 			return false
 		}
 	}
 	return true
 }
 
-// fitEvaluation makes an evaluation fit into an entry: explanations are dropped from the
-// last group on until it does.
-func fitEvaluation(e *berthv1.Evaluation) {
-	for i := len(e.GetGroups()) - 1; i >= 0 && proto.Size(e) > maxPlan; i-- {
-		e.Groups[i].Explanation = nil
+// sameExplanation says that two explanations differ in the place in the queue at most.
+func sameExplanation(a, b *berthv1.Explanation) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	c := proto.Clone(a).(*berthv1.Explanation)
+	c.QueuePlace, c.QueueLength = b.GetQueuePlace(), b.GetQueueLength()
+	return proto.Equal(c, b)
+}
+
+// queuePlace notes the job's place in the queue where it is said why it waits.
+func (l *Loop) queuePlace(j *job) {
+	place, length := l.blocked.place(j)
+	for _, o := range j.work.outcomes {
+		if e := o.GetExplanation(); e != nil {
+			e = proto.Clone(e).(*berthv1.Explanation)
+			e.QueuePlace, e.QueueLength = uint32(place), uint32(length)
+			o.Explanation = e
+		}
 	}
 }
 
