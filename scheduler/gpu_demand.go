@@ -20,7 +20,8 @@ type Wanted struct {
 // behind. It is made from the groups that are known, and stays until it is made anew, so
 // that the same demand and the same grants give the same order of nodes.
 type gpuDemand struct {
-	needs []gpuNeed
+	needs  []gpuNeed // the most frequent first
+	judged int       // how many of them nodes are judged by; all make prices
 	// shares are the distinct shares of the needs; filled says how much of a GPU with so
 	// many thousandths left is expected to be used in the end.
 	shares   []uint32
@@ -33,19 +34,21 @@ type gpuDemand struct {
 	slots, below [maxGPUNeeds]uint32
 }
 
-// gpuNeed is one thing that is asked for, so often that it counts.
+// gpuNeed is one thing that is asked for.
 type gpuNeed struct {
+	key           string
+	times         float64 // how often
 	milli, memory float64
 	count         uint32
-	level         int // of its share in gpuDemand.shares
-	size          float64
 	device        *deviceNeed
-	weight        float64 // the part of all asks for GPUs
+	size          float64 // thousandths in all
+	weight        float64 // the part of all that are judged by
+	level         int     // of its share in gpuDemand.shares
 	// volume is the part of all GPUs asked for, by the part of all GPUs that will do.
 	volume float64
 }
 
-// maxGPUNeeds bounds the needs: the most frequent ones count.
+// maxGPUNeeds bounds the needs that nodes are judged by.
 const maxGPUNeeds = 64
 
 // SetDemand tells the fleet what is wanted in all, placed or not, for asks for GPUs to be
@@ -75,60 +78,65 @@ func (g *Group) gpuWish() (*deviceNeed, int) {
 }
 
 func newGPUDemand(f *Fleet, wanted []Wanted) *gpuDemand {
-	type counted struct {
-		need  gpuNeed
-		key   string
-		times int
-	}
-	byKey := map[string]*counted{}
-	for _, w := range wanted {
-		device, count := w.Group.gpuWish()
-		if device == nil || w.Count <= 0 {
-			continue
-		}
-		n := gpuNeed{milli: float64(w.Group.total.leastMilli()), memory: float64(w.Group.total.memory), count: uint32(count), device: device}
-		key := n.key()
-		if byKey[key] == nil {
-			byKey[key] = &counted{need: n, key: key}
-		}
-		byKey[key].times += w.Count
-	}
-	if len(byKey) == 0 {
+	needs := countNeeds(wanted)
+	if len(needs) == 0 {
 		return nil
 	}
-	all := make([]*counted, 0, len(byKey))
-	for _, c := range byKey {
-		all = append(all, c)
-	}
-	slices.SortFunc(all, func(a, b *counted) int {
-		return cmp.Or(cmp.Compare(b.times, a.times), strings.Compare(a.key, b.key))
-	})
-	all = all[:min(len(all), maxGPUNeeds)]
+	d := &gpuDemand{needs: needs, judged: min(len(needs), maxGPUNeeds), profiles: map[*topology.Machine]*gpuProfile{}}
 	var times, volume float64
-	for _, c := range all {
-		times += float64(c.times)
-		volume += float64(uint64(c.times) * uint64(c.need.count) * uint64(c.need.device.share))
-	}
-	d := &gpuDemand{profiles: map[*topology.Machine]*gpuProfile{}}
-	for _, c := range all {
-		n := c.need
+	for i := range d.needs {
+		n := &d.needs[i]
+		n.size = float64(n.count * n.device.share)
+		n.volume = float64(n.times * n.size)
+		volume += n.volume
+		if i >= d.judged {
+			continue
+		}
+		times += n.times
 		n.level = slices.Index(d.shares, n.device.share)
 		if n.level < 0 {
 			n.level = len(d.shares)
 			d.shares = append(d.shares, n.device.share)
 		}
-		n.size = float64(n.count * n.device.share)
-		n.weight = float64(c.times) / times
-		n.volume = float64(float64(c.times)*n.size) / volume
-		d.needs = append(d.needs, n)
+	}
+	for i := range d.needs {
+		d.needs[i].volume /= volume
+		d.needs[i].weight = d.needs[i].times / times
 	}
 	d.supply(f)
 	d.fill()
 	return d
 }
 
-// key covers what a need is judged by.
-func (n *gpuNeed) key() string {
+// countNeeds gives what is asked for, the most frequent first.
+func countNeeds(wanted []Wanted) []gpuNeed {
+	byKey := map[string]*gpuNeed{}
+	for _, w := range wanted {
+		device, count := w.Group.gpuWish()
+		if device == nil || w.Count <= 0 {
+			continue
+		}
+		n := &gpuNeed{milli: float64(w.Group.total.leastMilli()), memory: float64(w.Group.total.memory), count: uint32(count), device: device}
+		n.key = n.content()
+		if known := byKey[n.key]; known != nil {
+			n = known
+		} else {
+			byKey[n.key] = n
+		}
+		n.times += float64(w.Count)
+	}
+	needs := make([]gpuNeed, 0, len(byKey))
+	for _, n := range byKey {
+		needs = append(needs, *n)
+	}
+	slices.SortFunc(needs, func(a, b gpuNeed) int {
+		return cmp.Or(cmp.Compare(b.times, a.times), strings.Compare(a.key, b.key))
+	})
+	return needs
+}
+
+// content covers what a need is judged by.
+func (n *gpuNeed) content() string {
 	var checks strings.Builder
 	for _, c := range n.device.checks {
 		fmt.Fprintf(&checks, "%q", c.text)
@@ -174,8 +182,12 @@ const fillTries = 100
 // they fit.
 func (d *gpuDemand) fill() {
 	var often [topology.WholeDevice + 1]float64
+	times := 0.0
 	for i := range d.needs {
-		often[d.needs[i].device.share] += d.needs[i].weight
+		times += d.needs[i].times
+	}
+	for i := range d.needs {
+		often[d.needs[i].device.share] += d.needs[i].times / times
 	}
 	for left := 1; left <= topology.WholeDevice; left++ {
 		fit, used := 0.0, 0.0

@@ -39,7 +39,7 @@ func (d *gpuDemand) cost(p *gpuProfile, milli, memory float64) float64 {
 			}
 		}
 	}
-	for i := range d.needs {
+	for i := range d.judged {
 		n, accepted := &d.needs[i], p.accepted[i]
 		if accepted == 0 {
 			continue
@@ -175,7 +175,8 @@ func (d *gpuDemand) mayTake(m *topology.Machine, p *gpuProfile, k int, w *device
 	return w.free(dev, left) && w.is(dev) && !(p.alike && slices.Contains(d.left[:k], left))
 }
 
-// takeFirst takes what a wish asks for from the first GPUs that have it.
+// takeFirst takes what a wish asks for from the first GPUs that have it; false: they have
+// too few, and there are no others.
 func (d *gpuDemand) takeFirst(m *topology.Machine, p *gpuProfile, w *deviceNeed) bool {
 	wanted := w.count
 	for k, at := range p.gpus {
@@ -184,7 +185,7 @@ func (d *gpuDemand) takeFirst(m *topology.Machine, p *gpuProfile, w *deviceNeed)
 			wanted--
 		}
 	}
-	return wanted == 0
+	return wanted == 0 || len(p.gpus) == maxRatedGPUs
 }
 
 // costWith is the cost when a share of the k-th GPU is taken.

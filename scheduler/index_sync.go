@@ -55,7 +55,7 @@ func (x *index) update(slot int32, cells uint64) {
 		x.refused.set(slot, false)
 		cells = everyCell
 	}
-	if x.rank == evened { // cells go by their node
+	if x.rank == evened || x.rank == sparing && hasGPUs(n.usage.Machine()) { // cells go by their node
 		cells = everyCell
 	}
 	all := len(n.usage.Machine().Cells)

@@ -88,7 +88,11 @@ func (r *run) prepare() {
 // packs says that nodes are filled up one after the other, this one among them.
 func (r *run) packs(slot int32) bool {
 	how := r.f.rankingOf(r.g)
-	return how == packed || how == sparing && freeGPUs(r.f.nodes[slot].usage, none) == 0
+	if how != sparing {
+		return how == packed
+	}
+	_, is := sparedKey(r.f.nodes[slot].usage)
+	return !is
 }
 
 func (r *run) mark(slot int32) *mark {

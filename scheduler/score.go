@@ -156,8 +156,8 @@ func (k ranking) ofNode(u *topology.Usage, v *vector) uint64 {
 		return usedPart(u)
 	}
 	if k == sparing {
-		if free := freeGPUs(u, none); free > 0 {
-			return sparedKey(free, milli)
+		if key, is := sparedKey(u); is {
+			return key
 		}
 	}
 	return tier | min(weight, ^tierMask)
@@ -175,8 +175,8 @@ func (k ranking) ofCell(u *topology.Usage, cell int, v *vector) uint64 {
 		return usedPart(u)
 	}
 	if k == sparing {
-		if free := freeGPUs(u, cell); free > 0 {
-			return sparedKey(free, s.Milli)
+		if key, is := sparedKey(u); is { // the node's: its cells follow each other
+			return key
 		}
 	}
 	tier := inUse
@@ -189,23 +189,25 @@ func (k ranking) ofCell(u *topology.Usage, cell int, v *vector) uint64 {
 	return tier | min(cellWeight(u, cell), ^tierMask)
 }
 
-// freeGPUs is the thousandths that are free of the GPUs in a cell; of all on the node
-// where the cell is none.
-func freeGPUs(u *topology.Usage, cell int) (free uint64) {
+// sparedKey is the key of a node with free GPUs, and of its cells; false: it has none.
+func sparedKey(u *topology.Usage) (uint64, bool) {
 	m := u.Machine()
-	if m.Kind("gpu") < 0 && m.Kind("mig") < 0 {
-		return 0
+	if !hasGPUs(m) {
+		return 0, false
 	}
+	var free, milli uint64
 	for i := range m.Devices {
-		if dev := &m.Devices[i]; (cell == none || dev.Cell == cell) && alignOf(dev.Kind) == alignGPU {
+		if alignOf(m.Devices[i].Kind) == alignGPU {
 			free += uint64(u.FreeDevice(i))
 		}
 	}
-	return free
+	for i := range m.Cells {
+		milli += u.FreeMilli(i)
+	}
+	return spared | min(free<<20/max(milli, 1), ^tierMask), free > 0
 }
 
-// sparedKey is the key of a node or cell with free GPUs.
-func sparedKey(free, milli uint64) uint64 { return spared | min(free<<20/max(milli, 1), ^tierMask) }
+func hasGPUs(m *topology.Machine) bool { return m.Kind("gpu") >= 0 || m.Kind("mig") >= 0 }
 
 // freePages is the MiB of hugepages that are left in a cell.
 func freePages(u *topology.Usage, cell int) (mib uint64) {

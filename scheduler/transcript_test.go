@@ -51,11 +51,12 @@ func TestTranscripts(t *testing.T) {
 // world runs a script:
 //
 //	node NAME [pool= arch= status= ineligible taint=K disk= ports=MIN-MAX ATTRIBUTE=VALUE ...]
-//	  cell CORESxTHREADS MIB [reserved=LIST pages=N]     of the last node; pages of 2 MiB
-//	  device ID KIND [cell=N model= mem= nvlink= ATTRIBUTE=VALUE shareable]
+//	  cell CORESxTHREADS MIB [reserved=LIST pages=N distances=A,B,...]   of the last node; pages of 2 MiB
+//	  device ID KIND [cell=N root= model= mem= nvlink= profile= link=PEER,LANES shareable broken]
 //	ask JOB [count= type= prio= cpu= cores= threads= mem= pages= disk= policy= align= spread=ATTR
-//	         distinct distinct=ATTR constraint=A,OP,V affinity=A,OP,V,W port=STATIC|0 device=KIND,N
-//	         model= share= link= gang pool= arch= nodes=A,B penalise= exclude= kind=LIST]
+//	         distinct distinct=ATTR constraint=A,OP,V affinity=A,OP,V,W port=STATIC|0 device=KIND,N[,NEAR,WITHIN]
+//	         model= share= link= profile= cells= whole gang pool= arch= nodes=A,B penalise= exclude= kind=LIST]
+//	demand JOB [as ask]    so many of it are wanted, besides what was said before
 //	release JOB NODE       one instance of it
 //	stop JOB NODE          tells one instance of it to stop
 //	preempt JOB [as ask; below=PRIORITY bounded=JOB:LEFT]
@@ -69,6 +70,7 @@ type world struct {
 	last   *berthv1.Node
 	placed []*berthv1.Alloc
 	jobs   map[string]*berthv1.Job
+	wanted []Wanted
 	cpu    int
 	out    strings.Builder
 }
@@ -116,6 +118,8 @@ func (w *world) run(line string) {
 	case "ask":
 		fmt.Fprintf(&w.out, "> %s\n", line)
 		w.ask(fields[1], parseOptions(fields[2:]))
+	case "demand":
+		w.demandWords(fields[1], parseOptions(fields[2:]))
 	case "release":
 		fmt.Fprintf(&w.out, "> %s\n", line)
 		w.release(fields[1], fields[2])
@@ -180,6 +184,10 @@ func (w *world) cell(shape, mib string, o options) {
 	if n := o.number(w.t, "pages", 0); n > 0 {
 		c.Hugepages = []*berthv1.Hugepages{{SizeKib: 2048, Count: n}}
 	}
+	for _, d := range strings.FieldsFunc(o.text("distances", ""), func(r rune) bool { return r == ',' }) {
+		distance, _ := strconv.Atoi(d)
+		c.Distances = append(c.Distances, uint32(distance))
+	}
 	w.cpu += cores * threads
 	w.last.Hardware.Cells = append(w.last.Hardware.Cells, c)
 }
@@ -187,8 +195,15 @@ func (w *world) cell(shape, mib string, o options) {
 func (w *world) device(id, kind string, o options) {
 	d := &berthv1.Device{Id: id, Kind: kind, Model: o.text("model", ""), Healthy: !o.has("broken"), Cell: int32(o.number(w.t, "cell", 0)),
 		MemoryMib: o.number(w.t, "mem", 0), PciRoot: o.text("root", ""), Attributes: map[string]string{}}
-	if o.has("nvlink") {
-		d.Attributes["nvlink"] = o.text("nvlink", "")
+	for _, name := range []string{"nvlink", "profile"} {
+		if o.has(name) {
+			d.Attributes[name] = o.text(name, "")
+		}
+	}
+	for _, link := range o["link"] {
+		peer, lanes, _ := strings.Cut(link, ",")
+		n, _ := strconv.Atoi(lanes)
+		d.Links = append(d.Links, &berthv1.DeviceLink{Peer: peer, Type: "nvlink", Lanes: uint32(n)})
 	}
 	if o.has("shareable") {
 		d.ShareableMilli = 1
@@ -220,15 +235,18 @@ func jobOf(t testing.TB, name string, o options) *berthv1.Job {
 		r.Hugepages = []*berthv1.Hugepages{{SizeKib: 2048, Count: n}}
 	}
 	for _, d := range o["device"] {
-		kind, n, _ := strings.Cut(d, ",")
-		count, _ := strconv.Atoi(n)
-		r.Devices = append(r.Devices, &berthv1.DeviceAsk{Kind: kind, Count: uint32(count), Model: o.text("model", ""),
-			ShareMilli: uint32(o.number(t, "share", 0)), Link: o.text("link", "")})
+		p := strings.Split(d+",,,", ",")
+		count, _ := strconv.Atoi(p[1])
+		ask := &berthv1.DeviceAsk{Kind: p[0], Count: uint32(count), Model: o.text("model", ""), Near: p[2], Within: p[3]}
+		if p[2] == "" { // the first asks for what the options say, what is near it follows
+			ask.ShareMilli, ask.Link, ask.Profile = uint32(o.number(t, "share", 0)), o.text("link", ""), o.text("profile", "")
+		}
+		r.Devices = append(r.Devices, ask)
 	}
-	g := &berthv1.Group{Name: name, Count: &count, Gang: o.has("gang"), DiskMib: o.number(t, "disk", 0),
+	g := &berthv1.Group{Name: name, Count: &count, Gang: o.has("gang"), DiskMib: o.number(t, "disk", 0), WholeNode: o.has("whole"),
 		Tasks: []*berthv1.Task{{Name: "main", Driver: o.text("driver", "exec"), Resources: r}}}
-	if o.has("policy") {
-		g.Topology = &berthv1.TopologyPolicy{Policy: o.text("policy", "")}
+	if o.has("policy") || o.has("cells") {
+		g.Topology = &berthv1.TopologyPolicy{Policy: o.text("policy", ""), Cells: uint32(o.number(t, "cells", 0))}
 		if o.has("align") {
 			g.Topology.Align = strings.Split(o.text("align", ""), ",")
 		}
