@@ -56,6 +56,7 @@ func TestTranscripts(t *testing.T) {
 //	ask JOB [count= type= prio= cpu= cores= threads= mem= pages= disk= policy= align= spread=ATTR
 //	         distinct distinct=ATTR constraint=A,OP,V affinity=A,OP,V,W port=STATIC|0 device=KIND,N[,NEAR,WITHIN]
 //	         model= share= link= profile= cells= whole gang pool= arch= nodes=A,B penalise= exclude= kind=LIST]
+//	demand JOB [as ask]    so many of it are wanted, besides what was said before
 //	release JOB NODE       one instance of it
 //	stop JOB NODE          tells one instance of it to stop
 //	preempt JOB [as ask; below=PRIORITY bounded=JOB:LEFT]
@@ -69,6 +70,7 @@ type world struct {
 	last   *berthv1.Node
 	placed []*berthv1.Alloc
 	jobs   map[string]*berthv1.Job
+	wanted []Wanted
 	cpu    int
 	out    strings.Builder
 }
@@ -116,6 +118,8 @@ func (w *world) run(line string) {
 	case "ask":
 		fmt.Fprintf(&w.out, "> %s\n", line)
 		w.ask(fields[1], parseOptions(fields[2:]))
+	case "demand":
+		w.demandWords(fields[1], parseOptions(fields[2:]))
 	case "release":
 		fmt.Fprintf(&w.out, "> %s\n", line)
 		w.release(fields[1], fields[2])
