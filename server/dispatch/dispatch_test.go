@@ -228,6 +228,27 @@ func TestSessionIsCompleteThenDeltas(t *testing.T) {
 	})
 }
 
+// What the feed tells late must not bring back what everything that was sent had over.
+func TestLateNewsAreNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, servers := newWorld(t)
+		w.dial("s2", testNode("n1")).assignments()
+		w.place("n1", 1)
+		early := w.store.View()
+		w.place("n1", 2)
+		s := &session{nodeID: "n1", server: servers["s2"], sentJobs: map[jobVersion]struct{}{}}
+		everything := s.assignments(true, nil)
+		row, other := early.AllocRow(allocID(1)), w.store.View().AllocRow(allocID(2))
+		if a := s.assignments(false, []news{{row: row, revision: early.Revision()}}); len(everything.GetAllocs()) != 2 || a != nil {
+			t.Errorf("after %v came %v", everything, a)
+		}
+		next := s.assignments(false, []news{{row: row, revision: 98}, {row: other, revision: 99}, {row: row, revision: 99, gone: true}})
+		if len(next.GetAllocs()) != 1 || len(next.GetRemoved()) != 1 || next.GetAppliesTo() != everything.GetResultsIn() || next.GetResultsIn() != 99 {
+			t.Errorf("then %v", next)
+		}
+	})
+}
+
 func TestReportsAreAcknowledgedWhenDurable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := newWorld(t)

@@ -22,7 +22,7 @@ func (d *Dispatcher) feed(ctx context.Context) error {
 		if !ok { // the history was outrun, or the state replaced: everybody starts anew
 			seen = d.cfg.Store.Revision()
 			for _, s := range d.all() {
-				s.mark("", true)
+				s.markAll()
 			}
 		}
 		select {
@@ -42,22 +42,52 @@ func (d *Dispatcher) feedOnce(seen uint64) (uint64, bool) {
 	if !ok {
 		return seen, false
 	}
+	var to nextSession
 	for i := range changes {
 		c := &changes[i]
 		seen = c.Revision
 		if c.Table != state.TableAllocs {
 			continue
 		}
-		a, after := c.Allocs()
-		if after.Exists() {
-			a = after
-		}
-		if c.Kind == state.Updated && a.AssignRevision() != c.Revision {
-			continue // the agent's own news
-		}
-		if s := d.session(a.NodeID()); s != nil {
-			s.mark(a.ID().String(), false)
+		before, after := c.Allocs()
+		switch {
+		case !after.Exists():
+			to.add(d, news{row: *before, revision: c.Revision, gone: true})
+		case c.Kind == state.Created || after.AssignRevision() == c.Revision: // not the agent's own news
+			to.add(d, news{row: *after, revision: c.Revision})
 		}
 	}
+	to.mark()
 	return seen, true
+}
+
+// news is an allocation that an agent must hear of.
+type news struct {
+	row      state.AllocRow
+	revision uint64 // of the change
+	gone     bool   // forgotten
+}
+
+// nextSession gathers what follows each other for one node: placements come in runs.
+type nextSession struct {
+	nodeID  string
+	session *session
+	news    []news
+}
+
+func (n *nextSession) add(d *Dispatcher, what news) {
+	if id := what.row.NodeID(); id != n.nodeID || n.session == nil {
+		n.mark()
+		n.nodeID, n.session = id, d.session(id)
+	}
+	if n.session != nil {
+		n.news = append(n.news, what)
+	}
+}
+
+func (n *nextSession) mark() {
+	if n.session != nil && len(n.news) > 0 {
+		n.session.mark(n.news)
+	}
+	n.news = n.news[:0]
 }

@@ -28,14 +28,14 @@ type session struct {
 
 	mu       sync.Mutex
 	lastSeen time.Time
-	dirty    map[string]struct{} // allocations to look at before the next delta
-	complete bool                // send everything instead
+	news     []news // what the next delta has, newest last
+	complete bool   // send everything instead
 	outbox   []*berthv1.ServerMessage
 	wake     chan struct{} // capacity 1: there is something to send
 
 	// Only the sender uses these.
-	sentRevision uint64
-	sentJobs     map[jobVersion]struct{}
+	sentRevision, completeRevision uint64
+	sentJobs                       map[jobVersion]struct{}
 }
 
 type jobVersion struct {
@@ -66,7 +66,7 @@ func (d *Dispatcher) Session(stream grpc.BidiStreamingServer[berthv1.AgentMessag
 	defer cancel(nil)
 	s := &session{
 		nodeID: hello.GetNode().GetId(), server: d, cancel: cancel, lastSeen: time.Now(),
-		dirty: map[string]struct{}{}, complete: true, wake: make(chan struct{}, 1),
+		complete: true, wake: make(chan struct{}, 1),
 		sentJobs: map[jobVersion]struct{}{},
 	}
 	d.attach(s)
@@ -108,14 +108,18 @@ func (d *Dispatcher) checkHello(hello *berthv1.Hello) error {
 	return nil
 }
 
-// mark notes an allocation (or everything) for the next message.
-func (s *session) mark(allocID string, complete bool) {
+// mark notes what the next delta must have.
+func (s *session) mark(what []news) {
 	s.mu.Lock()
-	if complete {
-		s.complete = true
-	} else {
-		s.dirty[allocID] = struct{}{}
-	}
+	s.news = append(s.news, what...)
+	s.mu.Unlock()
+	s.poke()
+}
+
+// markAll has everything sent anew.
+func (s *session) markAll() {
+	s.mu.Lock()
+	s.complete = true
 	s.mu.Unlock()
 	s.poke()
 }
@@ -171,15 +175,11 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 	}
 	for {
 		s.mu.Lock()
-		out, complete := s.outbox, s.complete
-		s.outbox, s.complete = nil, false
-		var dirty map[string]struct{}
-		if len(s.dirty) > 0 {
-			dirty, s.dirty = s.dirty, map[string]struct{}{}
-		}
+		out, complete, what := s.outbox, s.complete, s.news
+		s.outbox, s.complete, s.news = nil, false, nil
 		s.mu.Unlock()
-		if complete || len(dirty) > 0 {
-			if a := s.assignments(complete, dirty); a != nil {
+		if complete || len(what) > 0 {
+			if a := s.assignments(complete, what); a != nil {
 				out = append(out, &berthv1.ServerMessage{Body: &berthv1.ServerMessage_Assignments{Assignments: a}})
 			}
 		}
@@ -201,36 +201,66 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 	}
 }
 
-// assignments is what the agent must hear: everything, or what has changed.
-func (s *session) assignments(complete bool, dirty map[string]struct{}) *berthv1.Assignments {
+// assignments is what the agent must hear: everything, or what has changed; nil: nothing.
+// The feed may be behind what was sent as everything: what that had is no news.
+func (s *session) assignments(complete bool, what []news) *berthv1.Assignments {
 	view := s.server.cfg.Store.View()
-	a := &berthv1.Assignments{Complete: complete, AppliesTo: s.sentRevision, ResultsIn: view.Revision()}
-	if complete {
-		a.AppliesTo = 0
+	a := &berthv1.Assignments{Complete: complete, AppliesTo: s.sentRevision}
+	if !complete {
+		what = slices.DeleteFunc(what, func(n news) bool { return n.revision <= s.completeRevision })
+		if len(what) == 0 {
+			return nil
+		}
+		a.ResultsIn = max(s.sentRevision, what[len(what)-1].revision)
+	} else {
+		a.AppliesTo, a.ResultsIn, s.completeRevision = 0, view.Revision(), view.Revision()
 		clear(s.sentJobs)
-		for alloc := range view.AllocsByNode(s.nodeID) {
-			s.include(a, view, alloc)
+		what = nil
+		for row := range view.AllocRowsByNode(s.nodeID) {
+			what = append(what, news{row: *row})
 		}
 	}
-	for id := range dirty {
-		if complete {
-			break
+	what = newest(what)
+	a.Allocs = make([]*berthv1.Alloc, 0, len(what))
+	messages := make([]berthv1.Alloc, len(what)) // one piece of memory, given up as one
+	for i := range what {
+		if what[i].gone {
+			a.Removed = append(a.Removed, what[i].row.ID().String())
+			continue
 		}
-		if alloc := view.Alloc(id); alloc != nil {
-			s.include(a, view, alloc)
-		} else {
-			a.Removed = append(a.Removed, id)
-		}
+		what[i].row.AllocInto(&messages[i])
+		a.Allocs = append(a.Allocs, &messages[i])
+		s.include(a, view, &what[i].row)
 	}
 	s.sentRevision = a.GetResultsIn()
 	return a
 }
 
-// include adds an allocation and, where the agent may lack it, its job.
-func (s *session) include(a *berthv1.Assignments, view *state.View, alloc *berthv1.Alloc) {
-	a.Allocs = append(a.Allocs, alloc)
-	key := jobVersion{alloc.GetNamespace(), alloc.GetJob(), alloc.GetJobVersion()}
-	if _, sent := s.sentJobs[key]; sent || alloc.Ended() {
+// newest leaves the last news of each allocation, in their order.
+func newest(what []news) []news {
+	if len(what) < 2 {
+		return what
+	}
+	last := make(map[state.AllocID]int, len(what))
+	for i := range what {
+		last[what[i].row.ID()] = i
+	}
+	if len(last) == len(what) {
+		return what
+	}
+	kept := what[:0]
+	for i := range what {
+		if last[what[i].row.ID()] == i {
+			kept = append(kept, what[i])
+		}
+	}
+	return kept
+}
+
+// include adds the job of an allocation where the agent may lack it.
+func (s *session) include(a *berthv1.Assignments, view *state.View, row *state.AllocRow) {
+	key := jobVersion{row.Namespace(), row.Job(), row.JobVersion()}
+	if _, sent := s.sentJobs[key]; sent || row.Ended() {
 		return
 	}
 	if job := view.JobVersion(key.namespace, key.job, key.version); job != nil {
