@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -13,6 +14,7 @@ import (
 // demand is what has come so far.
 type berth struct {
 	fleet  *scheduler.Fleet
+	byName map[string]int
 	groups []*scheduler.Group
 	asks   [][]*scheduler.Ask
 	came   []int // by shape
@@ -22,8 +24,9 @@ type berth struct {
 
 // newBerth makes a fleet of the trace's nodes: each is one cell with whole CPUs.
 func newBerth(nodes []trace.Node, shapes []shape) (*berth, error) {
-	b := &berth{fleet: scheduler.NewFleet(), came: make([]int, len(shapes)), next: 1}
+	b := &berth{fleet: scheduler.NewFleet(), byName: map[string]int{}, came: make([]int, len(shapes)), next: 1}
 	for i := range nodes {
+		b.byName[nodes[i].Name] = i
 		if _, err := b.fleet.UpsertNode(nodeOf(&nodes[i])); err != nil {
 			return nil, err
 		}
@@ -76,7 +79,7 @@ func (s *shape) job(number int) *berthv1.Job {
 	}
 }
 
-func (b *berth) offer(at int) bool {
+func (b *berth) offer(at int) (grant, bool) {
 	b.came[at]++
 	if b.total++; b.total >= b.next {
 		b.next = b.total + (b.total+3)/4
@@ -86,6 +89,16 @@ func (b *berth) offer(at int) bool {
 		}
 		b.fleet.SetDemand(wanted)
 	}
-	_, unplaced := scheduler.Place(b.fleet, b.asks[at])
-	return len(unplaced) == 0
+	placed, _ := scheduler.Place(b.fleet, b.asks[at])
+	if len(placed) == 0 {
+		return grant{}, false
+	}
+	g := grant{node: b.byName[placed[0].NodeID]}
+	for _, task := range placed[0].Assignment.GetTasks() {
+		for _, d := range task.GetDevices() {
+			gpu, _ := strconv.Atoi(strings.TrimPrefix(d.GetId(), "gpu"))
+			g.gpus = append(g.gpus, gpu)
+		}
+	}
+	return g, true
 }

@@ -18,6 +18,7 @@ const maxPods = 1001
 // order in which equals are taken.
 type cluster struct {
 	nodes []node
+	order []int // of each node, its index in the trace
 }
 
 type node struct {
@@ -50,7 +51,7 @@ func (s *shape) demand() int { return s.gpus * s.milli }
 func (s *shape) shared() bool { return s.gpus == 1 && s.milli < wholeGPU }
 
 func newCluster(nodes []trace.Node, order []int) *cluster {
-	c := &cluster{}
+	c := &cluster{order: order}
 	for _, i := range order {
 		n := node{cpu: nodes[i].CPUMilli, memory: nodes[i].MemoryMiB, model: nodes[i].Model, fragmentVersion: -1,
 			total: nodes[i].GPUs * wholeGPU, free: nodes[i].GPUs, classes: map[int]int{}}
@@ -122,28 +123,35 @@ func (n *node) tightest(milli int) int {
 	return best
 }
 
-// place takes what the pod asks for; gpu is where a share goes. Whole GPUs are the
-// lowest that are free.
-func (n *node) place(s *shape, gpu int) {
+// choose names the GPUs that a pod gets: the one given, or the lowest that are free.
+func (n *node) choose(s *shape, gpu int) []int {
+	if s.shared() {
+		return []int{gpu}
+	}
+	var gpus []int
+	for i := range n.left {
+		if n.left[i] == wholeGPU && len(gpus) < s.gpus {
+			gpus = append(gpus, i)
+		}
+	}
+	return gpus
+}
+
+// place takes what the pod asks for, of the GPUs given.
+func (n *node) place(s *shape, gpus []int) {
 	n.cpu, n.memory = n.cpu-s.cpu, n.memory-s.memory
 	n.total -= s.demand()
 	n.pods++
 	n.version++
-	if s.shared() {
-		if n.left[gpu] == wholeGPU {
+	for _, i := range gpus {
+		if n.left[i] == wholeGPU {
 			n.free--
 		}
-		n.left[gpu] -= int16(s.milli)
+		n.left[i] -= int16(s.milli)
+	}
+	if s.shared() {
 		n.classes[0]++
 	} else if s.gpus > 0 {
-		wanted := s.gpus
-		for i := range n.left {
-			if n.left[i] == wholeGPU && wanted > 0 {
-				n.left[i] = 0
-				wanted--
-			}
-		}
-		n.free -= s.gpus
 		n.classes[s.gpus]++
 	}
 }

@@ -102,13 +102,11 @@ func (w *workload) order(t testing.TB, seed int64) trace.Arrivals {
 func TestPublished(t *testing.T) {
 	dir := openbData(t)
 	curves := published(t, dir, "analysis_allo_discrete.csv.gz")
+	fragments := published(t, dir, "analysis_frag_discrete.csv.gz")
 	names := []string{"default"}
 	seeds := []string{"42"}
 	if os.Getenv("BERTH_REPLAY") == "all" {
-		names = nil
-		for _, n := range []string{"cpu050", "cpu200", "default", "gpushare40", "gpushare80", "gpuspec10", "gpuspec25", "multigpu20", "multigpu40"} {
-			names = append(names, n)
-		}
+		names = []string{"cpu050", "cpu200", "default", "gpushare40", "gpushare80", "gpuspec10", "gpuspec25", "multigpu20", "multigpu40"}
 		seeds = []string{"42", "43", "44", "45", "46", "47", "48", "49", "50", "51"}
 	}
 	for _, name := range names {
@@ -125,6 +123,14 @@ func TestPublished(t *testing.T) {
 					got, err := Run(w.nodes, w.pods, order, policy, nil)
 					if err != nil {
 						t.Fatal(err)
+					}
+					if got.Violations > 0 {
+						t.Errorf("%d violations", got.Violations)
+					}
+					for x, y := range got.Fragmentation {
+						if want := fragments[[3]string{name, policy, seed}][x]; math.Abs(y-want) > 0.0201 {
+							t.Fatalf("at %d %%: fragments of %.2f %%, published %.2f", x, y, want)
+						}
 					}
 					for x, y := range got.AllocatedPercent {
 						if math.Abs(y-want[x]) > 0.0101 {

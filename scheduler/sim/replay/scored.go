@@ -20,7 +20,7 @@ func newScored(c *cluster, shapes []shape, r rule) *scored {
 	return &scored{c: c, shapes: shapes, rule: r, known: make([][]entry, len(shapes))}
 }
 
-func (p *scored) offer(at int) bool {
+func (p *scored) offer(at int) (grant, bool) {
 	s := &p.shapes[at]
 	if p.known[at] == nil {
 		p.known[at] = make([]entry, len(p.c.nodes))
@@ -41,14 +41,15 @@ func (p *scored) offer(at int) bool {
 		}
 	}
 	if best < 0 {
-		return false
+		return grant{}, false
 	}
 	n, gpu := &p.c.nodes[chosen], int(p.known[at][chosen].gpu)
 	if gpu < 0 && s.shared() {
 		gpu = n.tightest(s.milli)
 	}
-	n.place(s, gpu)
-	return true
+	g := grant{p.c.order[chosen], n.choose(s, gpu)}
+	n.place(s, g.gpus)
+	return g, true
 }
 
 // random takes any node that fits, and any GPU there.
@@ -59,7 +60,7 @@ type random struct {
 	fit    []int
 }
 
-func (p *random) offer(at int) bool {
+func (p *random) offer(at int) (grant, bool) {
 	s := &p.shapes[at]
 	p.fit = p.fit[:0]
 	for i := range p.c.nodes {
@@ -68,9 +69,10 @@ func (p *random) offer(at int) bool {
 		}
 	}
 	if len(p.fit) == 0 {
-		return false
+		return grant{}, false
 	}
-	n, gpu := &p.c.nodes[p.fit[p.intn(len(p.fit))]], -1
+	chosen := p.fit[p.intn(len(p.fit))]
+	n, gpu := &p.c.nodes[chosen], -1
 	if s.shared() {
 		p.fit = p.fit[:0]
 		for i, left := range n.left {
@@ -80,6 +82,7 @@ func (p *random) offer(at int) bool {
 		}
 		gpu = p.fit[p.intn(len(p.fit))]
 	}
-	n.place(s, gpu)
-	return true
+	g := grant{p.c.order[chosen], n.choose(s, gpu)}
+	n.place(s, g.gpus)
+	return g, true
 }
