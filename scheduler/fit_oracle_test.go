@@ -391,7 +391,7 @@ func (b *brute) deviceCost(asks []*bruteAsk, set []int) []int {
 		for n, i := range a.got {
 			taken[i] = true
 			if !slices.Contains(set, b.m.Devices[i].Cell) {
-				outside++
+				outside += map[string]int{"gpu": 16, "vf": 1}[a.GetKind()]
 			}
 			perCell[fmt.Sprint(a.GetKind(), b.m.Devices[i].Cell)]++
 			for _, o := range a.got[:n] {

@@ -31,6 +31,11 @@ func (r *run) lacking(slot int32) (name, detail string, short []*berthv1.Shortfa
 	if u := node.usage; u.Stray() {
 		return "kept", "kept for a higher priority, or with grants on a cell that is gone", nil
 	}
+	if u := node.usage; u.Whole() {
+		return "whole_node", "held as a whole node", nil
+	} else if r.g.wholeNode && u.Used() {
+		return "whole_node", "something is on it, and all of it is wanted", nil
+	}
 	if short = r.lackingOutside(node.usage); len(short) == 0 {
 		short = r.lackingInside(node.usage)
 	}

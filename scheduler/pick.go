@@ -41,7 +41,8 @@ func (s cells) has(cell int) bool { return cell >= 0 && s&(1<<cell) != 0 }
 
 // pickCost is what a way to grant devices costs, what weighs most first.
 type pickCost struct {
-	// outside is how many lie outside of the cells where the rest of the group lies.
+	// outside is how many lie outside of the cells where the rest of the group lies; a
+	// GPU weighs gpuOutside.
 	outside int
 	// distance is the sum of the distances between the devices of each wish, or, for
 	// devices that must be near others, to the nearest of those and back.
@@ -62,6 +63,10 @@ func (c *pickCost) compare(o *pickCost) int {
 func (c *pickCost) compareSums(o *pickCost) int {
 	return cmp.Or(cmp.Compare(c.outside, o.outside), cmp.Compare(c.distance, o.distance), cmp.Compare(c.share, o.share))
 }
+
+// gpuOutside is how many other devices a GPU outweighs when it comes to where the CPUs
+// lie: beside the GPU rather than beside the network.
+const gpuOutside = 16
 
 // maxPicks bounds how many devices are tried in one search; when there are more, the
 // best so far is taken. Eight of sixteen devices that are all different take at most
@@ -215,6 +220,9 @@ func (p *picker) slot(dev *topology.Device) int { return dev.KindIndex()*len(p.m
 func (p *picker) charge(w *wish, picked []int32, d int) {
 	if !p.inside.has(p.m.Devices[d].Cell) {
 		p.cost.outside++
+		if alignOf(w.need.kind) == alignGPU {
+			p.cost.outside += gpuOutside - 1
+		}
 	}
 	if w.need.near == "" {
 		for _, o := range picked {
