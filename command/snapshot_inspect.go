@@ -55,13 +55,23 @@ func (a *app) snapshotInspect() *cobra.Command {
 	return cmd
 }
 
-// readSnapshotFile reads a snapshot the way a server restores it.
+// readSnapshotFile says what a snapshot holds.
 func readSnapshotFile(name string) (*snapshotContent, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, problem.New(problem.Invalid, name, "the snapshot cannot be read: %w", unpath(err))
 	}
 	defer f.Close()
+	info, v, err := readSnapshot(f, name)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshotContent{SnapshotInfo: info, ClusterID: v.ClusterID(), Revision: v.Revision(),
+		Namespaces: size(v.Namespaces()), Jobs: size(v.Jobs("", "")), Nodes: size(v.Nodes("")), Evaluations: size(v.Evaluations("")), Allocs: size(v.Allocs(""))}, nil
+}
+
+// readSnapshot reads a snapshot the way a server restores it. Name is for errors.
+func readSnapshot(f io.Reader, name string) (consensus.SnapshotInfo, *state.View, error) {
 	type result struct {
 		store *state.Store
 		err   error
@@ -82,11 +92,9 @@ func readSnapshotFile(name string) (*snapshotContent, error) {
 	if err != nil {
 		p := *problem.From(err)
 		p.Field = name
-		return nil, &p
+		return info, nil, &p
 	}
-	v := got.store.View()
-	return &snapshotContent{SnapshotInfo: info, ClusterID: v.ClusterID(), Revision: v.Revision(),
-		Namespaces: size(v.Namespaces()), Jobs: size(v.Jobs("", "")), Nodes: size(v.Nodes("")), Evaluations: size(v.Evaluations("")), Allocs: size(v.Allocs(""))}, nil
+	return info, got.store.View(), nil
 }
 
 func size[T any](items iter.Seq[T]) int {
