@@ -42,6 +42,7 @@ type index struct {
 	ids  []int32
 	keys []uint64
 	fits []uint64
+	in   []uint64 // a bit for each lane that the node is in
 	// By block.
 	used  []uint8
 	valid []uint64 // shapes for which the entries' bits are made
@@ -52,11 +53,10 @@ type index struct {
 	rowKeys []uint64   // of rowLow
 	rowFits [][]uint64 // by lane, then row
 
-	lanes   []lane
-	lanesOf []uint64 // by slot: a bit for each lane that the node is in
-	shapes  shapes
-	clock   uint64 // of lanes and shapes: the least recently used gives way
-	seen    uint64 // Fleet.moves that are in it
+	lanes  []lane
+	shapes shapes
+	clock  uint64 // of lanes and shapes: the least recently used gives way
+	seen   uint64 // Fleet.moves that are in it
 
 	looked looks
 	listed []placed // for rebuild
@@ -105,7 +105,7 @@ func (x *index) clear() {
 	for i := range x.at {
 		x.at[i] = -1
 	}
-	x.ids, x.keys, x.fits = x.ids[:0], x.keys[:0], x.fits[:0]
+	x.ids, x.keys, x.fits, x.in = x.ids[:0], x.keys[:0], x.fits[:0], x.in[:0]
 	x.used, x.valid, x.idle = x.used[:0], x.valid[:0], x.idle[:0]
 	x.rows, x.rowLow, x.rowKeys = append(x.rows[:0], x.newRow()), append(x.rowLow[:0], bound{}), append(x.rowKeys[:0], 0)
 	for l := range x.rowFits {
@@ -131,7 +131,7 @@ func (x *index) newBlock() int32 {
 	}
 	x.ids = append(x.ids, make([]int32, fan)...)
 	x.keys = append(x.keys, make([]uint64, fan)...)
-	x.fits = append(x.fits, make([]uint64, fan)...)
+	x.fits, x.in = append(x.fits, make([]uint64, fan)...), append(x.in, make([]uint64, fan)...)
 	x.used, x.valid = append(x.used, 0), append(x.valid, ^uint64(0))
 	return int32(len(x.used) - 1)
 }
@@ -212,8 +212,14 @@ func (x *index) set(entry int32, key uint64, v *vector) {
 	block := x.rows[r].blocks[k]
 	if pos >= 0 && pos>>6 == block {
 		x.keys[pos], x.fits[pos] = key, word
-		x.unite(entry, r, k, word)
+		x.unite(r, k, word, x.in[pos])
 		return
+	}
+	var in uint64
+	if pos >= 0 {
+		in = x.in[pos]
+	} else {
+		in = x.lanesOf(entry)
 	}
 	if pos >= 0 && x.cut(pos) || x.used[block] == fan {
 		if r, k = x.locate(&b); x.used[x.rows[r].blocks[k]] == fan {
@@ -222,8 +228,8 @@ func (x *index) set(entry int32, key uint64, v *vector) {
 		}
 		block = x.rows[r].blocks[k]
 	}
-	x.put(block, entry, key, word)
-	x.unite(entry, r, k, word)
+	x.put(block, entry, key, word, in)
+	x.unite(r, k, word, in)
 }
 
 func (x *index) grow(entry int32) {
@@ -232,17 +238,16 @@ func (x *index) grow(entry int32) {
 	}
 }
 
-func (x *index) put(block, entry int32, key, word uint64) {
+func (x *index) put(block, entry int32, key, word, in uint64) {
 	pos := block<<6 + int32(x.used[block])
 	x.used[block]++
-	x.ids[pos], x.keys[pos], x.fits[pos], x.at[entry] = entry, key, word, pos
+	x.ids[pos], x.keys[pos], x.fits[pos], x.in[pos], x.at[entry] = entry, key, word, in, pos
 }
 
-// unite adds an entry's bits to what is known of its block and row.
-func (x *index) unite(entry int32, r, k int, word uint64) {
-	slot, _ := x.slotOf(entry)
+// unite adds the bits of an entry in some lanes to what is known of its block and row.
+func (x *index) unite(r, k int, word, in uint64) {
 	row := x.rows[r]
-	for in := x.lanesOf[slot]; in != 0; in &= in - 1 {
+	for ; in != 0; in &= in - 1 {
 		l := bits.TrailingZeros64(in)
 		row.fits[l][k] |= word
 		x.rowFits[l][r] |= word
@@ -276,7 +281,7 @@ func (x *index) cut(pos int32) (merged bool) {
 
 func (x *index) move(from, to int32) {
 	if from != to {
-		x.ids[to], x.keys[to], x.fits[to] = x.ids[from], x.keys[from], x.fits[from]
+		x.ids[to], x.keys[to], x.fits[to], x.in[to] = x.ids[from], x.keys[from], x.fits[from], x.in[from]
 		x.at[x.ids[to]] = to
 	}
 }

@@ -29,12 +29,12 @@ func (x *index) split(r, k int) {
 	x.used[block] = 0
 	for i := range fan {
 		from := int(block)<<6 + i
-		key, word := x.keys[from], x.fits[from]
+		key, word, in := x.keys[from], x.fits[from], x.in[from]
 		to := block
 		if order[i].compare(&middle) >= 0 {
 			to = upper
 		}
-		x.put(to, entries[i], key, word)
+		x.put(to, entries[i], key, word, in)
 	}
 	row.insert(k+1, upper, middle)
 	for l := range row.fits {
@@ -103,7 +103,7 @@ func (x *index) merge(r, k int) {
 		into, from := row.blocks[low], row.blocks[high]
 		for i := range int32(x.used[from]) {
 			pos := from<<6 + i
-			x.put(into, x.ids[pos], x.keys[pos], x.fits[pos])
+			x.put(into, x.ids[pos], x.keys[pos], x.fits[pos], x.in[pos])
 		}
 		x.valid[into] &= x.valid[from]
 		for l := range row.fits {
@@ -160,8 +160,9 @@ func (x *index) fill(entries []placed) {
 		}
 		for i := range part {
 			word := x.shapes.fitting(&x.left[part[i].entry])
-			x.put(x.rows[r].blocks[k], part[i].entry, part[i].key, word)
-			x.unite(part[i].entry, r, k, word)
+			in := x.lanesOf(part[i].entry)
+			x.put(x.rows[r].blocks[k], part[i].entry, part[i].key, word, in)
+			x.unite(r, k, word, in)
 		}
 	}
 }

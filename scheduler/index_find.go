@@ -78,8 +78,15 @@ func (x *index) laneOf(key string, v *staticView) int {
 		}
 	}
 	x.lanes[l] = lane{key, v, x.clock}
-	for slot := range x.lanesOf {
-		x.enlist(int32(slot), l)
+	for entry, pos := range x.at {
+		if pos < 0 {
+			continue
+		}
+		if slot, _ := x.slotOf(int32(entry)); v.ok.has(slot) {
+			x.in[pos] |= 1 << l
+		} else {
+			x.in[pos] &^= 1 << l
+		}
 	}
 	for r, w := range x.rows {
 		x.rowFits[l][r] = ^uint64(0)
@@ -121,13 +128,15 @@ func (x *index) find(r *run, q *query) int32 {
 	return -1
 }
 
-// enlist notes whether a node is in a lane.
-func (x *index) enlist(slot int32, l int) {
-	if x.lanes[l].view.ok.has(slot) {
-		x.lanesOf[slot] |= 1 << l
-	} else {
-		x.lanesOf[slot] &^= 1 << l
+// lanesOf gives a bit for each lane that an entry's node is in.
+func (x *index) lanesOf(entry int32) (in uint64) {
+	slot, _ := x.slotOf(entry)
+	for l := range x.lanes {
+		if x.lanes[l].view.ok.has(slot) {
+			in |= 1 << l
+		}
 	}
+	return in
 }
 
 // sum makes what is known of a block anew, for all lanes and shapes: where one bit was
@@ -136,8 +145,7 @@ func (x *index) sum(w *row, k int) {
 	var union [maxLanes]uint64
 	block := w.blocks[k]
 	for pos := block << 6; pos < block<<6+int32(x.used[block]); pos++ {
-		slot, _ := x.slotOf(x.ids[pos])
-		for in := x.lanesOf[slot]; in != 0; in &= in - 1 {
+		for in := x.in[pos]; in != 0; in &= in - 1 {
 			union[bits.TrailingZeros64(in)] |= x.fits[pos]
 		}
 	}
@@ -162,19 +170,16 @@ func (x *index) look(r *run, q *query, block int32) (best int32, any bool) {
 		x.validate(block, q.shape)
 	}
 	base, n := int(block)<<6, int(x.used[block])
-	ids, keys, fits := x.ids[base:base+n], x.keys[base:base+n], x.fits[base:base+n]
+	ids, keys, fits, in := x.ids[base:base+n], x.keys[base:base+n], x.fits[base:base+n], x.in[base:base+n]
 	best = -1
 	var low uint64
 	for i := range fits {
-		if fits[i]>>q.shape&1 == 0 {
+		if fits[i]>>q.shape&(in[i]>>q.lane)&1 == 0 {
 			continue
 		}
 		x.looked.entries++
-		slot, _ := x.slotOf(ids[i])
-		if x.lanesOf[slot]>>q.lane&1 == 0 {
-			continue
-		}
 		any = true
+		slot, _ := x.slotOf(ids[i])
 		switch key := keys[i]; {
 		case key < q.from.key, best >= 0 && key > low, !r.admits(slot):
 		case key == q.from.key && x.before(ids[i], key, &q.from):

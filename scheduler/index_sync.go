@@ -21,22 +21,11 @@ func (x *index) sync() {
 		for _, m := range f.moveLog[x.seen-oldest:] {
 			if m.static {
 				x.forget(m.slot)
-				x.enlistAll(m.slot)
 			}
 			x.update(m.slot, m.cells)
 		}
 	}
 	x.seen = f.moves
-}
-
-// enlistAll notes which lanes a node is in.
-func (x *index) enlistAll(slot int32) {
-	for int(slot) >= len(x.lanesOf) {
-		x.lanesOf = append(x.lanesOf, 0)
-	}
-	for l := range x.lanes {
-		x.enlist(slot, l)
-	}
 }
 
 // update puts the entries of a node where they belong: of the cells given.
@@ -112,7 +101,6 @@ func (x *index) rebuild() {
 	f, list := x.f, x.listed[:0]
 	for slot := range f.nodes {
 		n := &f.nodes[slot]
-		x.enlistAll(int32(slot))
 		switch {
 		case n.node == nil:
 		case !x.cells:
