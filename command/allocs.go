@@ -101,7 +101,11 @@ func (a *app) printAlloc(alloc *berthv1.Alloc) {
 	}
 	a.printf("\nid %s  on %s  placed %s\n", alloc.GetId(), nodeWord(alloc.GetNodeName(), alloc.GetNodeId()), ago(alloc.GetCreateTime(), time.Now()))
 	if alloc.GetDesired() != berthv1.Alloc_run {
-		a.printf("to %s: %s\n", alloc.GetDesired(), or(oneLine(alloc.GetDesiredReason()), "no reason given"))
+		verb := "to " + alloc.GetDesired().String()
+		if alloc.GetDesired() == berthv1.Alloc_evict {
+			verb = "evicted"
+		}
+		a.printf("%s: %s\n", verb, or(oneLine(alloc.GetDesiredReason()), "no reason given"))
 	}
 	if p := alloc.GetPreviousAlloc(); p != "" {
 		a.printf("replaces %s\n", shortID(p))

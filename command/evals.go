@@ -99,10 +99,7 @@ func (a *app) printEvaluation(e *berthv1.Evaluation) {
 	a.printf("\n%s, %s\n", spaced(e.GetTrigger().String()), ago(e.GetCreateTime(), time.Now()))
 	for _, g := range e.GetGroups() {
 		a.printf("\n%s: %s\n", g.GetGroup(), outcome(g))
-		if g.GetExplanation() != nil {
-			a.printf("\n")
-			a.printExplanation(g.GetExplanation())
-		}
+		a.printBlocked(g)
 	}
 }
 
@@ -128,6 +125,41 @@ func notPlaced(g *berthv1.GroupOutcome) string {
 		return fmt.Sprintf("none of the %d of %s can be placed now.", missing, g.GetGroup())
 	}
 	return fmt.Sprintf("%d of %s cannot be placed now.", missing, g.GetGroup())
+}
+
+// printBlocked shows what of a group waits: why, and what gives way to it.
+func (a *app) printBlocked(g *berthv1.GroupOutcome) {
+	if g.GetExplanation() != nil {
+		a.printf("\n")
+		a.printExplanation(g.GetExplanation())
+	}
+	a.printPreemptions(g.GetPreemptions())
+}
+
+// maxVictims bounds how many allocations that give way are listed.
+const maxVictims = 12
+
+// printPreemptions shows which allocations give way.
+func (a *app) printPreemptions(list []*berthv1.Preemption) {
+	if len(list) == 0 {
+		return
+	}
+	a.printf("  gives way to it      %s\n", count(uint32(len(list)), "allocation"))
+	width := 0
+	for _, p := range list[:min(len(list), maxVictims)] {
+		width = max(width, len(victimWords(p)))
+	}
+	for _, p := range list[:min(len(list), maxVictims)] {
+		a.printf("    %-*s  on %s  priority %d\n", width, victimWords(p), nodeWord(p.GetNode(), p.GetNodeId()), p.GetPriority())
+	}
+	if more := len(list) - maxVictims; more > 0 {
+		a.printf("    and %d more\n", more)
+	}
+}
+
+// victimWords is an allocation that gives way: "batch.render[3]".
+func victimWords(p *berthv1.Preemption) string {
+	return fmt.Sprintf("%s.%s[%d]", p.GetJob(), p.GetGroup(), p.GetIndex())
 }
 
 // printExplanation shows why an ask was not placed: what it needs, how many nodes failed
@@ -156,6 +188,9 @@ func (a *app) printExplanation(x *berthv1.Explanation) {
 			a.printf("    %s\n", oneLine(r))
 		}
 	}
+	if x.GetQueueLength() > 1 {
+		a.printf("  place %d of %d in the queue\n", x.GetQueuePlace(), x.GetQueueLength())
+	}
 }
 
 func nodeWord(name, id string) string { return or(name, shortID(id)) }
@@ -165,7 +200,7 @@ func shortfalls(lacks []*berthv1.Shortfall) string {
 	for _, s := range lacks {
 		text := or(oneLine(s.GetText()), fmt.Sprintf("%s: %d wanted, %d free", s.GetResource(), s.GetWanted(), s.GetFree()))
 		if len(s.GetHeldBy()) > 0 {
-			text += " -> held by " + strings.Join(s.GetHeldBy(), ", ")
+			text += " -> " + strings.Join(s.GetHeldBy(), ", ")
 		}
 		parts = append(parts, text)
 	}
@@ -219,8 +254,12 @@ func (a *app) printExplained(e *berthv1.Evaluation) {
 			continue
 		}
 		waits = true
-		a.printf("%s v%d: %s\n\n", e.GetJob(), e.GetJobVersion(), notPlaced(g))
-		a.printExplanation(g.GetExplanation())
+		a.printf("%s v%d: %s", e.GetJob(), e.GetJobVersion(), notPlaced(g))
+		if e.GetModifyTime() != nil {
+			a.printf(" Looked at %s.", ago(e.GetModifyTime(), time.Now()))
+		}
+		a.printf("\n")
+		a.printBlocked(g)
 	}
 	switch {
 	case waits:

@@ -223,7 +223,7 @@ func hugeExplanation() *berthv1.Explanation {
 	return &berthv1.Explanation{
 		Needs: "64 cores + 1 TiB", Nodes: 3,
 		Failed:   []*berthv1.FailedCheck{{Check: "status", Detail: "not ready", Nodes: 1}, {Check: "cores", Detail: "fewer than 64 free cores", Nodes: 2}},
-		Nearest:  []*berthv1.NearMiss{{Node: "n1", Shortfalls: []*berthv1.Shortfall{{Text: "cell 0: 60 more free cores", HeldBy: []string{"web[0]"}}}}},
+		Nearest:  []*berthv1.NearMiss{{Node: "n1", Shortfalls: []*berthv1.Shortfall{{Text: "cell 0: 60 more free cores", HeldBy: []string{"web.web[0] holds 60 cores (priority 20)"}}}}},
 		Remedies: []string{"4 cores instead of 64 would place all 1"},
 	}
 }

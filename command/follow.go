@@ -254,8 +254,8 @@ func (f *follower) tellBlocked(stages []stage, e *berthv1.Evaluation) (bool, err
 		if g.GetExplanation() == nil {
 			continue
 		}
-		f.printf("\n%s\n\n", notPlaced(g))
-		f.printExplanation(g.GetExplanation())
+		f.printf("\n%s\n", notPlaced(g))
+		f.printBlocked(g)
 	}
 	if f.wait == 0 {
 		f.printf("\nNot placed; the job waits for a change. berth explain %s\n", f.job.GetName())

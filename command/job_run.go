@@ -59,10 +59,7 @@ func (a *app) printPlan(job *berthv1.Job, file string, r *berthv1.PlanJobRespons
 	a.printDiff(r.GetDiff())
 	for _, g := range r.GetGroups() {
 		a.printf("%s: %s\n", g.GetGroup(), outcome(g))
-		if g.GetExplanation() != nil {
-			a.printf("\n")
-			a.printExplanation(g.GetExplanation())
-		}
+		a.printBlocked(g)
 	}
 	a.printf("\nberth job run -check-index %d %s   does this, unless the job is changed before\n", r.GetSpecRevision(), file)
 }

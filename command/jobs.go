@@ -177,8 +177,8 @@ func (a *app) printWaiting(e *berthv1.Evaluation) {
 		if g.GetExplanation() == nil {
 			continue
 		}
-		a.printf("\n%s\n\n", notPlaced(g))
-		a.printExplanation(g.GetExplanation())
+		a.printf("\n%s\n", notPlaced(g))
+		a.printBlocked(g)
 	}
 }
 

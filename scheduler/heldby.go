@@ -45,7 +45,11 @@ func heldBy(m *topology.Machine, s *berthv1.Shortfall, holders []Holder) (out []
 			cmp.Compare(a.holder.Alloc.Name(), b.holder.Alloc.Name()), cmp.Compare(a.holder.Alloc.GetId(), b.holder.Alloc.GetId()))
 	})
 	for _, p := range parts[:min(len(parts), maxHeldBy)] {
-		out = append(out, fmt.Sprintf("%s holds %s (priority %d)", p.holder.Alloc.Name(), amountWords(s, p.amount), p.holder.Priority))
+		until := ""
+		if p.holder.Ending {
+			until = " until it has ended"
+		}
+		out = append(out, fmt.Sprintf("%s holds %s%s (priority %d)", p.holder.Alloc.Name(), amountWords(s, p.amount), until, p.holder.Priority))
 	}
 	if more := len(parts) - len(out); more > 0 {
 		out = append(out, fmt.Sprintf("%d more", more))

@@ -91,6 +91,9 @@ func (l *Loop) makeWay(j *job, b *batch, units []*identical, together bool) map[
 		w.preempted(way)
 		found[way.same]++
 	}
+	if len(ways) > 0 {
+		clear(l.shared)
+	}
 	w.claims = append(w.claims, nodes...)
 	l.claim(j, nodes)
 	if together && len(ways) > 0 {

@@ -147,8 +147,9 @@ func shareKey(spec *berthv1.Job, same *identical) string {
 
 // shared is an explanation that was worked out lately.
 type shared struct {
-	at time.Time
-	e  *berthv1.Explanation
+	at   time.Time
+	tick uint64 // of the loop: nothing was freed since
+	e    *berthv1.Explanation
 }
 
 // maxShared bounds how many are kept.
@@ -156,7 +157,7 @@ const maxShared = 256
 
 // recall gives what was lately said to somebody who asked the same; nil: nothing.
 func (l *Loop) recall(key string, now time.Time) *berthv1.Explanation {
-	if s, ok := l.shared[key]; ok && now.Sub(s.at) < shareFor {
+	if s, ok := l.shared[key]; ok && s.tick == l.tick && now.Sub(s.at) < shareFor {
 		return proto.Clone(s.e).(*berthv1.Explanation)
 	}
 	return nil
@@ -167,7 +168,7 @@ func (l *Loop) remember(key string, e *berthv1.Explanation, now time.Time) {
 		clear(l.shared)
 	}
 	if e != nil {
-		l.shared[key] = shared{now, e}
+		l.shared[key] = shared{now, l.tick, e}
 	}
 }
 
