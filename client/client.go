@@ -68,6 +68,7 @@ type Client struct {
 	Evaluations berthv1.EvaluationServiceClient
 	Namespaces  berthv1.NamespaceServiceClient
 	Operator    berthv1.OperatorServiceClient
+	Schedulers  berthv1.SchedulerServiceClient
 	Status      berthv1.StatusServiceClient
 
 	conn      *grpc.ClientConn
@@ -111,6 +112,7 @@ func New(cfg Config) (*Client, error) {
 		Evaluations: berthv1.NewEvaluationServiceClient(conn),
 		Namespaces:  berthv1.NewNamespaceServiceClient(conn),
 		Operator:    berthv1.NewOperatorServiceClient(conn),
+		Schedulers:  berthv1.NewSchedulerServiceClient(conn),
 		Status:      berthv1.NewStatusServiceClient(conn),
 		conn:        conn,
 		namespace:   cfg.Namespace,

@@ -162,7 +162,7 @@ func (a *app) root() *cobra.Command {
 		a.jobCommands(), a.allocCommands(), a.nodeCommands(), a.namespaceCommands(), a.evalCommands(),
 		a.explainCommand(), a.eventsCommand(),
 		a.serverCommands(), a.agentCommand(), a.configCommands(), a.benchCommands(), a.simCommands(),
-		a.operatorCommands(), a.systemCommands(),
+		a.operatorCommands(), a.schedulerCommands(), a.systemCommands(),
 		a.versionCommand(), a.completionCommand(),
 	)
 	a.flags.register(root.PersistentFlags())

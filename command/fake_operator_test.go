@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -110,4 +112,20 @@ func (f *fakeCluster) StreamEvents(r *berthv1.StreamEventsRequest, s grpc.Server
 		}
 	}
 	return nil
+}
+
+func (f *fakeCluster) ListSchedulers(_ context.Context, q *berthv1.ListSchedulersRequest) (*berthv1.ListSchedulersResponse, error) {
+	if q.GetName() == "none" {
+		return &berthv1.ListSchedulersResponse{}, nil
+	}
+	now := time.Now()
+	return &berthv1.ListSchedulersResponse{
+		Queues: []*berthv1.SchedulerQueue{
+			{Scheduler: "gone", Open: 3, OldestTime: timestamppb.New(now)},
+			{Scheduler: "mine", Registered: 1, Claimed: 1, Resting: 2, ClaimTime: timestamppb.New(now.Add(-time.Hour))},
+		},
+		Schedulers: []*berthv1.Scheduler{{Name: "mine", Instance: "host:1", Description: "by rack", NodePools: []string{"gpu"}, Placed: 7, Conflicts: 1,
+			ExpireTime: timestamppb.New(now.Add(time.Hour)), Claims: []*berthv1.SchedulerClaim{{EvaluationId: "e1111111-0000", Job: "web", Left: 2,
+				ClaimTime: timestamppb.New(now), ExpireTime: timestamppb.New(now.Add(time.Hour))}}}},
+	}, nil
 }

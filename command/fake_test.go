@@ -33,6 +33,7 @@ type fakeCluster struct {
 	berthv1.UnimplementedEvaluationServiceServer
 	berthv1.UnimplementedNamespaceServiceServer
 	berthv1.UnimplementedOperatorServiceServer
+	berthv1.UnimplementedSchedulerServiceServer
 	berthv1.UnimplementedStatusServiceServer
 
 	mu         sync.Mutex
@@ -64,6 +65,7 @@ func serveFake(t testing.TB, f *fakeCluster) string {
 	berthv1.RegisterEvaluationServiceServer(s, f)
 	berthv1.RegisterNamespaceServiceServer(s, f)
 	berthv1.RegisterOperatorServiceServer(s, f)
+	berthv1.RegisterSchedulerServiceServer(s, f)
 	berthv1.RegisterStatusServiceServer(s, f)
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(s.Stop)
