@@ -225,3 +225,47 @@ func BenchmarkChurn(b *testing.B) {
 		})
 	}
 }
+
+// Each op is one placement of a job of so many identical instances, all taken back again.
+func BenchmarkJobs(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		nodes int
+		more  options
+	}{
+		{"identical", 10_000, nil},
+		{"identical", 100_000, nil},
+		{"service", 10_000, options{"type": {"service"}}},
+		{"rack", 10_000, options{"spread": {"node.rack"}}},
+		{"zone", 10_000, options{"spread": {"node.zone"}}},
+		{"host", 10_000, options{"spread": {"node.id"}}},
+		{"distinct-hosts", 10_000, options{"distinct": {""}}},
+	} {
+		for _, count := range []int{1, 100} {
+			b.Run(fmt.Sprintf("%s/nodes=%d/count=%d", c.name, c.nodes, count), func(b *testing.B) {
+				runtime.LockOSThread()
+				l := newLoad(b, c.nodes, 0.7, benchGroups(b, 19, 0, nil))
+				l.groups = benchGroups(b, 19, 0, c.more)
+				spent, n, before := time.Duration(0), 0, l.looked()
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := 0; n < b.N; i++ {
+					first := len(l.live)
+					start := cpuTime()
+					got := l.place(l.groups[i%len(l.groups)], count)
+					spent += cpuTime() - start
+					n += max(got, 1)
+					for len(l.live) > first {
+						h := &l.live[len(l.live)-1]
+						l.f.Release(h.g, h.slot, &h.grant)
+						l.live = l.live[:len(l.live)-1]
+					}
+				}
+				after := l.looked()
+				b.ReportMetric(float64(spent)/float64(n), "place-cpu-ns/op")
+				b.ReportMetric(float64(after.blocks-before.blocks)/float64(n), "blocks/op")
+				b.ReportMetric(float64(after.entries-before.entries)/float64(n), "entries/op")
+			})
+		}
+	}
+}

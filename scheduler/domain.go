@@ -123,7 +123,9 @@ func (t *terms) start(f *Fleet, g *Group, v *staticView, wanted int) {
 	for i, col := range t.d.columns {
 		t.counts[i] = resize(t.counts[i], len(col.values))
 		clear(t.counts[i])
-		f.eachInstance(g, t.among(i), func(slot, n int32) { t.counts[i][col.ofSlot[slot]] += n })
+		for key := range g.keys(t.among(i)) {
+			f.groups[key].addTo(f, t.d.names[i], col, t.counts[i])
+		}
 	}
 	for i := range t.spreads {
 		total := wanted

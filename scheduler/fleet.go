@@ -17,8 +17,8 @@ type Fleet struct {
 	hashes []uint64 // of the nodes' ids, by slot: the stable order among equals
 	slots  map[string]int32
 	vacant []int32
-	groups map[GroupKey]instances
-	spare  []instances // empty
+	groups map[GroupKey]*instances
+	spare  []*instances // empty
 
 	strategy berthv1.SchedulerConfig_Strategy
 	// reserved has the nodes of the reservations that hold, by id; see Reserve.
@@ -56,9 +56,6 @@ type fleetNode struct {
 	usage *topology.Usage
 }
 
-// instances are how many allocations of a group are wanted on each node, by slot.
-type instances map[int32]int32
-
 // scratch is memory that is used again and again.
 type scratch struct {
 	grant topology.Grant
@@ -72,7 +69,7 @@ type scratch struct {
 // NewFleet makes a fleet without nodes that packs them full.
 func NewFleet() *Fleet {
 	return &Fleet{
-		slots: map[string]int32{}, groups: map[GroupKey]instances{}, changes: 1,
+		slots: map[string]int32{}, groups: map[GroupKey]*instances{}, changes: 1,
 		views: map[string]*staticView{}, columns: map[string]*column{}, domains: map[string]*domains{}, moves: 1,
 		rated: map[string]*rated{},
 	}
@@ -142,9 +139,9 @@ func (f *Fleet) RemoveNode(id string) {
 		return
 	}
 	delete(f.slots, id)
-	for key, on := range f.groups {
-		delete(on, slot)
-		if len(on) == 0 {
+	for key, all := range f.groups {
+		delete(all.on, slot)
+		if len(all.on) == 0 {
 			delete(f.groups, key)
 		}
 	}
@@ -275,30 +272,6 @@ func counts(a *berthv1.Alloc) bool { return a.Wanted() && !a.Terminal() }
 
 func groupOf(a *berthv1.Alloc) GroupKey {
 	return GroupKey{a.GetNamespace(), a.GetJob(), a.GetGroup()}
-}
-
-func (f *Fleet) count(key GroupKey, slot int32, by int32) {
-	on := f.instancesOf(key)
-	if n := on[slot] + by; n > 0 {
-		on[slot] = n
-	} else if delete(on, slot); len(on) == 0 {
-		delete(f.groups, key)
-		f.spare = append(f.spare, on)
-	}
-}
-
-// instancesOf gives the instances of a group, to be counted in.
-func (f *Fleet) instancesOf(key GroupKey) instances {
-	on := f.groups[key]
-	if on == nil {
-		if n := len(f.spare); n > 0 {
-			on, f.spare = f.spare[n-1], f.spare[:n-1]
-		} else {
-			on = instances{}
-		}
-		f.groups[key] = on
-	}
-	return on
 }
 
 // hold accounts for an assignment that exists. What cannot be read holds nothing: the

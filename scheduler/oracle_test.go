@@ -236,7 +236,11 @@ func (w *world) snapshot() string {
 			}
 		}
 	})
-	return fmt.Sprint(lines, w.f.groups)
+	for key, i := range w.f.groups {
+		lines = append(lines, fmt.Sprint(key, i.on))
+	}
+	slices.Sort(lines)
+	return fmt.Sprint(lines)
 }
 
 func splitLines(s string) func(func(string) bool) {

@@ -214,7 +214,7 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 	if r.own == nil {
 		r.own = r.f.instancesOf(r.g.Key)
 	}
-	r.own[slot]++
+	r.own.add(r.f, slot, 1)
 	r.terms.placed(slot)
 	delete(r.only, slot)
 	if r.g.hosts != nobody || r.ask.Nodes != nil {
@@ -233,22 +233,6 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 		r.again = slot
 		if !used { // its other cells come sooner now, too
 			r.q.from = r.q.start
-		}
-	}
-}
-
-// eachInstance calls fn for every node with instances of the group, or of its whole job.
-func (f *Fleet) eachInstance(g *Group, among scope, fn func(slot, n int32)) {
-	switch among {
-	case sameGroup:
-		for slot, n := range f.groups[g.Key] {
-			fn(slot, n)
-		}
-	case sameJob:
-		for _, key := range g.siblings {
-			for slot, n := range f.groups[key] {
-				fn(slot, n)
-			}
 		}
 	}
 }

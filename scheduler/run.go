@@ -15,7 +15,8 @@ type run struct {
 
 	view     *staticView
 	terms    terms
-	own      instances // the group's
+	own      *instances   // the group's; nil: it has none
+	hosts    []*instances // on whose nodes none may be
 	only     map[int32]bool
 	marks    []mark // by slot, see Fleet.scratch
 	stamp    uint64
@@ -72,7 +73,12 @@ func (r *run) prepare() {
 	if r.only = nil; r.ask.Nodes != nil {
 		r.only = f.slotSet(r.ask.Nodes)
 	}
-	f.eachInstance(r.g, r.g.hosts, func(slot, _ int32) { r.mark(slot).excluded = true })
+	r.hosts = r.hosts[:0]
+	for key := range r.g.keys(r.g.hosts) {
+		if i := f.groups[key]; i != nil {
+			r.hosts = append(r.hosts, i)
+		}
+	}
 	r.terms.start(f, r.g, r.view, r.ask.wanted())
 	r.shared = assignments{g: r.g}
 	r.apart, r.gathered, r.entry, r.again = r.apart[:0], false, none, none
@@ -114,6 +120,11 @@ func (r *run) markOf(nodeID string) *mark {
 
 // isExcluded says that a node may take no instance at all.
 func (r *run) isExcluded(slot int32) bool {
+	for _, i := range r.hosts {
+		if i.on[slot] > 0 {
+			return true
+		}
+	}
 	return r.marks[slot].stamp == r.stamp && r.marks[slot].excluded
 }
 
@@ -123,10 +134,10 @@ func (r *run) isPenalised(slot int32) bool {
 
 // admits says whether a node is one of those at large, at the terms that are looked at.
 func (r *run) admits(slot int32) bool {
-	if r.marked && (r.isExcluded(slot) || r.isPenalised(slot)) {
+	if (r.marked || len(r.hosts) > 0) && (r.isExcluded(slot) || r.isPenalised(slot)) {
 		return false
 	}
-	if r.g.avoidSelf && len(r.own) > 0 && r.own[slot] > 0 {
+	if r.g.avoidSelf && r.own.at(slot) > 0 {
 		return false
 	}
 	if t := &r.terms; t.d != nil {
@@ -146,7 +157,7 @@ func (r *run) rank(slot int32) (rank, bool) {
 // termOf is what the group says of a node as it is now.
 func (r *run) termOf(slot int32) (int64, bool) {
 	term, ok := r.terms.of(slot)
-	term += r.g.selfTerm(r.own[slot])
+	term += r.g.selfTerm(r.own.at(slot))
 	if r.isPenalised(slot) {
 		term -= penalty
 	}
@@ -301,10 +312,10 @@ func (r *run) gather() {
 			r.add(slot)
 		}
 	}
-	if !r.g.avoidSelf {
+	if !r.g.avoidSelf || r.own == nil {
 		return
 	}
-	for slot := range r.own {
+	for slot := range r.own.on {
 		if !r.isPenalised(slot) {
 			r.add(slot)
 		}

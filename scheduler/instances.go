@@ -1,0 +1,124 @@
+package scheduler
+
+import "iter"
+
+// instances are how many allocations of a group are wanted on each node, and by the
+// values of attributes.
+type instances struct {
+	on      map[int32]int32 // by slot
+	tallies []tally
+}
+
+// tally counts instances by the number of their node's value of an attribute. It is good
+// as long as no node's static side has changed.
+type tally struct {
+	attribute string
+	column    *column
+	changes   uint64
+	counts    []int32
+}
+
+// at is how many there are on a node.
+func (i *instances) at(slot int32) int32 {
+	if i == nil {
+		return 0
+	}
+	return i.on[slot]
+}
+
+func (i *instances) none() bool { return i == nil || len(i.on) == 0 }
+
+func (i *instances) add(f *Fleet, slot, by int32) {
+	if n := i.on[slot] + by; n > 0 {
+		i.on[slot] = n
+	} else {
+		delete(i.on, slot)
+	}
+	for k := range i.tallies {
+		if t := &i.tallies[k]; t.changes == f.changes {
+			t.counts[t.column.ofSlot[slot]] += by
+		}
+	}
+}
+
+// addTo adds the instances to counts by value number.
+func (i *instances) addTo(f *Fleet, attribute string, c *column, counts []int32) {
+	if i.none() {
+		return
+	}
+	for k := range i.tallies {
+		if i.tallies[k].attribute == attribute {
+			i.tallies[k].refresh(f, i, c)
+			sum(counts, i.tallies[k].counts)
+			return
+		}
+	}
+	i.tallies = append(i.tallies, tally{attribute: attribute})
+	t := &i.tallies[len(i.tallies)-1]
+	t.refresh(f, i, c)
+	sum(counts, t.counts)
+}
+
+func (t *tally) refresh(f *Fleet, i *instances, c *column) {
+	if t.changes == f.changes && t.column == c {
+		return
+	}
+	t.column, t.changes = c, f.changes
+	t.counts = resize(t.counts, len(c.values))
+	clear(t.counts)
+	for slot, n := range i.on {
+		t.counts[c.ofSlot[slot]] += n
+	}
+}
+
+func sum(to, from []int32) {
+	for k, n := range from {
+		to[k] += n
+	}
+}
+
+// count counts instances of a group on a node.
+func (f *Fleet) count(key GroupKey, slot int32, by int32) {
+	i := f.instancesOf(key)
+	if i.add(f, slot, by); i.none() {
+		delete(f.groups, key)
+		i.tallies = i.tallies[:0]
+		f.spare = append(f.spare, i)
+	}
+}
+
+// instancesOf gives the instances of a group, to be counted in.
+func (f *Fleet) instancesOf(key GroupKey) *instances {
+	i := f.groups[key]
+	if i == nil {
+		if n := len(f.spare); n > 0 {
+			i, f.spare = f.spare[n-1], f.spare[:n-1]
+		} else {
+			i = &instances{on: map[int32]int32{}}
+		}
+		f.groups[key] = i
+	}
+	return i
+}
+
+// eachInstance calls fn for every node with instances of the group, or of its whole job.
+func (f *Fleet) eachInstance(g *Group, among scope, fn func(slot, n int32)) {
+	for key := range g.keys(among) {
+		if i := f.groups[key]; i != nil {
+			for slot, n := range i.on {
+				fn(slot, n)
+			}
+		}
+	}
+}
+
+// keys are the groups among whom something must be distinct.
+func (g *Group) keys(among scope) iter.Seq[GroupKey] {
+	return func(yield func(GroupKey) bool) {
+		if among == sameGroup {
+			yield(g.Key)
+		}
+		for i := 0; among == sameJob && i < len(g.siblings) && yield(g.siblings[i]); i++ {
+		}
+	}
+}
