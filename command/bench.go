@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,14 +16,14 @@ import (
 )
 
 func (a *app) benchCommands() *cobra.Command {
-	return a.group("bench", "Measure Berth on this machine", "", a.benchPlane(), a.benchAgent())
+	return a.group("bench", "Measure Berth on this machine", "", a.benchPlane(), a.benchAgent(), a.benchFleet())
 }
 
 func (a *app) benchPlane() *cobra.Command {
-	p := bench.Plane{}
+	p := bench.Plane{Apart: true}
 	var asJSON bool
 	cmd := a.leaf("plane", "Measure the control plane: servers, placement, Raft, dispatch",
-		"Starts servers with their data on disk and simulated agents in this process, submits jobs through the API, and waits until every allocation is durable and acknowledged by its agent. Put -dir on the kind of disk that the servers will have.\n"+
+		"Starts servers with their data on disk in this process and simulated agents in another, submits jobs through the API, and waits until every allocation is durable and acknowledged by its agent. Put -dir on the kind of disk that the servers will have.\n"+
 			"Rates count from the first submission until the last allocation is durable; one_submit figures are those of single jobs on the idle cluster afterwards.",
 		func(ctx context.Context, _ []string) error {
 			p.Progress = a.Err
@@ -43,6 +44,19 @@ func (a *app) benchPlane() *cobra.Command {
 	f.StringVar(&p.Dir, "dir", "", "`directory` for the servers' data, which is removed at the end (default the system's for temporary files)")
 	f.DurationVar(&p.Timeout, "timeout", 10*time.Minute, "`duration` after which to give up")
 	f.BoolVar(&asJSON, "json", false, "print the figures as JSON")
+	return cmd
+}
+
+// benchFleet is what "bench plane" runs its simulated agents with.
+func (a *app) benchFleet() *cobra.Command {
+	f := bench.Fleet{}
+	cmd := a.leaf("fleet ADDRESSES", "Simulated agents for bench plane, until stdin ends", "",
+		func(ctx context.Context, args []string) error {
+			f.Servers = strings.Split(args[0], ",")
+			return f.Run(ctx, a.In, a.Out)
+		})
+	cmd.Hidden = true
+	cmd.Flags().IntVar(&f.Nodes, "nodes", 1000, "`number` of nodes")
 	return cmd
 }
 

@@ -124,7 +124,7 @@ func (a Agent) singles(h *host) (Quantiles, error) {
 		if err := h.runJob(j); err != nil {
 			return Quantiles{}, err
 		}
-		delays.add(j.GetName(), time.Now())
+		delays.add(j.GetName(), 1, time.Now())
 	}
 	return delays.quantiles(), h.stopJobs(h.ctx)
 }

@@ -12,8 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,31 +33,49 @@ type Plane struct {
 	Dir string
 	// Timeout bounds the whole run.
 	Timeout time.Duration
+	// Apart has this program run the simulated agents as a process of their own.
+	Apart bool
 	// Progress takes words for people; may be io.Discard.
 	Progress io.Writer
 }
 
 // Result is what was measured. Rates count from the first submission to the last
-// allocation being durable.
+// allocation being durable; CPU until every agent's acknowledgement is in the state, too.
 type Result struct {
-	Servers          int       `json:"servers"`
-	Nodes            int       `json:"nodes"`
-	Jobs             int       `json:"jobs"`
-	Allocs           int       `json:"allocs"`
-	Seconds          float64   `json:"seconds"`
-	AllocsPerSecond  float64   `json:"allocs_per_second"`
-	JobsPerSecond    float64   `json:"jobs_per_second"`
-	CPUPerAlloc      float64   `json:"cpu_us_per_alloc"`
+	Servers         int     `json:"servers"`
+	Nodes           int     `json:"nodes"`
+	Jobs            int     `json:"jobs"`
+	Allocs          int     `json:"allocs"`
+	CPUs            int     `json:"cpus"`
+	Seconds         float64 `json:"seconds"`
+	AllocsPerSecond float64 `json:"allocs_per_second"`
+	JobsPerSecond   float64 `json:"jobs_per_second"`
+	SettledSeconds  float64 `json:"all_running_seconds"`
+	// CPUPerAlloc is of the servers; of the agents too where they are not apart. PlacedCPU
+	// is the part of it until all are durable.
+	CPUPerAlloc       float64 `json:"cpu_us_per_alloc"`
+	PlacedCPUPerAlloc float64 `json:"cpu_until_durable_us_per_alloc"`
+	AgentsCPUPerAlloc float64 `json:"agents_cpu_us_per_alloc"`
+
 	SubmitToDurable  Quantiles `json:"submit_to_durable_ms"`
 	SubmitToAgent    Quantiles `json:"submit_to_agent_ms"`
+	SmallDurable     Quantiles `json:"small_job_submit_to_durable_ms"`
+	SmallJobs        int       `json:"small_jobs"`
 	OneSubmitDurable Quantiles `json:"one_submit_to_durable_ms"`
 	OneSubmitToAgent Quantiles `json:"one_submit_to_agent_ms"`
-	RSSBytes         uint64    `json:"rss_bytes"`
-	LogBytesPerAlloc float64   `json:"log_bytes_per_alloc"`
-	Syncs            uint64    `json:"syncs"`
-	DoubleGrants     int       `json:"double_grants"`
-	SettledSeconds   float64   `json:"all_running_seconds"`
-	CPUs             int       `json:"cpus"`
+	OneAtLeader      Quantiles `json:"one_submit_to_agent_of_leader_ms"`
+	OneAtFollower    Quantiles `json:"one_submit_to_agent_of_follower_ms"`
+
+	LogBytesPerAlloc  float64 `json:"log_bytes_per_alloc"`
+	Syncs             uint64  `json:"syncs"`
+	HeapBytesPerAlloc float64 `json:"heap_bytes_per_alloc_and_server"`
+	RSSBytes          uint64  `json:"rss_bytes"`
+	SnapshotPause     float64 `json:"snapshot_pause_ms"`
+	SnapshotSeconds   float64 `json:"snapshot_seconds"`
+	SnapshotBytes     int64   `json:"snapshot_bytes"`
+	RestoreSeconds    float64 `json:"restore_seconds"`
+	RestartSeconds    float64 `json:"restart_seconds"`
+	DoubleGrants      int     `json:"double_grants"`
 }
 
 // Run measures. Everything that it starts has ended when it returns, and its data is gone.
@@ -73,11 +92,12 @@ func (p Plane) Run(ctx context.Context) (*Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	run := &run{plane: p, placed: newTracker(), arrived: newTracker(), conns: map[string]*grpc.ClientConn{}}
+	run := &run{plane: p, dir: dir, placed: newTracker(), arrived: newTracker(), running: newTracker(), small: newTracker(),
+		atLeader: newTracker(), atFollower: newTracker(), conns: map[string]*grpc.ClientConn{}}
 	defer run.close()
 	group.Go(func() error {
 		defer cancel()
-		return run.measure(ctx, group, dir)
+		return run.measure(ctx, group)
 	})
 	err = group.Wait()
 	if run.result == nil {
@@ -99,14 +119,23 @@ type run struct {
 	connsMu sync.Mutex
 	placed  *tracker // allocations that are durable
 	arrived *tracker // allocations that their agent has
-	result  *Result
+	running *tracker // allocations whose agent's acknowledgement is durable
+	small   *tracker // small jobs under load that are durable
+	// atLeader and atFollower are the arrived ones of the single jobs.
+	atLeader, atFollower *tracker
+	leader               atomic.Int32         // which of the servers leads
+	stops                []context.CancelFunc // by server
+	ended                []chan struct{}
+	dir                  string
+	fleet                atomic.Int64 // process id; 0: the agents are in this process
+	result               *Result
 }
 
 func (r *run) say(format string, args ...any) { fmt.Fprintf(r.plane.Progress, format+"\n", args...) }
 
-func (r *run) measure(ctx context.Context, group *errgroup.Group, dir string) error {
+func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	for i := range r.plane.Servers {
-		if err := r.startServer(ctx, group, filepath.Join(dir, fmt.Sprint("s", i+1))); err != nil {
+		if err := r.startServer(ctx, group, filepath.Join(r.dir, fmt.Sprint("s", i+1))); err != nil {
 			return err
 		}
 	}
@@ -121,8 +150,10 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group, dir string) er
 	r.say("%d agents have a session", r.plane.Nodes)
 	group.Go(func() error { return r.watchPlacements(ctx, leader) })
 
-	before, began := cpuTime(), time.Now()
+	heap := heapAfterGC()
+	before, began := r.cpu(), time.Now()
 	stats := leader.Stats()
+	stopSmall := r.submitSmall(ctx, group)
 	if err := r.submit(ctx); err != nil {
 		return err
 	}
@@ -130,34 +161,39 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group, dir string) er
 	if err := r.placed.wait(ctx, r.plane.Allocs); err != nil {
 		return fmt.Errorf("waiting for allocations to be durable (%d of %d are): %w", r.placed.count(), r.plane.Allocs, err)
 	}
-	seconds := r.placed.last().Sub(began).Seconds()
+	seconds, durable := r.placed.last().Sub(began).Seconds(), r.cpu()
+	stopSmall()
 	r.say("%d allocations are durable, %.1f s", r.plane.Allocs, seconds)
 	if err := r.arrived.wait(ctx, r.plane.Allocs); err != nil {
-		return fmt.Errorf("waiting for allocations to reach their agents: %w", err)
+		return fmt.Errorf("waiting for allocations to reach their agents (%d of %d have): %w", r.arrived.count(), r.plane.Allocs, err)
 	}
-	if err := r.waitRunning(ctx, leader); err != nil {
-		return err
+	if err := r.running.wait(ctx, r.plane.Allocs); err != nil {
+		return fmt.Errorf("waiting for allocations to be running (%d of %d are): %w", r.running.count(), r.plane.Allocs, err)
 	}
 	settled := time.Since(began).Seconds()
-	cpu := cpuTime() - before
-	after := leader.Stats()
+	after, cpu := leader.Stats(), r.cpu()
 	own, err := memoryOf(os.Getpid())
 	if err != nil {
 		return err
 	}
+	n := float64(r.plane.Allocs)
+	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / n }
 	result := &Result{
 		Servers: r.plane.Servers, Nodes: r.plane.Nodes, Jobs: r.plane.Jobs, Allocs: r.plane.Allocs, CPUs: runtime.NumCPU(),
-		Seconds: seconds, AllocsPerSecond: float64(r.plane.Allocs) / seconds, JobsPerSecond: float64(r.plane.Jobs) / seconds,
-		CPUPerAlloc:     float64(cpu.Microseconds()) / float64(r.plane.Allocs),
+		Seconds: seconds, AllocsPerSecond: n / seconds, JobsPerSecond: float64(r.plane.Jobs) / seconds, SettledSeconds: settled,
+		CPUPerAlloc: per(cpu.servers - before.servers), PlacedCPUPerAlloc: per(durable.servers - before.servers), AgentsCPUPerAlloc: per(cpu.agents - before.agents),
 		SubmitToDurable: r.placed.quantiles(), SubmitToAgent: r.arrived.quantiles(),
-		LogBytesPerAlloc: float64(after.LogBytes-stats.LogBytes) / float64(r.plane.Allocs),
-		Syncs:            after.LogAppends - stats.LogAppends,
-		RSSBytes:         own.rss, SettledSeconds: settled,
+		SmallDurable: r.small.quantiles(), SmallJobs: r.small.count(),
+		LogBytesPerAlloc: float64(after.LogBytes-stats.LogBytes) / n, Syncs: after.LogAppends - stats.LogAppends,
+		HeapBytesPerAlloc: float64(heapAfterGC()-heap) / n / float64(r.plane.Servers), RSSBytes: own.rss,
 	}
 	if err := r.measureOne(ctx, result); err != nil {
 		return err
 	}
 	result.DoubleGrants = len(fsm.Audit(leader.Store().View()))
+	if err := r.measureRestart(ctx, group, result); err != nil {
+		return err
+	}
 	r.result = result
 	return nil
 }
@@ -169,7 +205,7 @@ const oneJobs = 50
 func (r *run) measureOne(ctx context.Context, result *Result) error {
 	placed, arrived := r.placed.fork(), r.arrived.fork()
 	for i := range oneJobs {
-		if err := r.submitJob(ctx, r.address[i%len(r.address)], fmt.Sprintf("one-%03d", i), 1); err != nil {
+		if err := r.submitJob(ctx, r.address[i%len(r.address)], fmt.Sprintf(onePrefix+"%03d", i), 1); err != nil {
 			return err
 		}
 		if err := r.arrived.wait(ctx, arrived+i+1); err != nil {
@@ -180,16 +216,18 @@ func (r *run) measureOne(ctx context.Context, result *Result) error {
 		return err
 	}
 	result.OneSubmitDurable, result.OneSubmitToAgent = r.placed.quantilesFrom(placed), r.arrived.quantilesFrom(arrived)
+	result.OneAtLeader, result.OneAtFollower = r.atLeader.quantiles(), r.atFollower.quantiles()
 	return nil
 }
 
 func (r *run) startAgents(ctx context.Context, group *errgroup.Group) error {
-	a := &agents{seen: func(alloc *berthv1.Alloc, at time.Time) { r.arrived.add(alloc.GetJob(), at) }}
-	for i := range r.plane.Nodes {
-		a.nodes = append(a.nodes, newNode(i))
-	}
 	ready := make(chan struct{})
-	group.Go(func() error { return a.run(ctx, r.address, func() { close(ready) }) })
+	if r.plane.Apart {
+		group.Go(func() error { return r.startFleet(ctx, ready) })
+	} else {
+		a := newAgents(r.plane.Nodes, r.seen)
+		group.Go(func() error { return a.run(ctx, r.address, func() { close(ready) }) })
+	}
 	select {
 	case <-ready:
 		return nil
@@ -197,6 +235,27 @@ func (r *run) startAgents(ctx context.Context, group *errgroup.Group) error {
 		return fmt.Errorf("opening %d sessions: %w", r.plane.Nodes, ctx.Err())
 	}
 }
+
+// seen is told of allocations that have come to an agent with its session at a server.
+func (r *run) seen(job string, server, n int, at time.Time) {
+	if strings.HasPrefix(job, smallPrefix) {
+		return
+	}
+	r.arrived.add(job, n, at)
+	if strings.HasPrefix(job, onePrefix) {
+		where := r.atFollower
+		if server == int(r.leader.Load()) {
+			where = r.atLeader
+		}
+		where.add(job, n, at)
+	}
+}
+
+// Names of jobs begin so.
+const (
+	onePrefix   = "one-"
+	smallPrefix = "small-"
+)
 
 // submitters is how many clients submit jobs side by side.
 const submitters = 16
@@ -227,8 +286,9 @@ func (r *run) submitJob(ctx context.Context, address, name string, count int) er
 		Tasks: []*berthv1.Task{{Name: "t", Driver: "mock", Resources: &berthv1.Resources{CpuMilli: 10, MemoryMib: 16}}},
 	}}}
 	now := time.Now()
-	r.placed.submitted(name, now)
-	r.arrived.submitted(name, now)
+	for _, t := range []*tracker{r.placed, r.arrived, r.running, r.small, r.atLeader, r.atFollower} {
+		t.submitted(name, now)
+	}
 	if _, err := berthv1.NewJobServiceClient(conn).RegisterJob(ctx, &berthv1.RegisterJobRequest{Job: job}); err != nil {
 		return fmt.Errorf("submitting job %s: %w", name, err)
 	}
@@ -253,12 +313,4 @@ func (r *run) close() {
 	for _, c := range r.conns {
 		_ = c.Close() // the bench is over
 	}
-}
-
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -19,13 +19,18 @@ func (r *Result) String() string {
 	line("cluster", "%d servers, %d nodes, on %d CPUs", r.Servers, r.Nodes, r.CPUs)
 	line("placed", "%d allocations of %d jobs in %.2f s; all running after %.2f s", r.Allocs, r.Jobs, r.Seconds, r.SettledSeconds)
 	line("rate", "%.0f allocations/s, %.0f jobs/s, durable", r.AllocsPerSecond, r.JobsPerSecond)
-	line("CPU", "%.1f us an allocation, servers and agents together", r.CPUPerAlloc)
+	line("CPU", "%.1f us an allocation for all servers (%.1f until it is durable), %.1f for the simulated agents", r.CPUPerAlloc, r.PlacedCPUPerAlloc, r.AgentsCPUPerAlloc)
 	line("submit to durable", "p50 %.1f ms, p99 %.1f ms under load; alone p50 %.1f ms, p99 %.1f ms",
 		r.SubmitToDurable.P50, r.SubmitToDurable.P99, r.OneSubmitDurable.P50, r.OneSubmitDurable.P99)
 	line("submit to agent", "p50 %.1f ms, p99 %.1f ms under load; alone p50 %.1f ms, p99 %.1f ms",
 		r.SubmitToAgent.P50, r.SubmitToAgent.P99, r.OneSubmitToAgent.P50, r.OneSubmitToAgent.P99)
-	line("Raft log", "%.0f bytes an allocation, %d syncs on the leader", r.LogBytesPerAlloc, r.Syncs)
-	line("memory", "%.0f MiB for all servers and agents", float64(r.RSSBytes)/(1<<20))
+	line("alone, session at", "the leader p50 %.1f ms, p99 %.1f ms; a follower p50 %.1f ms, p99 %.1f ms",
+		r.OneAtLeader.P50, r.OneAtLeader.P99, r.OneAtFollower.P50, r.OneAtFollower.P99)
+	line("small job under load", "durable p50 %.1f ms, p99 %.1f ms over %d jobs of one", r.SmallDurable.P50, r.SmallDurable.P99, r.SmallJobs)
+	line("Raft log", "%.1f bytes an allocation, %d syncs on the leader", r.LogBytesPerAlloc, r.Syncs)
+	line("memory", "%.0f bytes of heap an allocation and server; %.0f MiB resident in all", r.HeapBytesPerAlloc, float64(r.RSSBytes)/(1<<20))
+	line("snapshot", "pause %.3f ms; %.1f MiB written in %.2f s, restored in %.2f s", r.SnapshotPause, float64(r.SnapshotBytes)/(1<<20), r.SnapshotSeconds, r.RestoreSeconds)
+	line("restart", "a server has its state again after %.2f s", r.RestartSeconds)
 	line("double grants", "%d", r.DoubleGrants)
 	return b.String()
 }

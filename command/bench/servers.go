@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,8 +48,17 @@ func (r *run) startServer(ctx context.Context, group *errgroup.Group, dir string
 	if err != nil {
 		return fmt.Errorf("making a server: %w", err)
 	}
-	r.servers, r.address = append(r.servers, s), append(r.address, cfg.Consensus.GRPCAddress)
-	group.Go(func() error { return s.Run(ctx) })
+	own, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	r.ended = append(r.ended, ended)
+	r.servers, r.address, r.stops = append(r.servers, s), append(r.address, cfg.Consensus.GRPCAddress), append(r.stops, stop)
+	group.Go(func() error {
+		defer close(ended)
+		if err := s.Run(own); ctx.Err() != nil || own.Err() == nil {
+			return err
+		}
+		return nil // it was stopped
+	})
 	return nil
 }
 
@@ -64,9 +74,10 @@ func (r *run) waitLeader(ctx context.Context) (*server.Server, error) {
 		}
 		var leader *server.Server
 		formed := 0
-		for _, s := range r.servers {
+		for i, s := range r.servers {
 			if s.IsLeader() {
 				leader = s
+				r.leader.Store(int32(i))
 			}
 			if s.Store().View().ClusterID() != "" {
 				formed++
@@ -78,26 +89,36 @@ func (r *run) waitLeader(ctx context.Context) (*server.Server, error) {
 	}
 }
 
-// watchPlacements notes when allocations become durable, by the leader's state.
+// watchPlacements notes when allocations become durable, and when their agents'
+// acknowledgements do, by the leader's state.
 func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error {
 	store, seen := leader.Store(), leader.Store().Revision()
 	for {
 		watch := store.Watch(state.Topic{Table: state.TableAllocs})
-		changes, ok := store.Changes(seen, 1<<20)
-		if !ok {
-			watch.Close()
-			return fmt.Errorf("the watcher of placements was outrun; use fewer allocations")
+		changes, ok := store.Changes(seen, 1<<14)
+		if !ok { // it was outrun: count anew
+			view := store.View()
+			seen = view.Revision()
+			r.recount(view)
 		}
-		now := time.Now()
-		for i := range changes {
+		for i, now := 0, time.Now(); i < len(changes); i++ {
 			c := &changes[i]
 			seen = c.Revision
-			if c.Table == state.TableAllocs && c.Kind == state.Created {
-				_, alloc := c.Allocs()
-				r.placed.add(alloc.Job(), now)
+			if c.Table != state.TableAllocs {
+				continue
+			}
+			switch before, after := c.Allocs(); {
+			case !after.Exists():
+			case c.Kind == state.Created && strings.HasPrefix(after.Job(), smallPrefix):
+				r.small.add(after.Job(), 1, now)
+			case strings.HasPrefix(after.Job(), smallPrefix):
+			case c.Kind == state.Created:
+				r.placed.add(after.Job(), 1, now)
+			case before.Status() != berthv1.Alloc_running && after.Status() == berthv1.Alloc_running:
+				r.running.add(after.Job(), 1, now)
 			}
 		}
-		if len(changes) == 0 {
+		if ok && len(changes) == 0 {
 			select {
 			case <-ctx.Done():
 				watch.Close()
@@ -109,24 +130,21 @@ func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error 
 	}
 }
 
-// waitRunning waits until every allocation is running in the leader's state.
-func (r *run) waitRunning(ctx context.Context, leader *server.Server) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		running := 0
-		for a := range leader.Store().View().AllocRows() {
-			if a.Status() == berthv1.Alloc_running {
-				running++
-			}
+// recount notes what the changes that were missed must have been.
+func (r *run) recount(view *state.View) {
+	placed, running := map[string]int{}, map[string]int{}
+	for a := range view.AllocRows() {
+		if strings.HasPrefix(a.Job(), smallPrefix) {
+			continue
 		}
-		if running >= r.plane.Allocs {
-			return nil
+		placed[a.Job()]++
+		if a.Status() == berthv1.Alloc_running {
+			running[a.Job()]++
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for allocations to be running (%d of %d are): %w", running, r.plane.Allocs, ctx.Err())
-		case <-tick.C:
-		}
+	}
+	now := time.Now()
+	for job, n := range placed {
+		r.placed.reach(job, n, now)
+		r.running.reach(job, running[job], now)
 	}
 }

@@ -18,13 +18,14 @@ type Quantiles struct {
 type tracker struct {
 	mu      sync.Mutex
 	since   map[string]time.Time // by job
+	counts  map[string]int       // by job
 	delays  []time.Duration
 	newest  time.Time
 	target  int
 	reached chan struct{}
 }
 
-func newTracker() *tracker { return &tracker{since: map[string]time.Time{}} }
+func newTracker() *tracker { return &tracker{since: map[string]time.Time{}, counts: map[string]int{}} }
 
 func (t *tracker) submitted(job string, at time.Time) {
 	t.mu.Lock()
@@ -32,10 +33,27 @@ func (t *tracker) submitted(job string, at time.Time) {
 	t.since[job] = at
 }
 
-func (t *tracker) add(job string, at time.Time) {
+func (t *tracker) add(job string, n int, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.delays = append(t.delays, at.Sub(t.since[job]))
+	t.addLocked(job, n, at)
+}
+
+// reach notes that n of a job's have come by now, of which some may be known.
+func (t *tracker) reach(job string, n int, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.addLocked(job, n-t.counts[job], at)
+}
+
+func (t *tracker) addLocked(job string, n int, at time.Time) {
+	if n <= 0 {
+		return
+	}
+	t.counts[job] += n
+	for delay := at.Sub(t.since[job]); n > 0; n-- {
+		t.delays = append(t.delays, delay)
+	}
 	if at.After(t.newest) {
 		t.newest = at
 	}

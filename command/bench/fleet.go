@@ -1,0 +1,102 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Fleet is the simulated agents in a process of their own, so that their CPU time and
+// memory are not the servers'.
+type Fleet struct {
+	Servers []string // addresses of gRPC
+	Nodes   int
+}
+
+// Run holds the sessions until in ends, and writes what happens to out: "ready" once all
+// are open, then for allocations that have come "job server number unix-nanoseconds".
+func (f Fleet) Run(ctx context.Context, in io.Reader, out io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, in) // until the bench ends, however it does
+		cancel()
+	}()
+	var mu sync.Mutex
+	buffered := bufio.NewWriterSize(out, 1<<16)
+	a := newAgents(f.Nodes, func(job string, server, n int, at time.Time) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(buffered, "%s %d %d %d\n", job, server, n, at.UnixNano())
+	})
+	go func() {
+		for tick := time.NewTicker(time.Millisecond); ctx.Err() == nil; <-tick.C {
+			mu.Lock()
+			_ = buffered.Flush() // without a reader there is no bench
+			mu.Unlock()
+		}
+	}()
+	return a.run(ctx, f.Servers, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintln(buffered, "ready")
+	})
+}
+
+func newAgents(nodes int, seen func(job string, server, n int, at time.Time)) *agents {
+	a := &agents{seen: seen}
+	for i := range nodes {
+		a.nodes = append(a.nodes, newNode(i))
+	}
+	return a
+}
+
+// startFleet starts this program as a Fleet and follows what it says.
+func (r *run) startFleet(ctx context.Context, ready chan<- struct{}) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, "bench", "fleet", "-nodes", fmt.Sprint(r.plane.Nodes), strings.Join(r.address, ","))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the bench, which ends it
+	cmd.WaitDelay = 5 * time.Second
+	stdin, err := cmd.StdinPipe() // closed when this process ends
+	if err != nil {
+		return err
+	}
+	cmd.Cancel = stdin.Close
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting the simulated agents: %w", err)
+	}
+	r.fleet.Store(int64(cmd.Process.Pid))
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if lines.Text() == "ready" {
+			close(ready)
+			continue
+		}
+		var job string
+		var server, n int
+		var at int64
+		if _, err := fmt.Sscan(lines.Text(), &job, &server, &n, &at); err != nil {
+			return fmt.Errorf("the simulated agents said %q: %w", lines.Text(), err)
+		}
+		r.seen(job, server, n, time.Unix(0, at))
+	}
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+		return errors.Join(errors.New("the simulated agents have ended by themselves"), err)
+	}
+	return nil
+}
