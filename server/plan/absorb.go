@@ -19,7 +19,7 @@ func (l *Loop) load(view *state.View) {
 	l.view, l.fleet = view, scheduler.NewFleet()
 	l.nodes = map[string]*berthv1.Node{}
 	old := l.jobs
-	l.jobs, l.ready, l.survey, l.timers = map[jobKey]*job{}, nil, nil, nil
+	l.jobs, l.ready, l.survey, l.timers = map[jobKey]*job{}, turns{}, nil, nil
 	l.system = map[*job]struct{}{}
 	l.blocked, l.claims, l.dirty = newQueue(), map[string][]*claim{}, map[string]*changed{}
 	l.crowd = newCrowd(func() *state.View { return l.view })

@@ -129,6 +129,7 @@ func (l *Loop) send(ctx context.Context, b *batch) {
 			}
 		}
 		l.flying++
+		l.aloft += e.placements()
 		if e.rows != nil {
 			e.plan.Rows = e.rows.Bytes()
 		}
@@ -149,6 +150,7 @@ func (l *Loop) send(ctx context.Context, b *batch) {
 // fleet, and its jobs are looked at again.
 func (l *Loop) land(f *flight) {
 	l.flying--
+	l.aloft -= f.entry.placements()
 	if r := f.entry.request; r != nil {
 		r.landed(f)
 	}

@@ -99,7 +99,7 @@ func (l *Loop) enqueue(j *job) {
 
 func (l *Loop) push(j *job) {
 	j.queued = true
-	l.ready = append(l.ready, j)
+	l.ready.push(j)
 }
 
 // debounced is when a job is looked at after something happened to one of its

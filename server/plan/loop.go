@@ -36,11 +36,14 @@ type Config struct {
 type Tuning struct {
 	// Flying is how many entries may be on the way at a time; 16.
 	Flying int
+	// Aloft is how many instances may be on the way in them: whatever is submitted next
+	// waits until they are written; 4096.
+	Aloft int
 	// Slice is how many instances of a job are placed before the next job has its turn;
 	// 512.
 	Slice int
 	// Round is how many instances are placed before the loop looks at what has come back
-	// and what has changed; 2048.
+	// and what has changed; 1024.
 	Round int
 	// Debounce is how long a job waits for more of its allocations to end, per allocation
 	// that it has, up to a second; 10 us.
@@ -59,7 +62,8 @@ func (t Tuning) withDefaults() Tuning {
 	}
 	def(&t.Flying, 16)
 	def(&t.Slice, 512)
-	def(&t.Round, 2048)
+	def(&t.Round, 1024)
+	def(&t.Aloft, 4096)
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
@@ -84,7 +88,7 @@ type Loop struct {
 	nodes map[string]*berthv1.Node
 
 	jobs   map[jobKey]*job
-	ready  []*job // in turn
+	ready  turns
 	survey []*job // looked at once when nothing else is: who knows what the last leader left
 	timers timers
 	system map[*job]struct{}
@@ -106,6 +110,7 @@ type Loop struct {
 	// pending are the allocations that are on the way, or not seen in the view yet.
 	pending map[rows.ID]*placed
 	flying  int
+	aloft   int // instances in what is flying
 	landed  chan *flight
 	// collecting says that garbage is being looked for.
 	collecting bool
@@ -151,7 +156,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		watch := l.cfg.Store.Watch(state.Topic{Table: state.TableAny})
 		l.catchUp(time.Now())
 		l.round(ctx, time.Now())
-		if (len(l.ready)+len(l.survey) > 0 || l.testsLeft) && l.flying < l.cfg.Tuning.Flying {
+		if (l.ready.len()+len(l.survey) > 0 || l.testsLeft) && l.mayFly(0) {
 			watch.Close()
 			continue
 		}

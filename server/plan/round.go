@@ -24,7 +24,7 @@ func input(view *state.View, key jobKey, spec *berthv1.Job, now time.Time) Input
 // round gives jobs their turns, until enough is placed or on the way, and proposes it.
 func (l *Loop) round(ctx context.Context, now time.Time) {
 	b := &batch{loop: l, now: now}
-	for left := l.cfg.Tuning.Round; left > 0 && l.flying+len(b.full) < l.cfg.Tuning.Flying; {
+	for left := l.cfg.Tuning.Round; left > 0 && l.mayFly(len(b.full)); {
 		j := l.next()
 		if j == nil {
 			break
@@ -36,12 +36,14 @@ func (l *Loop) round(ctx context.Context, now time.Time) {
 	l.gauge()
 }
 
+// mayFly says whether another entry may be sent beside so many that are full.
+func (l *Loop) mayFly(full int) bool {
+	return l.flying+full < l.cfg.Tuning.Flying && l.aloft < l.cfg.Tuning.Aloft
+}
+
 // next is whose turn it is; nil: nobody's.
 func (l *Loop) next() *job {
-	if len(l.ready) > 0 {
-		j := l.ready[0]
-		l.ready[0] = nil
-		l.ready = l.ready[1:]
+	if j := l.ready.next(); j != nil {
 		j.queued = false
 		return j
 	}
@@ -68,7 +70,11 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 		j.work = l.look(j, now)
 	}
 	w := j.work
-	n := l.advance(j, b, l.cfg.Tuning.Slice, now)
+	slice := l.cfg.Tuning.Slice
+	if !w.begun {
+		w.begun, slice = true, min(slice, freshSlice)
+	}
+	n := l.advance(j, b, slice, now)
 	switch {
 	case w.dropped:
 		j.evals = append(w.evals, j.evals...) // they are still to be answered

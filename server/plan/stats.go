@@ -30,7 +30,7 @@ func (l *Loop) Stats() Stats {
 
 // gauge notes how much is before the loop.
 func (l *Loop) gauge() {
-	l.stats.ready.Store(int64(len(l.ready) + len(l.survey)))
+	l.stats.ready.Store(int64(l.ready.len() + len(l.survey)))
 	l.stats.blocked.Store(int64(len(l.blocked.jobs)))
 	l.stats.flying.Store(int64(l.flying))
 }
