@@ -62,14 +62,15 @@ type Config struct {
 
 // Client is a connection to the servers and the services that they offer on it.
 type Client struct {
-	Jobs        berthv1.JobServiceClient
-	Allocs      berthv1.AllocServiceClient
-	Nodes       berthv1.NodeServiceClient
-	Evaluations berthv1.EvaluationServiceClient
-	Namespaces  berthv1.NamespaceServiceClient
-	Operator    berthv1.OperatorServiceClient
-	Schedulers  berthv1.SchedulerServiceClient
-	Status      berthv1.StatusServiceClient
+	Jobs         berthv1.JobServiceClient
+	Allocs       berthv1.AllocServiceClient
+	Nodes        berthv1.NodeServiceClient
+	Evaluations  berthv1.EvaluationServiceClient
+	Namespaces   berthv1.NamespaceServiceClient
+	Reservations berthv1.ReservationServiceClient
+	Operator     berthv1.OperatorServiceClient
+	Schedulers   berthv1.SchedulerServiceClient
+	Status       berthv1.StatusServiceClient
 
 	conn      *grpc.ClientConn
 	namespace string
@@ -106,17 +107,18 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
-		Jobs:        berthv1.NewJobServiceClient(conn),
-		Allocs:      berthv1.NewAllocServiceClient(conn),
-		Nodes:       berthv1.NewNodeServiceClient(conn),
-		Evaluations: berthv1.NewEvaluationServiceClient(conn),
-		Namespaces:  berthv1.NewNamespaceServiceClient(conn),
-		Operator:    berthv1.NewOperatorServiceClient(conn),
-		Schedulers:  berthv1.NewSchedulerServiceClient(conn),
-		Status:      berthv1.NewStatusServiceClient(conn),
-		conn:        conn,
-		namespace:   cfg.Namespace,
-		retryFor:    cfg.RetryFor,
+		Jobs:         berthv1.NewJobServiceClient(conn),
+		Allocs:       berthv1.NewAllocServiceClient(conn),
+		Nodes:        berthv1.NewNodeServiceClient(conn),
+		Evaluations:  berthv1.NewEvaluationServiceClient(conn),
+		Namespaces:   berthv1.NewNamespaceServiceClient(conn),
+		Reservations: berthv1.NewReservationServiceClient(conn),
+		Operator:     berthv1.NewOperatorServiceClient(conn),
+		Schedulers:   berthv1.NewSchedulerServiceClient(conn),
+		Status:       berthv1.NewStatusServiceClient(conn),
+		conn:         conn,
+		namespace:    cfg.Namespace,
+		retryFor:     cfg.RetryFor,
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/berthd/berth/command/config"
 	"github.com/berthd/berth/plugins"
 	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
 // part is a server or an agent that a daemon is made of.
@@ -34,8 +35,8 @@ type daemon struct {
 	plugins       []*plugins.Plugin
 	// stopWorkloads is called before the agent ends; nil: its workloads go on.
 	stopWorkloads func(context.Context) error
-	// setMeta changes the node's words; nil: there is no agent.
-	setMeta func(map[string]string)
+	// setWords changes the node's words and taints; nil: there is no agent.
+	setWords func(meta map[string]string, taints []*berthv1.Taint)
 	// grpcAddress and httpAddress are where this process's own server answers; "": there
 	// is none.
 	grpcAddress, httpAddress string

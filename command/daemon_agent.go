@@ -47,8 +47,12 @@ func (d *daemon) makeAgent() error {
 	for _, p := range r.Ports {
 		ports = append(ports, uint32(p))
 	}
+	taints, err := parseTaints(cfg.Agent.Taints)
+	if err != nil {
+		return err
+	}
 	a, err := agent.New(agent.Config{
-		DataDir: dir, Name: cfg.Name, Pool: cfg.Agent.Pool, Meta: cfg.Agent.Meta,
+		DataDir: dir, Name: cfg.Name, Pool: cfg.Agent.Pool, Meta: cfg.Agent.Meta, Taints: taints,
 		Servers: servers, TLS: tlsConfig, Logger: d.log, Drivers: all,
 		Reserved: agent.Reserved{CPUs: r.CPUs, MemoryMiB: uint64(r.Memory), DiskMiB: uint64(r.Disk), Ports: ports},
 		Address:  cfg.Agent.Address, MinPort: uint32(cfg.Agent.MinPort), MaxPort: uint32(cfg.Agent.MaxPort),
@@ -58,7 +62,7 @@ func (d *daemon) makeAgent() error {
 		return err
 	}
 	d.agent = a
-	d.setMeta = func(meta map[string]string) { a.Reconfigure(meta, nil) }
+	d.setWords = a.Reconfigure
 	if d.flags.dev {
 		d.stopWorkloads = a.StopWorkloads
 	}

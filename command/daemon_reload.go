@@ -37,11 +37,11 @@ func (d *daemon) reload(ctx context.Context) {
 				d.log.Error("the servers to join did not answer", "error", problem.From(err).Error())
 			}
 			d.cfg.Server.Join = next.Server.Join
-		case "agent.meta":
-			if d.setMeta != nil {
-				d.setMeta(next.Agent.Meta)
+		case "agent.meta", "agent.taints":
+			d.cfg.Agent.Meta, d.cfg.Agent.Taints = next.Agent.Meta, next.Agent.Taints
+			if taints, err := parseTaints(next.Agent.Taints); err == nil && d.setWords != nil { // they were checked when they were read
+				d.setWords(next.Agent.Meta, taints)
 			}
-			d.cfg.Agent.Meta = next.Agent.Meta
 		default:
 			restart = append(restart, diff.Path)
 			continue

@@ -188,10 +188,12 @@ func TestReload(t *testing.T) {
 	d := &daemon{app: a, flags: f, cfg: cfg, level: new(slog.LevelVar)}
 	d.log = newLogger(a.Err, cfg, d.level)
 	var meta map[string]string
-	d.setMeta = func(m map[string]string) { meta = m }
-	write("log_level = \"info\"\nagent {\n  servers = [\"h2\"]\n  meta = { rack = \"r2\" }\n}\n")
+	var taints []*berthv1.Taint
+	d.setWords = func(m map[string]string, t []*berthv1.Taint) { meta, taints = m, t }
+	write("log_level = \"info\"\nagent {\n  servers = [\"h2\"]\n  meta = { rack = \"r2\" }\n  taints = [\"spot:avoid\"]\n}\n")
 	d.reload(t.Context())
-	if !strings.Contains(log.String(), `applied="log_level agent.meta" needs_restart=agent.servers`) || meta["rack"] != "r2" {
+	if !strings.Contains(log.String(), `applied="log_level agent.meta agent.taints" needs_restart=agent.servers`) || meta["rack"] != "r2" ||
+		len(taints) != 1 || taints[0].GetEffect() != berthv1.Taint_avoid {
 		t.Error(log.String(), meta)
 	}
 	log.Reset()

@@ -64,6 +64,7 @@ func serveFake(t testing.TB, f *fakeCluster) string {
 	berthv1.RegisterNodeServiceServer(s, f)
 	berthv1.RegisterEvaluationServiceServer(s, f)
 	berthv1.RegisterNamespaceServiceServer(s, f)
+	berthv1.RegisterReservationServiceServer(s, &fakeReservations{f: f, list: map[string]*berthv1.Reservation{}})
 	berthv1.RegisterOperatorServiceServer(s, f)
 	berthv1.RegisterSchedulerServiceServer(s, f)
 	berthv1.RegisterStatusServiceServer(s, f)

@@ -43,7 +43,7 @@ func (a *app) namespaceList() *cobra.Command {
 
 func (a *app) namespaceStatus() *cobra.Command {
 	var o output
-	cmd := a.leaf("status NAME", "Show a namespace", "", func(ctx context.Context, args []string) error {
+	cmd := a.leaf("status NAME", "Show a namespace with what is used of its quota", "", func(ctx context.Context, args []string) error {
 		c, err := a.api()
 		if err != nil {
 			return err
@@ -61,7 +61,12 @@ func (a *app) namespaceStatus() *cobra.Command {
 			for _, k := range sortedKeys(n.GetMeta()) {
 				a.printf("meta %s = %s\n", k, oneLine(n.GetMeta()[k]))
 			}
-			return nil
+			usage, err := c.Namespaces.GetNamespaceUsage(ctx, &berthv1.GetNamespaceUsageRequest{Name: n.GetName()})
+			if err != nil {
+				return err
+			}
+			a.printf("\n")
+			return a.printQuota(usage)
 		})
 	})
 	o.register(cmd)
@@ -72,8 +77,9 @@ func (a *app) namespaceStatus() *cobra.Command {
 func (a *app) namespaceApply() *cobra.Command {
 	var o output
 	var description string
-	var meta []string
-	cmd := a.leaf("apply NAME", "Make a namespace, or change one", "What no flag names stays as it is; -meta key= takes a key away.", nil)
+	var meta, quota []string
+	var noQuota bool
+	cmd := a.leaf("apply NAME", "Make a namespace, or change one", "What no flag names stays as it is; -meta key= takes a key away. "+quotaHelp, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		c, err := a.api()
@@ -103,6 +109,17 @@ func (a *app) namespaceApply() *cobra.Command {
 				delete(n.Meta, key)
 			}
 		}
+		if noQuota {
+			n.Quota = nil
+		}
+		for _, word := range quota {
+			if n.Quota == nil {
+				n.Quota = &berthv1.Quota{}
+			}
+			if err := setQuota(n.Quota, word); err != nil {
+				return err
+			}
+		}
 		n, err = c.Namespaces.SetNamespace(ctx, &berthv1.SetNamespaceRequest{Namespace: n})
 		if err != nil {
 			return err
@@ -111,6 +128,8 @@ func (a *app) namespaceApply() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&description, "description", "", "what it is for, in `words`")
 	cmd.Flags().StringArrayVar(&meta, "meta", nil, "`key=value` to keep with it; may be repeated")
+	cmd.Flags().StringSliceVar(&quota, "quota", nil, "`what=amount` that it may hold, such as cpu=64 or gpu=16; several by commas, or again")
+	cmd.Flags().BoolVar(&noQuota, "no-quota", false, "take away every limit")
 	o.register(cmd)
 	cmd.ValidArgsFunction = a.completeNamespaces
 	return cmd

@@ -14,7 +14,7 @@ import (
 
 func (a *app) nodeCommands() *cobra.Command {
 	return a.group("node", "Look at nodes, and say whether work is placed on them", "",
-		a.nodeStatus(), a.nodeEligibility(), a.nodeRemove())
+		a.nodeStatus(), a.nodeEligibility(), a.nodeTaint(), a.nodeRemove())
 }
 
 func (a *app) nodeStatus() *cobra.Command {
@@ -157,9 +157,7 @@ func (a *app) printNode(n *berthv1.Node) {
 	if n.GetEligibility() == berthv1.Node_ineligible {
 		a.printf("%s: nothing new is placed on it; berth node eligibility -enable %s\n", a.paint(warn, "ineligible"), nodeWord(n.GetName(), n.GetId()))
 	}
-	for _, t := range n.GetTaints() {
-		a.printf("taint %s=%s\n", t.GetKey(), t.GetValue())
-	}
+	a.printTaints(n)
 	for _, c := range n.GetHardware().GetCells() {
 		a.printf("cell %d  cores %s  %s", c.GetId(), or(coreList(c), "none"), mebibytes(c.GetMemoryMib()))
 		for _, h := range c.GetHugepages() {

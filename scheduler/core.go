@@ -79,6 +79,10 @@ func (f *Fleet) SlotOf(nodeID string) (int32, bool) {
 
 // Release takes an instance of a group out of the fleet: what PlaceInto has granted.
 func (f *Fleet) Release(g *Group, slot int32, grant *topology.Grant) {
+	if f.quotas.Counts(g.Key.Namespace) {
+		use := useOfGrant(f.nodes[slot].usage.Machine(), grant)
+		f.quotas.release(g.Key.Namespace, f.nodes[slot].node.GetId(), &use)
+	}
 	f.give(slot, grant)
 	f.count(g.Key, slot, -1)
 }

@@ -112,6 +112,10 @@ func (f *Fleet) PlaceExact(g *Group, nodeID string, a *berthv1.Assignment) (Plac
 	if err != nil {
 		return Placement{}, misfit(WrongGrant, "assignment", "%w", err)
 	}
+	use := UseOf(a)
+	if over := f.quotas.OverUse(g.Key.Namespace, &use); over != "" {
+		return Placement{}, misfit(NotAllowed, "quota", "%s", over)
+	}
 	if err := n.usage.Add(&grant); err != nil {
 		why := Held
 		if s, ok := err.(*topology.Shortfall); ok && s.Wanted == 0 { //nolint:errorlint // Add returns it as it is

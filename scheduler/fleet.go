@@ -23,6 +23,7 @@ type Fleet struct {
 	strategy berthv1.SchedulerConfig_Strategy
 	// reserved has the nodes of the reservations that hold, by id; see Reserve.
 	reserved map[string]*berthv1.Reservation
+	quotas   Ledger
 
 	// changes counts the changes of nodes' static side; changeLog has the slots of the
 	// newest. Cached views and columns catch up from it.
@@ -146,6 +147,7 @@ func (f *Fleet) RemoveNode(id string) {
 		}
 	}
 	f.forget(slot)
+	f.quotas.DropNode(id)
 	f.nodes[slot], f.hashes[slot] = fleetNode{}, 0
 	f.vacant = append(f.vacant, slot)
 	f.touch(slot)
@@ -231,9 +233,11 @@ func (f *Fleet) Regrant(nodeID string, allocs iter.Seq[*berthv1.Alloc]) {
 	}
 	n := &f.nodes[slot]
 	n.usage = f.usages.NewUsage(n.usage.Machine())
+	f.quotas.DropNode(nodeID)
 	for a := range allocs {
 		if a.HoldsGrant() {
 			f.hold(slot, a.GetAssignment())
+			f.quotas.Hold(a.GetNamespace(), nodeID, a.GetAssignment())
 		}
 	}
 	f.log(move{slot: slot, cells: everyCell})
@@ -254,9 +258,11 @@ func (f *Fleet) ChangeAlloc(before, after *berthv1.Alloc) {
 	if held != holds || (held && before.GetAssignment() != after.GetAssignment()) {
 		if held {
 			f.release(slot, before.GetAssignment())
+			f.quotas.Release(before.GetNamespace(), before.GetNodeId(), before.GetAssignment())
 		}
 		if holds {
 			f.hold(slot, after.GetAssignment())
+			f.quotas.Hold(after.GetNamespace(), after.GetNodeId(), after.GetAssignment())
 		}
 	}
 	switch was, is := before != nil && counts(before), after != nil && counts(after); {

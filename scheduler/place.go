@@ -48,6 +48,9 @@ type Unplaced struct {
 	// Nodes are those of Ask.Nodes that got none.
 	Nodes       []string
 	Explanation *berthv1.Explanation
+	// OverQuota says that the namespace's quota keeps it from being placed, whatever is
+	// free on nodes.
+	OverQuota bool
 }
 
 // Place places the asks, each instance on the best node of the whole fleet, and adds
@@ -84,14 +87,20 @@ func (f *Fleet) place(asks []*Ask, to taker, unplaced []Unplaced) []Unplaced {
 		if ask.wanted() == 0 {
 			continue
 		}
+		room, over := f.quotaRoom(ask)
 		r := f.run(ask, int(i))
 		first := to.size()
-		for r.got < ask.wanted() {
+		for r.got < room {
 			choice, slot := r.placeOne()
 			if slot == none {
 				break
 			}
 			to.take(r, slot, choice)
+			if why := f.charge(ask.Group, slot, &choice.grant); why != "" {
+				to.back(ask.Group, to.size()-1)
+				r.got--
+				room, over = r.got, why
+			}
 		}
 		left := ask.wanted() - r.got
 		if left == 0 {
@@ -103,7 +112,11 @@ func (f *Fleet) place(asks []*Ask, to taker, unplaced []Unplaced) []Unplaced {
 			r.prepare()
 		}
 		u := Unplaced{Ask: int(i), Count: left, Nodes: missed(ask, func(id string) bool { return to.has(first, id) })}
-		if !ask.Silent {
+		switch u.OverQuota = over != "" && r.got >= room; {
+		case ask.Silent:
+		case u.OverQuota:
+			u.Explanation = f.overQuota(ask.Group, left, over)
+		default:
 			u.Explanation = r.explain()
 		}
 		unplaced = append(unplaced, u)
@@ -173,6 +186,7 @@ func (f *Fleet) Undo(g *Group, p Placement) {
 		return
 	}
 	f.release(slot, p.Assignment)
+	f.quotas.Release(g.Key.Namespace, p.NodeID, p.Assignment)
 	f.count(g.Key, slot, -1)
 }
 

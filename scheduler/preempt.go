@@ -115,9 +115,10 @@ func (t *Trial) PutBack(a *berthv1.Alloc) {
 // Preempt finds ways for as many instances of the ask as it can, the cheapest first,
 // taking away what has a lower priority than the given one. Each is placed in the trial.
 func (t *Trial) Preempt(ask *Ask, priority uint32) []Way {
+	room, _ := t.f.quotaRoom(ask) // nobody gives way to what a quota keeps from being placed
 	s := t.search(ask.loose(), priority)
 	var ways []Way
-	for len(ways) < ask.wanted() {
+	for len(ways) < room {
 		o, ok := s.next()
 		if !ok {
 			break

@@ -86,8 +86,9 @@ func (c claim) refused(reserved *berthv1.Reservation) string {
 }
 
 // Reserve says which reservations hold now: those nodes take nothing new but what names
-// the reservation. It replaces what was said before.
-func (f *Fleet) Reserve(holding []*berthv1.Reservation) {
+// the reservation. It replaces what was said before, and gives the ids of the nodes for
+// which that is something else, in order.
+func (f *Fleet) Reserve(holding []*berthv1.Reservation) (changed []string) {
 	now := map[string]*berthv1.Reservation{}
 	for _, r := range holding {
 		for _, id := range r.GetNodeIds() {
@@ -100,14 +101,19 @@ func (f *Fleet) Reserve(holding []*berthv1.Reservation) {
 	f.reserved = now
 	for id, r := range now {
 		if before[id] != r {
-			f.touchNode(id)
+			changed = append(changed, id)
 		}
 	}
 	for id := range before {
 		if now[id] == nil {
-			f.touchNode(id)
+			changed = append(changed, id)
 		}
 	}
+	slices.Sort(changed)
+	for _, id := range changed {
+		f.touchNode(id)
+	}
+	return changed
 }
 
 // touchNode has the static checks of a node made anew.

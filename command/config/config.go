@@ -48,6 +48,7 @@ type Agent struct {
 	Servers   []string          `cfg:"servers" check:"hostport" doc:"gRPC addresses of servers, host or host:port. Others are learnt from them." reload:"no"`
 	Pool      string            `cfg:"pool" check:"word" doc:"Node pool. Default default."`
 	Meta      map[string]string `cfg:"meta" doc:"Words about the node, for constraints: meta.<key>." reload:"yes"`
+	Taints    []string          `cfg:"taints" check:"taint" doc:"Taints that keep work off which does not tolerate them: key=value:keep_off, or key=value:avoid for nodes that are taken only where no other fits." reload:"yes"`
 	Address   string            `cfg:"address" check:"ip" doc:"IP address by which others reach what runs here. Default: that of the default route."`
 	MinPort   int               `cfg:"min_port" check:"between 1 and 65535" doc:"First port for dynamic ports. Default 20000."`
 	MaxPort   int               `cfg:"max_port" check:"between 1 and 65535" doc:"Last port for dynamic ports. Default 32000."`

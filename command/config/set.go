@@ -175,6 +175,10 @@ func checkString(check, text string) *wrong {
 		if text == "" || strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" {
 			return &wrong{fmt.Sprintf("%q is not a name", text), "use letters, digits, - and _"}
 		}
+	case "taint":
+		if _, err := ParseTaint(text); err != nil {
+			return &wrong{fmt.Sprintf("%q is not a taint", text), "write it like dedicated=web:keep_off or spot:avoid"}
+		}
 	case "cpus":
 		if _, err := topology.ParseCPUSet(text); err != nil {
 			return &wrong{fmt.Sprintf("%q is not a list of CPUs", text), `write it like "0,64" or "0-3"`}

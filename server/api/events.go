@@ -23,6 +23,7 @@ const (
 // eventTables are the tables whose changes are events, in the order in which they are told.
 var eventTables = []state.Table{
 	state.TableJobs, state.TableAllocs, state.TableNodes, state.TableEvaluations, state.TableNamespaces,
+	state.TableReservations,
 }
 
 // StreamEvents tells what changes. The first event is a heartbeat with the revision that
@@ -146,7 +147,7 @@ func (f *eventFilter) wants(c state.Change) bool {
 	if !slices.Contains(f.tables, c.Table) {
 		return false
 	}
-	if c.Table == state.TableNodes || c.Table == state.TableNamespaces {
+	if c.Table == state.TableNodes || c.Table == state.TableNamespaces || c.Table == state.TableReservations {
 		return f.job == ""
 	}
 	if f.namespace != anyNamespace && c.Namespace != f.namespace {
@@ -190,6 +191,8 @@ func eventOf(c state.Change) *berthv1.Event {
 		e.Item = &berthv1.Event_Evaluation{Evaluation: item}
 	case *berthv1.Namespace:
 		e.Item = &berthv1.Event_NamespaceItem{NamespaceItem: item}
+	case *berthv1.Reservation:
+		e.Item = &berthv1.Event_Reservation{Reservation: item}
 	}
 	return e
 }

@@ -20,6 +20,9 @@ func (s jobService) PlanJob(ctx context.Context, q *berthv1.PlanJobRequest) (*be
 	if err := checkNamespace(view, job.GetNamespace()); err != nil {
 		return nil, err
 	}
+	if err := checkClaim(view, job); err != nil {
+		return nil, err
+	}
 	stored := view.Job(job.GetNamespace(), job.GetName())
 	job.Version = stored.GetVersion() + 1
 	if stored != nil && !stored.GetStopped() && sameSpec(job, stored) {

@@ -24,7 +24,10 @@ func (s jobService) RegisterJob(ctx context.Context, q *berthv1.RegisterJobReque
 	}
 	resp, err := s.register(ctx, q.GetCheck(), q.GetCheckRevision(), func(view *state.View) (*berthv1.Job, *berthv1.Job, error) {
 		stored := view.Job(job.GetNamespace(), job.GetName())
-		return job, stored, checkNamespace(view, job.GetNamespace())
+		if err := checkNamespace(view, job.GetNamespace()); err != nil {
+			return nil, nil, err
+		}
+		return job, stored, checkClaim(view, job)
 	})
 	if err != nil {
 		return nil, err

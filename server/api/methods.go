@@ -109,6 +109,7 @@ var idempotent = map[string]bool{
 	"JobService/ScaleJob":                true,
 	"JobService/EvaluateJob":             true,
 	"NodeService/SetNodeEligibility":     true,
+	"NodeService/SetNodeTaints":          true,
 	"NamespaceService/SetNamespace":      true,
 	"OperatorService/SetSchedulerConfig": true,
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -35,6 +36,28 @@ func (s namespaceService) GetNamespace(ctx context.Context, q *berthv1.GetNamesp
 	return read(ctx, s.a, q, topics, func(view *state.View) (*berthv1.Namespace, error) {
 		return findNamespace(view, q.GetName())
 	})
+}
+
+// GetNamespaceUsage counts what is held now; it looks at every allocation of the
+// namespace.
+func (s namespaceService) GetNamespaceUsage(ctx context.Context, q *berthv1.GetNamespaceUsageRequest) (*berthv1.NamespaceUsage, error) {
+	view := s.a.store.View()
+	ns, err := findNamespace(view, q.GetName())
+	if err != nil {
+		return nil, err
+	}
+	var used scheduler.Use
+	for job := range view.Jobs(ns.GetName(), "") {
+		if ctx.Err() != nil {
+			return nil, problem.From(context.Cause(ctx))
+		}
+		for a := range view.AllocRowsByJob(ns.GetName(), job.GetName()) {
+			if a.HoldsGrant() && view.Node(a.NodeID()) != nil {
+				used.Add(scheduler.UseOf(a.Assignment()))
+			}
+		}
+	}
+	return &berthv1.NamespaceUsage{Namespace: ns.GetName(), Quota: ns.GetQuota(), Used: used.Quota()}, nil
 }
 
 func findNamespace(view *state.View, name string) (*berthv1.Namespace, error) {

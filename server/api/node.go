@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -53,6 +55,38 @@ func (s nodeService) SetNodeEligibility(ctx context.Context, q *berthv1.SetNodeE
 		}}
 	})
 	return &berthv1.SetNodeEligibilityResponse{}, err
+}
+
+func (s nodeService) SetNodeTaints(ctx context.Context, q *berthv1.SetNodeTaintsRequest) (*berthv1.Node, error) {
+	node, err := findNode(s.a.store.View(), q.GetNodeId())
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range q.GetAdd() {
+		if t.GetKey() == "" || strings.ContainsAny(t.GetKey(), "=:") || strings.Contains(t.GetValue(), ":") {
+			return nil, problem.New(problem.Invalid, "add", "%q with the value %q is not a taint", t.GetKey(), t.GetValue()).
+				WithRemedy("a key has letters but no = and no :, a value has no :")
+		}
+	}
+	for _, r := range q.GetRemove() {
+		has := slices.ContainsFunc(node.GetOperatorTaints(), func(t *berthv1.Taint) bool { return r == t.GetKey() || r == t.GetKey()+"="+t.GetValue() })
+		if agents := slices.ContainsFunc(node.GetTaints(), func(t *berthv1.Taint) bool { return r == t.GetKey() || r == t.GetKey()+"="+t.GetValue() }); !has && agents {
+			return nil, problem.New(problem.Conflict, "remove", "the taint %q of node %s comes from its agent's configuration", r, node.GetName()).
+				WithRemedy("take it out of taints in the agent's configuration and reload it")
+		}
+	}
+	if len(q.GetAdd())+len(q.GetRemove()) == 0 {
+		return node, nil
+	}
+	_, err = s.a.propose(ctx, func(e *berthv1.LogEntry) {
+		e.Fact = &berthv1.LogEntry_NodesChanged{NodesChanged: &berthv1.NodesChanged{
+			NodeIds: []string{node.GetId()}, AddTaints: q.GetAdd(), RemoveTaints: q.GetRemove(),
+		}}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nodes.find(s.a.store.View(), node.GetId())
 }
 
 func (s nodeService) RemoveNode(ctx context.Context, q *berthv1.RemoveNodeRequest) (*berthv1.RemoveNodeResponse, error) {

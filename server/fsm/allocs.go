@@ -147,27 +147,34 @@ func (a *applier) settle(alloc *berthv1.Alloc) error {
 	if there := a.AllocRowOf(id); there.Exists() {
 		return problem.New(problem.Exists, "alloc "+alloc.GetId(), "it is there already")
 	}
-	if err := a.jobTakes(alloc.GetNamespace(), alloc.GetJob(), alloc.GetJobVersion()); err != nil {
+	job, err := a.jobTakes(alloc.GetNamespace(), alloc.GetJob(), alloc.GetJobVersion())
+	if err != nil {
 		return err
 	}
 	node, err := a.nodeTakes(alloc.GetNodeId())
 	if err != nil {
 		return err
 	}
+	if err := a.admitted(job, node.GetId(), node.GetName()); err != nil {
+		return err
+	}
 	alloc.NodeName = node.GetName()
 	return a.grants.hold(alloc)
 }
 
-// jobTakes says why nothing can be placed for a version of a job.
-func (a *applier) jobTakes(namespace, name string, version uint64) error {
+// jobTakes gives a version of a job, or says why nothing can be placed for it.
+func (a *applier) jobTakes(namespace, name string, version uint64) (*berthv1.Job, error) {
 	job := a.Job(namespace, name)
 	if job == nil || job.GetStopped() {
-		return problem.New(problem.Conflict, "job "+name, "it is gone or stopped")
+		return nil, problem.New(problem.Conflict, "job "+name, "it is gone or stopped")
 	}
-	if version != job.GetVersion() && a.JobVersion(namespace, name, version) == nil {
-		return problem.New(problem.Conflict, "job "+name, "version %d is not kept", version)
+	if version == job.GetVersion() {
+		return job, nil
 	}
-	return nil
+	if job = a.JobVersion(namespace, name, version); job == nil {
+		return nil, problem.New(problem.Conflict, "job "+name, "version %d is not kept", version)
+	}
+	return job, nil
 }
 
 // nodeTakes gives a node, or says why nothing can be placed on it.

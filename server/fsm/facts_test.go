@@ -45,8 +45,10 @@ func (s *source) entry() *berthv1.LogEntry {
 		e.Fact = &berthv1.LogEntry_Plan{Plan: s.plan()}
 	case n < 90:
 		e.Fact = &berthv1.LogEntry_AllocsReported{AllocsReported: s.reported()}
+	case n < 91:
+		s.reservation(e)
 	case n < 92:
-		e.Fact = &berthv1.LogEntry_NamespaceSet{NamespaceSet: &berthv1.Namespace{Name: s.pick("a", "b", "")}}
+		e.Fact = &berthv1.LogEntry_NamespaceSet{NamespaceSet: s.namespace()}
 	case n < 94:
 		e.Fact = &berthv1.LogEntry_NamespaceDeleted{NamespaceDeleted: &berthv1.NamespaceDeleted{Name: s.pick("a", "b", "default", "none")}}
 	case n < 95:
@@ -71,7 +73,8 @@ func (s *source) job() *berthv1.JobRegistered {
 	name := s.jobName()
 	stored := s.store.View().Job("default", name)
 	r := &berthv1.JobRegistered{
-		Job:        &berthv1.Job{Name: name, Namespace: s.pick("default", "default", "default", "a"), Version: stored.GetVersion() + 1, Priority: uint32(s.rng.IntN(100))},
+		Job: &berthv1.Job{Name: name, Namespace: s.pick("default", "default", "default", "a"), Version: stored.GetVersion() + 1, Priority: uint32(s.rng.IntN(100)),
+			Reservation: s.pick("", "", "r0")},
 		Evaluation: s.eval(name),
 	}
 	if s.rng.IntN(4) == 0 {
@@ -94,11 +97,38 @@ func (s *source) node() *berthv1.Node {
 	}}
 }
 
+func (s *source) namespace() *berthv1.Namespace {
+	ns := &berthv1.Namespace{Name: s.pick("a", "default", "default", "")}
+	if s.rng.IntN(3) > 0 {
+		ns.Quota = &berthv1.Quota{CpuMilli: uint64(s.rng.IntN(3) * 2500), MemoryMib: uint64(s.rng.IntN(2) * 600), DevicesMilli: map[string]uint64{"gpu": uint64(s.rng.IntN(3) * 500)}}
+	}
+	return ns
+}
+
+func (s *source) reservation(e *berthv1.LogEntry) {
+	name := s.pick("r0", "r1", "")
+	if s.rng.IntN(2) == 0 {
+		e.Fact = &berthv1.LogEntry_ReservationDeleted{ReservationDeleted: &berthv1.ReservationDeleted{Name: name}}
+		return
+	}
+	r := &berthv1.Reservation{Name: name, NodeIds: []string{s.nodeID(), s.nodeID()}, Jobs: []string{"default/" + s.jobName()}}
+	if s.rng.IntN(2) == 0 {
+		r.Namespaces = []string{"default"}
+	}
+	if s.rng.IntN(2) == 0 {
+		r.EndTime = timestamp(e.GetTime().AsTime().Add(time.Duration(s.rng.IntN(60)-5) * time.Second))
+	}
+	e.Fact = &berthv1.LogEntry_ReservationSet{ReservationSet: r}
+}
+
 func (s *source) nodesChanged() *berthv1.NodesChanged {
 	c := &berthv1.NodesChanged{NodeIds: []string{s.nodeID(), s.nodeID()}}
-	switch s.rng.IntN(4) {
+	switch s.rng.IntN(5) {
 	case 0:
 		c.Remove = true
+	case 2:
+		c.AddTaints = []*berthv1.Taint{{Key: s.pick("k", "l"), Value: s.pick("", "v")}, {Key: "k", Effect: berthv1.Taint_avoid}}
+		c.RemoveTaints = []string{s.pick("k", "k=v", "none")}
 	case 1:
 		c.Eligibility = berthv1.Node_Eligibility(s.rng.IntN(2)).Enum()
 	default:

@@ -158,6 +158,7 @@ type applier struct {
 	grants    *grants
 	timestamp *timestamppb.Timestamp // the entry's; shared by all that it writes
 	refused   []Refusal
+	reserved  map[string]*berthv1.Reservation // by node; nil: not looked up yet
 }
 
 func (a *applier) apply(entry *berthv1.LogEntry) error {
@@ -185,6 +186,10 @@ func (a *applier) apply(entry *berthv1.LogEntry) error {
 	case *berthv1.LogEntry_SchedulerConfigSet:
 		a.PutSchedulerConfig(revised(f.SchedulerConfigSet, func(c *berthv1.SchedulerConfig) { c.ModifyRevision = a.Revision() }))
 		return nil
+	case *berthv1.LogEntry_ReservationSet:
+		return a.reservationSet(f.ReservationSet)
+	case *berthv1.LogEntry_ReservationDeleted:
+		return a.reservationDeleted(f.ReservationDeleted)
 	case *berthv1.LogEntry_Collected:
 		a.collected(f.Collected)
 		return nil

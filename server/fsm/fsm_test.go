@@ -143,6 +143,9 @@ func TestNothingIsGrantedTwice(t *testing.T) {
 		}
 		refused += len(f.apply(uint64(i+1), encode(e)).Refused)
 		checkGrants(t, store.View())
+		for _, err := range f.AuditQuotas() {
+			t.Fatal(err)
+		}
 	}
 	if refused == 0 {
 		t.Error("nothing was ever refused, the test is void")

@@ -14,6 +14,7 @@ import (
 // and rebuilt from them after a restore. It is no part of the state's hash.
 type grants struct {
 	nodes   map[string]*topology.Usage
+	quotas  scheduler.Ledger
 	scratch topology.Grant
 }
 
@@ -26,6 +27,9 @@ func (g *grants) rebuild(view *state.View) {
 			g.account(node.GetId(), machine, view.AllocRowsByNode(node.GetId()))
 		}
 	}
+	for ns := range view.Namespaces() {
+		g.quotas.Open(ns.GetName(), ns.GetQuota(), g.heldIn(view, ns.GetName()))
+	}
 }
 
 // account takes over a node's machine, new or changed. What is held on it stays held,
@@ -33,14 +37,19 @@ func (g *grants) rebuild(view *state.View) {
 func (g *grants) account(nodeID string, machine *topology.Machine, allocs iter.Seq[*state.AllocRow]) {
 	usage := topology.NewUsage(machine)
 	g.nodes[nodeID] = usage
+	g.quotas.DropNode(nodeID)
 	for alloc := range allocs {
 		if alloc.HoldsGrant() && scheduler.GrantInto(&g.scratch, alloc.Assignment()) == nil {
 			usage.Force(&g.scratch)
+			g.quotas.Hold(alloc.Namespace(), nodeID, alloc.Assignment())
 		}
 	}
 }
 
-func (g *grants) deleteNode(nodeID string) { delete(g.nodes, nodeID) }
+func (g *grants) deleteNode(nodeID string) {
+	delete(g.nodes, nodeID)
+	g.quotas.DropNode(nodeID)
+}
 
 // usage is what is held on a node; an error where that is not known.
 func (g *grants) usage(nodeID string) (*topology.Usage, error) {
@@ -67,21 +76,37 @@ func (g *grants) hold(alloc *berthv1.Alloc) error {
 	if err := scheduler.GrantInto(&g.scratch, alloc.GetAssignment()); err != nil {
 		return problem.New(problem.Invalid, "alloc "+alloc.GetId()+".assignment", "%w", err)
 	}
-	return g.take(usage, alloc.GetNodeId(), &g.scratch)
+	var use scheduler.Use
+	if g.quotas.Counts(alloc.GetNamespace()) {
+		use = scheduler.UseOf(alloc.GetAssignment())
+	}
+	if err := g.afford(alloc.GetNamespace(), &use); err != nil {
+		return err
+	}
+	if err := g.take(usage, alloc.GetNodeId(), &g.scratch); err != nil {
+		return err
+	}
+	g.quotas.HoldUse(alloc.GetNamespace(), alloc.GetNodeId(), &use)
+	return nil
 }
 
 // giveBack frees what hold has taken.
-func (g *grants) giveBack(alloc *berthv1.Alloc) { g.free(alloc.GetNodeId(), alloc.GetAssignment()) }
+func (g *grants) giveBack(alloc *berthv1.Alloc) {
+	g.free(alloc.GetNamespace(), alloc.GetNodeId(), alloc.GetAssignment())
+}
 
 // release frees what an allocation was granted.
-func (g *grants) release(alloc *state.AllocRow) { g.free(alloc.NodeID(), alloc.Assignment()) }
+func (g *grants) release(alloc *state.AllocRow) {
+	g.free(alloc.Namespace(), alloc.NodeID(), alloc.Assignment())
+}
 
-func (g *grants) free(nodeID string, a *berthv1.Assignment) {
+func (g *grants) free(namespace, nodeID string, a *berthv1.Assignment) {
 	usage := g.nodes[nodeID]
 	if usage == nil {
 		return // with its node, everything on it was freed
 	}
 	if scheduler.GrantInto(&g.scratch, a) == nil {
 		usage.Remove(&g.scratch)
+		g.quotas.Release(namespace, nodeID, a)
 	}
 }

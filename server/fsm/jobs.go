@@ -132,6 +132,7 @@ func (a *applier) namespaceSet(ns *berthv1.Namespace) error {
 		}
 		n.ModifyRevision = a.Revision()
 	}))
+	a.grants.quotas.Open(ns.GetName(), ns.GetQuota(), a.grants.heldIn(a, ns.GetName()))
 	return nil
 }
 
@@ -147,5 +148,6 @@ func (a *applier) namespaceDeleted(f *berthv1.NamespaceDeleted) error {
 			WithRemedy("berth job stop -purge -namespace %s %s", f.GetName(), job.GetName())
 	}
 	a.DeleteNamespace(f.GetName())
+	a.grants.quotas.Open(f.GetName(), nil, nil)
 	return nil
 }

@@ -19,6 +19,7 @@ func (a *applier) nodeRegistered(f *berthv1.NodeRegistered) error {
 	node = revised(node, func(n *berthv1.Node) {
 		n.CreateRevision, n.ModifyRevision = a.Revision(), a.Revision()
 		n.Status, n.StatusReason, n.StatusTime = berthv1.Node_ready, "", a.timestamp
+		n.OperatorTaints = stored.GetOperatorTaints()
 		if stored == nil {
 			return
 		}
@@ -52,6 +53,7 @@ func (a *applier) nodesChanged(f *berthv1.NodesChanged) error {
 			if f.Eligibility != nil {
 				n.Eligibility = f.GetEligibility()
 			}
+			n.OperatorTaints = taintsAfter(n.GetOperatorTaints(), f.GetAddTaints(), f.GetRemoveTaints())
 			n.ModifyRevision = a.Revision()
 		}))
 	}

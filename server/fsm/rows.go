@@ -26,6 +26,7 @@ type placing struct {
 	*applier
 	cohort rows.Cohort
 	into   *state.Cohort
+	job    *berthv1.Job
 	err    error // why nothing of the cohort can be placed
 	nodes  []placingNode
 	grants []placingGrant
@@ -41,6 +42,7 @@ type placingNode struct {
 type placingGrant struct {
 	topology.Grant
 	number int
+	use    scheduler.Use // where the namespace has a quota
 	err    error
 }
 
@@ -67,7 +69,7 @@ func (p *placing) end() {
 func (p *placing) Cohort(c rows.Cohort) {
 	p.end()
 	p.cohort, p.grants = c, p.grants[:0]
-	p.err = p.jobTakes(c.Namespace, c.Job, c.JobVersion)
+	p.job, p.err = p.jobTakes(c.Namespace, c.Job, c.JobVersion)
 	p.into = p.NewCohort(c, p.timestamp)
 }
 
@@ -91,6 +93,9 @@ func (p *placing) Grant(a *berthv1.Assignment) {
 	}
 	g := &p.grants[len(p.grants)-1]
 	g.number = p.into.Grant(a)
+	if p.applier.grants.quotas.Counts(p.cohort.Namespace) {
+		g.use = scheduler.UseOf(a)
+	}
 	if g.err = scheduler.GrantInto(&g.Grant, a); g.err != nil {
 		g.err = problem.New(problem.Invalid, "assignment", "%w", g.err)
 	}
@@ -114,6 +119,12 @@ func (p *placing) Row(id rows.ID, node, grant int, index uint32, extra *berthv1.
 		err = g.err
 	}
 	if err == nil {
+		err = p.admitted(p.job, n.id, n.name)
+	}
+	if err == nil {
+		err = p.applier.grants.afford(p.cohort.Namespace, &g.use)
+	}
+	if err == nil {
 		err = p.applier.grants.take(n.usage, n.id, &g.Grant)
 	}
 	if err == nil && !p.into.Place(id, n.id, n.name, index, g.number, extra) {
@@ -124,6 +135,7 @@ func (p *placing) Row(id rows.ID, node, grant int, index uint32, extra *berthv1.
 		p.refused = append(p.refused, Refusal{AllocID: id.String(), Reason: err})
 		return
 	}
+	p.applier.grants.quotas.HoldUse(p.cohort.Namespace, n.id, &g.use)
 	p.succeeds(extra.GetPreviousAlloc(), id.String)
 }
 

@@ -28,6 +28,7 @@ func (l *Loop) load(view *state.View) {
 		l.upsertNode(n)
 	}
 	now := time.Now()
+	l.limits, l.reserveAt = map[string]bool{}, limitFleet(l.fleet, view, now)
 	for spec := range view.Jobs("", "") {
 		j := l.job(spec.GetNamespace(), spec.GetName())
 		if was := old[j.key]; was != nil {
@@ -115,6 +116,7 @@ func (l *Loop) absorb(now time.Time) {
 	for id := range anew {
 		l.fleet.Regrant(id, l.allocsOn(id))
 	}
+	l.limit(now)
 }
 
 // allocsOn are all allocations on a node, those on the way among them.
@@ -158,6 +160,10 @@ func (l *Loop) change(c *state.Change, now time.Time, anew map[string]bool) {
 		if e, ok := c.Item().(*berthv1.Evaluation); ok && e != nil {
 			l.evaluation(e, now)
 		}
+	case state.TableNamespaces:
+		l.limits[c.Key()] = true
+	case state.TableReservations:
+		l.reserve(now)
 	case state.TableConfig:
 		l.configure(l.view.SchedulerConfig())
 		l.wakeWhere(now, func(*job) bool { return true })
@@ -180,6 +186,9 @@ func (l *Loop) nodeChanged(before, after *berthv1.Node, now time.Time) (anew boo
 		id = before.GetId()
 		delete(l.nodes, id)
 		l.fleet.RemoveNode(id)
+		for _, namespace := range l.fleet.Quotas().Namespaces() {
+			l.afforded(namespace, now) // what was lost with it is not held any more
+		}
 	} else {
 		anew = l.upsertNode(after)
 	}
@@ -235,6 +244,7 @@ func (l *Loop) allocChanged(before, after *state.AllocRow, now time.Time) {
 	if before.Exists() && before.HoldsGrant() && !(after.Exists() && after.HoldsGrant()) {
 		l.freed(either.NodeID())
 		l.wakeClaimants(either.NodeID(), now)
+		l.heldLess(either.Namespace(), now)
 	}
 	switch {
 	case !before.Exists():

@@ -235,6 +235,7 @@ func (l *Loop) takeBack(id rows.ID) {
 		delete(l.pending, id)
 		l.fleet.ChangeAlloc(p.alloc(), nil)
 		l.freed(p.node)
+		l.heldLess(p.alloc().GetNamespace(), time.Now())
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // DryRun says what would become of a job's groups if it were registered now. It changes
 // nothing: the fleet is its own, built from the view.
 func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.GroupOutcome, error) {
-	fleet := fleetOf(view)
+	fleet := fleetOf(view, now)
 	j := &job{key: jobKey{spec.GetNamespace(), spec.GetName()}}
 	stored := view.Job(spec.GetNamespace(), spec.GetName())
 	next := asNext(spec, stored)
@@ -147,12 +147,13 @@ func specOf(j *berthv1.Job) *berthv1.Job {
 	return c
 }
 
-func fleetOf(view *state.View) *scheduler.Fleet {
+func fleetOf(view *state.View, now time.Time) *scheduler.Fleet {
 	fleet := scheduler.NewFleet()
 	fleet.SetStrategy(view.SchedulerConfig().GetStrategy())
 	for n := range view.Nodes("") {
 		_, _ = fleet.UpsertNode(n) // one that makes no sense takes nothing
 	}
+	limitFleet(fleet, view, now)
 	for a := range view.Allocs("") {
 		fleet.ChangeAlloc(nil, a)
 	}

@@ -114,7 +114,7 @@ func highestOf(way wayOf) (p uint32) {
 // enrich completes what is said of a job that waits for room, once in a while.
 func (l *Loop) enrich(j *job, rest []*identical, together bool) {
 	w := j.work
-	if w.silent {
+	if w.silent || rest[0].overQuota {
 		return
 	}
 	key := ""
@@ -134,7 +134,7 @@ func (l *Loop) enrich(j *job, rest []*identical, together bool) {
 
 // recallFor is what was lately said to a job that asked the same as this one.
 func (l *Loop) recallFor(j *job, same *identical) *berthv1.Explanation {
-	if j.work.silent || len(l.shared) == 0 {
+	if j.work.silent || len(l.shared) == 0 || l.fleet.Quotas().Counts(j.key.namespace) {
 		return nil
 	}
 	return l.recall(shareKey(j.work.spec, same), j.work.now)

@@ -28,7 +28,9 @@ type job struct {
 	again   bool      // it became due while it was being worked on
 	rolling bool      // older allocations wait for newer ones to run
 	bounded bool      // a group of it has a disruption budget
-	told    time.Time // when that was last explained
+	// overQuota: something of it waits for its namespace's quota.
+	overQuota bool
+	told      time.Time // when that was last explained
 
 	// For one that waits: since when, in the order in which jobs began to; Loop.tick when
 	// it was last found not to fit; to how many nodes' changes a look at it has answered

@@ -93,6 +93,10 @@ type Loop struct {
 	timers timers
 	system map[*job]struct{}
 	paused bool
+	// limits are the namespaces whose quota may have changed; reserveAt is when the next
+	// reservation begins or ends. See limits.go.
+	limits    map[string]bool
+	reserveAt time.Time
 
 	// blocked are the jobs that wait for room; dirty the nodes that may have some now, by
 	// id; tick counts their changes, and lastSince the jobs that began to wait. testsLeft:
@@ -170,6 +174,9 @@ func (l *Loop) Run(ctx context.Context) error {
 func (l *Loop) wait(ctx context.Context, watch *state.Watch, collect *time.Timer) {
 	var due <-chan time.Time
 	at, ok := l.timers.next()
+	if r := l.reserveAt; !r.IsZero() && (!ok || r.Before(at)) {
+		at, ok = r, true
+	}
 	if ok {
 		t := time.NewTimer(time.Until(at))
 		defer t.Stop()
@@ -200,6 +207,9 @@ func (l *Loop) catchUp(now time.Time) {
 		}
 	}
 	l.absorb(now)
+	if !l.reserveAt.IsZero() && !now.Before(l.reserveAt) {
+		l.reserve(now)
+	}
 	l.wake(now)
 	for j := range l.timers.due(now) {
 		l.enqueue(j)

@@ -134,9 +134,10 @@ func (l *Loop) waits(j *job, same *identical, ways int) {
 		}
 	}
 	w := &waiter{j: j, group: same.group, left: same.left}
-	if same.problem != nil || l.paused {
+	if same.problem != nil || l.paused || same.overQuota {
 		w.group = nil
 	}
+	j.overQuota = j.overQuota || same.overQuota
 	if len(same.asks) > 0 && same.asks[0].Node != "" {
 		w.only = map[string]bool{}
 		for _, a := range same.asks {

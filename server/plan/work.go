@@ -46,6 +46,8 @@ type identical struct {
 	penalised []string
 	// replaces says that some stand in for running ones.
 	replaces bool
+	// overQuota: what is left is kept from being placed by the namespace's quota alone.
+	overQuota bool
 }
 
 func (i *identical) name() string { return i.asks[0].Group.GetName() }
@@ -167,7 +169,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 	}
 	j.evals, j.rolling = nil, result.Rolling
 	l.blocked.remove(j)
-	j.sent = 0
+	j.sent, j.overQuota = 0, false
 	if !result.Wake.IsZero() {
 		l.mark(j, result.Wake, berthv1.Evaluation_timer)
 	}
@@ -249,7 +251,7 @@ func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 	if len(unplaced) == 0 {
 		return n
 	}
-	rest := &identical{group: same.group, penalised: same.penalised, replaces: same.replaces}
+	rest := &identical{group: same.group, penalised: same.penalised, replaces: same.replaces, overQuota: unplaced[0].OverQuota}
 	if perNode { // the others' nodes may still do
 		for _, node := range unplaced[0].Nodes {
 			rest.asks = append(rest.asks, same.take(scheduler.Placement{NodeID: node}))
@@ -280,6 +282,7 @@ func (l *Loop) placeGang(j *job, b *batch, gang []*identical) (n int) {
 			l.fleet.Undo(gang[p.Ask].group, p)
 		}
 		for _, u := range unplaced {
+			gang[u.Ask].overQuota = u.OverQuota
 			j.work.unplaced(gang[u.Ask], u.Explanation)
 		}
 		for i, same := range gang {

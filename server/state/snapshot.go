@@ -32,6 +32,9 @@ func (v *View) records() iter.Seq[*berthv1.SnapshotRecord] {
 		for x := range v.Namespaces() {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Namespace{Namespace: x}})
 		}
+		for x := range v.Reservations() {
+			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Reservation{Reservation: x}})
+		}
 		for x := range v.JobsFrom("", "") {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Job{Job: x}})
 		}
@@ -165,6 +168,8 @@ func (in *reader) add(record *berthv1.SnapshotRecord) error {
 		in.tx.PutSchedulerConfig(r.SchedulerConfig)
 	case *berthv1.SnapshotRecord_Namespace:
 		in.tx.PutNamespace(r.Namespace)
+	case *berthv1.SnapshotRecord_Reservation:
+		in.tx.PutReservation(r.Reservation)
 	case *berthv1.SnapshotRecord_Job:
 		in.tx.PutJob(r.Job)
 	case *berthv1.SnapshotRecord_JobVersion:

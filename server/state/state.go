@@ -32,10 +32,11 @@ const (
 	TableEvaluations
 	TableNamespaces
 	TableConfig
+	TableReservations
 	tableCount
 )
 
-var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config"}
+var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation"}
 
 // String is the table's name as events have it ("job", "alloc", ...).
 func (t Table) String() string {

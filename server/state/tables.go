@@ -24,6 +24,8 @@ type tables struct {
 	namespaces  *btree.BTreeG[*berthv1.Namespace]
 	config      *berthv1.SchedulerConfig
 
+	reservations *btree.BTreeG[*berthv1.Reservation]
+
 	revised *revisions // shared by all copies; see Revised
 }
 
@@ -38,6 +40,8 @@ func newTables() tables {
 		namespaces:  newTree(func(a, b *berthv1.Namespace) int { return cmp.Compare(a.GetName(), b.GetName()) }),
 		config:      &berthv1.SchedulerConfig{},
 		revised:     newRevisions(),
+
+		reservations: newTree(func(a, b *berthv1.Reservation) int { return cmp.Compare(a.GetName(), b.GetName()) }),
 	}
 }
 
@@ -50,6 +54,7 @@ func (t *tables) copy() tables {
 	c.evals = t.evals.copy()
 	c.evalsByJob = t.evalsByJob.Copy()
 	c.namespaces = t.namespaces.Copy()
+	c.reservations = t.reservations.Copy()
 	return c
 }
 

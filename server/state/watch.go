@@ -228,6 +228,9 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 	case TableNamespaces:
 		ns := t.Namespace(topic.Key)
 		return ns.GetModifyRevision(), ns != nil
+	case TableReservations:
+		r := t.Reservation(topic.Key)
+		return r.GetModifyRevision(), r != nil
 	case TableAllocs:
 		if nodeID, ok := strings.CutPrefix(topic.Key, nodePrefix); ok {
 			if n, ok := t.allocs.nodeIDs.Get(&allocNode{id: nodeID}); ok {

@@ -4772,6 +4772,7 @@ type Event struct {
 	//	*Event_Node
 	//	*Event_Evaluation
 	//	*Event_NamespaceItem
+	//	*Event_Reservation
 	Item          isEvent_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4901,6 +4902,15 @@ func (x *Event) GetNamespaceItem() *Namespace {
 	return nil
 }
 
+func (x *Event) GetReservation() *Reservation {
+	if x != nil {
+		if x, ok := x.Item.(*Event_Reservation); ok {
+			return x.Reservation
+		}
+	}
+	return nil
+}
+
 type isEvent_Item interface {
 	isEvent_Item()
 }
@@ -4925,6 +4935,10 @@ type Event_NamespaceItem struct {
 	NamespaceItem *Namespace `protobuf:"bytes,14,opt,name=namespace_item,json=namespaceItem,proto3,oneof"`
 }
 
+type Event_Reservation struct {
+	Reservation *Reservation `protobuf:"bytes,15,opt,name=reservation,proto3,oneof"`
+}
+
 func (*Event_Job) isEvent_Item() {}
 
 func (*Event_Alloc) isEvent_Item() {}
@@ -4934,6 +4948,8 @@ func (*Event_Node) isEvent_Item() {}
 func (*Event_Evaluation) isEvent_Item() {}
 
 func (*Event_NamespaceItem) isEvent_Item() {}
+
+func (*Event_Reservation) isEvent_Item() {}
 
 var File_berth_v1_api_proto protoreflect.FileDescriptor
 
@@ -5290,7 +5306,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x10\n" +
 	"\x03job\x18\x03 \x01(\tR\x03job\x12\x1c\n" +
-	"\tnamespace\x18d \x01(\tR\tnamespace\"\x97\x03\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\"\xd2\x03\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x12\n" +
@@ -5305,7 +5321,8 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"evaluation\x18\r \x01(\v2\x14.berth.v1.EvaluationH\x00R\n" +
 	"evaluation\x12<\n" +
-	"\x0enamespace_item\x18\x0e \x01(\v2\x13.berth.v1.NamespaceH\x00R\rnamespaceItemB\x06\n" +
+	"\x0enamespace_item\x18\x0e \x01(\v2\x13.berth.v1.NamespaceH\x00R\rnamespaceItem\x129\n" +
+	"\vreservation\x18\x0f \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservationB\x06\n" +
 	"\x04item2\xa5\b\n" +
 	"\n" +
 	"JobService\x12S\n" +
@@ -5333,19 +5350,21 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x04Exec\x12\x13.berth.v1.ExecFrame\x1a\x13.berth.v1.ExecFrame(\x010\x01\x12i\n" +
 	"\tListFiles\x12\x1a.berth.v1.ListFilesRequest\x1a\x1b.berth.v1.ListFilesResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/allocs/{alloc_id}/files\x12]\n" +
 	"\bStatFile\x12\x19.berth.v1.StatFileRequest\x1a\x12.berth.v1.FileInfo\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/stat\x12`\n" +
-	"\bReadFile\x12\x19.berth.v1.ReadFileRequest\x1a\x13.berth.v1.FileChunk\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/read0\x012\xac\x03\n" +
+	"\bReadFile\x12\x19.berth.v1.ReadFileRequest\x1a\x13.berth.v1.FileChunk\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/read0\x012\x94\x04\n" +
 	"\vNodeService\x12W\n" +
 	"\tListNodes\x12\x1a.berth.v1.ListNodesRequest\x1a\x1b.berth.v1.ListNodesResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/nodes\x12P\n" +
 	"\aGetNode\x12\x18.berth.v1.GetNodeRequest\x1a\x0e.berth.v1.Node\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/nodes/{node_id}\x12\x8b\x01\n" +
-	"\x12SetNodeEligibility\x12#.berth.v1.SetNodeEligibilityRequest\x1a$.berth.v1.SetNodeEligibilityResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/nodes/{node_id}/eligibility\x12d\n" +
+	"\x12SetNodeEligibility\x12#.berth.v1.SetNodeEligibilityRequest\x1a$.berth.v1.SetNodeEligibilityResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/nodes/{node_id}/eligibility\x12f\n" +
+	"\rSetNodeTaints\x12\x1e.berth.v1.SetNodeTaintsRequest\x1a\x0e.berth.v1.Node\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/nodes/{node_id}/taints\x12d\n" +
 	"\n" +
 	"RemoveNode\x12\x1b.berth.v1.RemoveNodeRequest\x1a\x1c.berth.v1.RemoveNodeResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/nodes/{node_id}2\xf4\x01\n" +
 	"\x11EvaluationService\x12o\n" +
 	"\x0fListEvaluations\x12 .berth.v1.ListEvaluationsRequest\x1a!.berth.v1.ListEvaluationsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/evaluations\x12n\n" +
-	"\rGetEvaluation\x12\x1e.berth.v1.GetEvaluationRequest\x1a\x14.berth.v1.Evaluation\"'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/evaluations/{evaluation_id}2\xd1\x03\n" +
+	"\rGetEvaluation\x12\x1e.berth.v1.GetEvaluationRequest\x1a\x14.berth.v1.Evaluation\"'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/evaluations/{evaluation_id}2\xc9\x04\n" +
 	"\x10NamespaceService\x12k\n" +
 	"\x0eListNamespaces\x12\x1f.berth.v1.ListNamespacesRequest\x1a .berth.v1.ListNamespacesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/namespaces\x12a\n" +
 	"\fGetNamespace\x12\x1d.berth.v1.GetNamespaceRequest\x1a\x13.berth.v1.Namespace\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/namespaces/{name}\x12v\n" +
+	"\x11GetNamespaceUsage\x12\".berth.v1.GetNamespaceUsageRequest\x1a\x18.berth.v1.NamespaceUsage\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/namespaces/{name}/usage\x12v\n" +
 	"\fSetNamespace\x12\x1d.berth.v1.SetNamespaceRequest\x1a\x13.berth.v1.Namespace\"2\x82\xd3\xe4\x93\x02,:\tnamespace\x1a\x1f/v1/namespaces/{namespace.name}\x12u\n" +
 	"\x0fDeleteNamespace\x12 .berth.v1.DeleteNamespaceRequest\x1a!.berth.v1.DeleteNamespaceResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/namespaces/{name}2\x8e\a\n" +
 	"\x0fOperatorService\x12Y\n" +
@@ -5475,19 +5494,20 @@ var file_berth_v1_api_proto_goTypes = []any{
 	(*Namespace)(nil),                  // 88: berth.v1.Namespace
 	(*Quota)(nil),                      // 89: berth.v1.Quota
 	(*SchedulerConfig)(nil),            // 90: berth.v1.SchedulerConfig
-	(*RestartAllocRequest)(nil),        // 91: berth.v1.RestartAllocRequest
-	(*SignalAllocRequest)(nil),         // 92: berth.v1.SignalAllocRequest
-	(*LogsRequest)(nil),                // 93: berth.v1.LogsRequest
-	(*ExecFrame)(nil),                  // 94: berth.v1.ExecFrame
-	(*ListFilesRequest)(nil),           // 95: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),            // 96: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),            // 97: berth.v1.ReadFileRequest
-	(*RestartAllocResponse)(nil),       // 98: berth.v1.RestartAllocResponse
-	(*SignalAllocResponse)(nil),        // 99: berth.v1.SignalAllocResponse
-	(*LogFrame)(nil),                   // 100: berth.v1.LogFrame
-	(*ListFilesResponse)(nil),          // 101: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),                   // 102: berth.v1.FileInfo
-	(*FileChunk)(nil),                  // 103: berth.v1.FileChunk
+	(*Reservation)(nil),                // 91: berth.v1.Reservation
+	(*RestartAllocRequest)(nil),        // 92: berth.v1.RestartAllocRequest
+	(*SignalAllocRequest)(nil),         // 93: berth.v1.SignalAllocRequest
+	(*LogsRequest)(nil),                // 94: berth.v1.LogsRequest
+	(*ExecFrame)(nil),                  // 95: berth.v1.ExecFrame
+	(*ListFilesRequest)(nil),           // 96: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),            // 97: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),            // 98: berth.v1.ReadFileRequest
+	(*RestartAllocResponse)(nil),       // 99: berth.v1.RestartAllocResponse
+	(*SignalAllocResponse)(nil),        // 100: berth.v1.SignalAllocResponse
+	(*LogFrame)(nil),                   // 101: berth.v1.LogFrame
+	(*ListFilesResponse)(nil),          // 102: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                   // 103: berth.v1.FileInfo
+	(*FileChunk)(nil),                  // 104: berth.v1.FileChunk
 }
 var file_berth_v1_api_proto_depIdxs = []int32{
 	76,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
@@ -5540,101 +5560,106 @@ var file_berth_v1_api_proto_depIdxs = []int32{
 	85,  // 47: berth.v1.Event.node:type_name -> berth.v1.Node
 	83,  // 48: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
 	88,  // 49: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
-	1,   // 50: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
-	5,   // 51: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
-	6,   // 52: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
-	8,   // 53: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
-	11,  // 54: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
-	13,  // 55: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
-	14,  // 56: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
-	16,  // 57: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
-	17,  // 58: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
-	19,  // 59: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
-	22,  // 60: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
-	24,  // 61: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
-	26,  // 62: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
-	27,  // 63: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
-	91,  // 64: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
-	92,  // 65: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
-	93,  // 66: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
-	94,  // 67: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	95,  // 68: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	96,  // 69: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	97,  // 70: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	29,  // 71: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	31,  // 72: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	32,  // 73: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	35,  // 74: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	37,  // 75: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	39,  // 76: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	40,  // 77: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	42,  // 78: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	45,  // 79: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	46,  // 80: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	48,  // 81: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	51,  // 82: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	53,  // 83: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	55,  // 84: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	56,  // 85: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	58,  // 86: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	59,  // 87: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	60,  // 88: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	62,  // 89: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	65,  // 90: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	67,  // 91: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	69,  // 92: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	71,  // 93: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	73,  // 94: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 95: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	80,  // 96: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 97: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 98: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 99: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	80,  // 100: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 101: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 102: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	18,  // 103: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	20,  // 104: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	23,  // 105: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	25,  // 106: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	84,  // 107: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	28,  // 108: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	98,  // 109: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	99,  // 110: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	100, // 111: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	94,  // 112: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	101, // 113: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	102, // 114: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	103, // 115: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	30,  // 116: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	85,  // 117: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	33,  // 118: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	36,  // 119: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	38,  // 120: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	83,  // 121: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	41,  // 122: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	88,  // 123: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	88,  // 124: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	47,  // 125: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	49,  // 126: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	52,  // 127: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	54,  // 128: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	56,  // 129: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	57,  // 130: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	90,  // 131: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	90,  // 132: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	61,  // 133: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	63,  // 134: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	66,  // 135: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	68,  // 136: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	70,  // 137: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	72,  // 138: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	74,  // 139: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	95,  // [95:140] is the sub-list for method output_type
-	50,  // [50:95] is the sub-list for method input_type
-	50,  // [50:50] is the sub-list for extension type_name
-	50,  // [50:50] is the sub-list for extension extendee
-	0,   // [0:50] is the sub-list for field type_name
+	91,  // 50: berth.v1.Event.reservation:type_name -> berth.v1.Reservation
+	1,   // 51: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
+	5,   // 52: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
+	6,   // 53: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
+	8,   // 54: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
+	11,  // 55: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
+	13,  // 56: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
+	14,  // 57: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
+	16,  // 58: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
+	17,  // 59: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
+	19,  // 60: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
+	22,  // 61: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
+	24,  // 62: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
+	26,  // 63: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
+	27,  // 64: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
+	92,  // 65: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
+	93,  // 66: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
+	94,  // 67: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
+	95,  // 68: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
+	96,  // 69: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	97,  // 70: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	98,  // 71: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	29,  // 72: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	31,  // 73: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	32,  // 74: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	34,  // 75: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
+	35,  // 76: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	37,  // 77: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	39,  // 78: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	40,  // 79: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	42,  // 80: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	43,  // 81: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
+	45,  // 82: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	46,  // 83: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	48,  // 84: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	51,  // 85: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	53,  // 86: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	55,  // 87: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	56,  // 88: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	58,  // 89: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	59,  // 90: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	60,  // 91: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	62,  // 92: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	65,  // 93: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	67,  // 94: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	69,  // 95: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	71,  // 96: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	73,  // 97: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 98: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	80,  // 99: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 100: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 101: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 102: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	80,  // 103: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 104: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 105: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	18,  // 106: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	20,  // 107: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	23,  // 108: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	25,  // 109: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	84,  // 110: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	28,  // 111: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	99,  // 112: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	100, // 113: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	101, // 114: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	95,  // 115: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	102, // 116: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	103, // 117: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	104, // 118: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	30,  // 119: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	85,  // 120: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	33,  // 121: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	85,  // 122: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	36,  // 123: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	38,  // 124: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	83,  // 125: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	41,  // 126: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	88,  // 127: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	44,  // 128: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	88,  // 129: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	47,  // 130: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	49,  // 131: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	52,  // 132: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	54,  // 133: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	56,  // 134: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	57,  // 135: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	90,  // 136: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	90,  // 137: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	61,  // 138: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	63,  // 139: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	66,  // 140: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	68,  // 141: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	70,  // 142: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	72,  // 143: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	74,  // 144: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	98,  // [98:145] is the sub-list for method output_type
+	51,  // [51:98] is the sub-list for method input_type
+	51,  // [51:51] is the sub-list for extension type_name
+	51,  // [51:51] is the sub-list for extension extendee
+	0,   // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_api_proto_init() }
@@ -5655,6 +5680,7 @@ func file_berth_v1_api_proto_init() {
 		(*Event_Node)(nil),
 		(*Event_Evaluation)(nil),
 		(*Event_NamespaceItem)(nil),
+		(*Event_Reservation)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

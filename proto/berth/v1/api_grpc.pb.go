@@ -1008,6 +1008,7 @@ const (
 	NodeService_ListNodes_FullMethodName          = "/berth.v1.NodeService/ListNodes"
 	NodeService_GetNode_FullMethodName            = "/berth.v1.NodeService/GetNode"
 	NodeService_SetNodeEligibility_FullMethodName = "/berth.v1.NodeService/SetNodeEligibility"
+	NodeService_SetNodeTaints_FullMethodName      = "/berth.v1.NodeService/SetNodeTaints"
 	NodeService_RemoveNode_FullMethodName         = "/berth.v1.NodeService/RemoveNode"
 )
 
@@ -1023,6 +1024,8 @@ type NodeServiceClient interface {
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (*Node, error)
 	// SetNodeEligibility says whether new work is placed on a node.
 	SetNodeEligibility(ctx context.Context, in *SetNodeEligibilityRequest, opts ...grpc.CallOption) (*SetNodeEligibilityResponse, error)
+	// SetNodeTaints adds and removes an operator's taints of a node, beside its agent's.
+	SetNodeTaints(ctx context.Context, in *SetNodeTaintsRequest, opts ...grpc.CallOption) (*Node, error)
 	// RemoveNode forgets a node that is down.
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
 }
@@ -1065,6 +1068,16 @@ func (c *nodeServiceClient) SetNodeEligibility(ctx context.Context, in *SetNodeE
 	return out, nil
 }
 
+func (c *nodeServiceClient) SetNodeTaints(ctx context.Context, in *SetNodeTaintsRequest, opts ...grpc.CallOption) (*Node, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Node)
+	err := c.cc.Invoke(ctx, NodeService_SetNodeTaints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *nodeServiceClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveNodeResponse)
@@ -1087,6 +1100,8 @@ type NodeServiceServer interface {
 	GetNode(context.Context, *GetNodeRequest) (*Node, error)
 	// SetNodeEligibility says whether new work is placed on a node.
 	SetNodeEligibility(context.Context, *SetNodeEligibilityRequest) (*SetNodeEligibilityResponse, error)
+	// SetNodeTaints adds and removes an operator's taints of a node, beside its agent's.
+	SetNodeTaints(context.Context, *SetNodeTaintsRequest) (*Node, error)
 	// RemoveNode forgets a node that is down.
 	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
@@ -1107,6 +1122,9 @@ func (UnimplementedNodeServiceServer) GetNode(context.Context, *GetNodeRequest) 
 }
 func (UnimplementedNodeServiceServer) SetNodeEligibility(context.Context, *SetNodeEligibilityRequest) (*SetNodeEligibilityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNodeEligibility not implemented")
+}
+func (UnimplementedNodeServiceServer) SetNodeTaints(context.Context, *SetNodeTaintsRequest) (*Node, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNodeTaints not implemented")
 }
 func (UnimplementedNodeServiceServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
@@ -1186,6 +1204,24 @@ func _NodeService_SetNodeEligibility_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_SetNodeTaints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNodeTaintsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).SetNodeTaints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_SetNodeTaints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).SetNodeTaints(ctx, req.(*SetNodeTaintsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NodeService_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RemoveNodeRequest)
 	if err := dec(in); err != nil {
@@ -1222,6 +1258,10 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetNodeEligibility",
 			Handler:    _NodeService_SetNodeEligibility_Handler,
+		},
+		{
+			MethodName: "SetNodeTaints",
+			Handler:    _NodeService_SetNodeTaints_Handler,
 		},
 		{
 			MethodName: "RemoveNode",
@@ -1381,10 +1421,11 @@ var EvaluationService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	NamespaceService_ListNamespaces_FullMethodName  = "/berth.v1.NamespaceService/ListNamespaces"
-	NamespaceService_GetNamespace_FullMethodName    = "/berth.v1.NamespaceService/GetNamespace"
-	NamespaceService_SetNamespace_FullMethodName    = "/berth.v1.NamespaceService/SetNamespace"
-	NamespaceService_DeleteNamespace_FullMethodName = "/berth.v1.NamespaceService/DeleteNamespace"
+	NamespaceService_ListNamespaces_FullMethodName    = "/berth.v1.NamespaceService/ListNamespaces"
+	NamespaceService_GetNamespace_FullMethodName      = "/berth.v1.NamespaceService/GetNamespace"
+	NamespaceService_GetNamespaceUsage_FullMethodName = "/berth.v1.NamespaceService/GetNamespaceUsage"
+	NamespaceService_SetNamespace_FullMethodName      = "/berth.v1.NamespaceService/SetNamespace"
+	NamespaceService_DeleteNamespace_FullMethodName   = "/berth.v1.NamespaceService/DeleteNamespace"
 )
 
 // NamespaceServiceClient is the client API for NamespaceService service.
@@ -1397,6 +1438,8 @@ type NamespaceServiceClient interface {
 	ListNamespaces(ctx context.Context, in *ListNamespacesRequest, opts ...grpc.CallOption) (*ListNamespacesResponse, error)
 	// GetNamespace gives a namespace.
 	GetNamespace(ctx context.Context, in *GetNamespaceRequest, opts ...grpc.CallOption) (*Namespace, error)
+	// GetNamespaceUsage gives what the allocations of a namespace hold, and its quota.
+	GetNamespaceUsage(ctx context.Context, in *GetNamespaceUsageRequest, opts ...grpc.CallOption) (*NamespaceUsage, error)
 	// SetNamespace makes or changes a namespace.
 	SetNamespace(ctx context.Context, in *SetNamespaceRequest, opts ...grpc.CallOption) (*Namespace, error)
 	// DeleteNamespace forgets a namespace without jobs.
@@ -1425,6 +1468,16 @@ func (c *namespaceServiceClient) GetNamespace(ctx context.Context, in *GetNamesp
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Namespace)
 	err := c.cc.Invoke(ctx, NamespaceService_GetNamespace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *namespaceServiceClient) GetNamespaceUsage(ctx context.Context, in *GetNamespaceUsageRequest, opts ...grpc.CallOption) (*NamespaceUsage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NamespaceUsage)
+	err := c.cc.Invoke(ctx, NamespaceService_GetNamespaceUsage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -1461,6 +1514,8 @@ type NamespaceServiceServer interface {
 	ListNamespaces(context.Context, *ListNamespacesRequest) (*ListNamespacesResponse, error)
 	// GetNamespace gives a namespace.
 	GetNamespace(context.Context, *GetNamespaceRequest) (*Namespace, error)
+	// GetNamespaceUsage gives what the allocations of a namespace hold, and its quota.
+	GetNamespaceUsage(context.Context, *GetNamespaceUsageRequest) (*NamespaceUsage, error)
 	// SetNamespace makes or changes a namespace.
 	SetNamespace(context.Context, *SetNamespaceRequest) (*Namespace, error)
 	// DeleteNamespace forgets a namespace without jobs.
@@ -1480,6 +1535,9 @@ func (UnimplementedNamespaceServiceServer) ListNamespaces(context.Context, *List
 }
 func (UnimplementedNamespaceServiceServer) GetNamespace(context.Context, *GetNamespaceRequest) (*Namespace, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetNamespace not implemented")
+}
+func (UnimplementedNamespaceServiceServer) GetNamespaceUsage(context.Context, *GetNamespaceUsageRequest) (*NamespaceUsage, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetNamespaceUsage not implemented")
 }
 func (UnimplementedNamespaceServiceServer) SetNamespace(context.Context, *SetNamespaceRequest) (*Namespace, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNamespace not implemented")
@@ -1544,6 +1602,24 @@ func _NamespaceService_GetNamespace_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NamespaceService_GetNamespaceUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetNamespaceUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NamespaceServiceServer).GetNamespaceUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NamespaceService_GetNamespaceUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NamespaceServiceServer).GetNamespaceUsage(ctx, req.(*GetNamespaceUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NamespaceService_SetNamespace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetNamespaceRequest)
 	if err := dec(in); err != nil {
@@ -1594,6 +1670,10 @@ var NamespaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetNamespace",
 			Handler:    _NamespaceService_GetNamespace_Handler,
+		},
+		{
+			MethodName: "GetNamespaceUsage",
+			Handler:    _NamespaceService_GetNamespaceUsage_Handler,
 		},
 		{
 			MethodName: "SetNamespace",
