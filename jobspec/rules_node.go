@@ -13,7 +13,7 @@ func (c *checker) constraints(list []*berthv1.Constraint, path string, distinct 
 	for i, x := range list {
 		at := join(path, fmt.Sprintf("constraints[%d]", i))
 		op := x.GetOperator()
-		if strings.HasPrefix(op, "distinct_") && !distinct {
+		if aboutInstances(op) && !distinct {
 			c.add(at+".operator", "put it into the group or the job", "%s is about the instances of a group, not about a task", op)
 			continue
 		}
@@ -29,10 +29,25 @@ func (c *checker) constraints(list []*berthv1.Constraint, path string, distinct 
 					c.add(at+".value", "", "distinct_property wants a number of instances from 1 as its value, not %q", clip(v))
 				}
 			}
+		case "same_property":
+			c.attribute(x.GetAttribute(), at)
+			if x.GetValue() != "" {
+				c.add(at+".value", "leave the value out", "same_property takes no value: the first instance decides it")
+			}
+		case "apart_from":
+			c.attribute(x.GetAttribute(), at)
+			if x.GetValue() == "" {
+				c.add(at+".value", "name groups of the job, with commas", "apart_from wants the groups to be apart from")
+			}
 		default:
 			c.comparison(x.GetAttribute(), op, x.GetValue(), at)
 		}
 	}
+}
+
+// aboutInstances says that an operator is about where other instances are.
+func aboutInstances(operator string) bool {
+	return strings.HasPrefix(operator, "distinct_") || operator == "same_property" || operator == "apart_from"
 }
 
 func (c *checker) attribute(attribute, path string) {

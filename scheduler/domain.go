@@ -103,8 +103,9 @@ func (d *domains) put(slot int32, v *staticView) {
 type terms struct {
 	d       *domains // nil: all are 0
 	spreads []spread // of the first columns
-	limits  []distinctProperty
+	limits  []limit
 	counts  [][]int32   // by column: instances by value number
+	all     []int32     // by limit: instances that it counts
 	desired [][]float64 // by spread: instances wanted by value number
 	total   []int64     // by domain
 	// dead domains have no node left that is not looked at apart from the others.
@@ -120,12 +121,11 @@ func (t *terms) start(f *Fleet, g *Group, v *staticView, wanted int) {
 		return
 	}
 	t.counts, t.desired = resize(t.counts, len(t.d.columns)), resize(t.desired, len(t.spreads))
+	t.all = resize(t.all, len(t.limits))
 	for i, col := range t.d.columns {
 		t.counts[i] = resize(t.counts[i], len(col.values))
 		clear(t.counts[i])
-		for key := range g.keys(t.among(i)) {
-			f.groups[key].addTo(f, t.d.names[i], col, t.counts[i])
-		}
+		t.count(f, g, i, col)
 	}
 	for i := range t.spreads {
 		total := wanted
@@ -149,12 +149,22 @@ func resize[T any](s []T, n int) []T {
 	return slices.Grow(s, n-len(s))[:n]
 }
 
-// among says whose instances are counted in a column.
-func (t *terms) among(column int) scope {
-	if column < len(t.spreads) {
-		return sameGroup
+// count counts the instances that a column is about.
+func (t *terms) count(f *Fleet, g *Group, column int, col *column) {
+	k := column - len(t.spreads)
+	keys := g.keys(sameGroup)
+	if k >= 0 {
+		keys = t.limits[k].keys(g)
 	}
-	return t.limits[column-len(t.spreads)].scope
+	for key := range keys {
+		f.groups[key].addTo(f, t.d.names[column], col, t.counts[column])
+	}
+	if k >= 0 {
+		t.all[k] = 0
+		for _, n := range t.counts[column] {
+			t.all[k] += n
+		}
+	}
 }
 
 // desired gives the instances wanted by value number. Values without a target share
@@ -196,7 +206,7 @@ func (t *terms) sum(n int32) int64 {
 	values := t.d.values[n]
 	for k := range t.limits {
 		i := len(t.spreads) + k
-		if value := values[i]; value == 0 || int(t.counts[i][value]) >= t.limits[k].limit {
+		if value := values[i]; value == 0 || t.limits[k].full(t.counts[i][value], t.all[k]) {
 			return math.MinInt64
 		}
 	}
@@ -225,7 +235,15 @@ func (t *terms) placed(slot int32) {
 	if !t.moving() {
 		return
 	}
+	first := false
 	for i, value := range t.d.values[t.d.ofSlot[slot]] {
+		if k := i - len(t.spreads); k >= 0 {
+			if t.limits[k].kind == apart {
+				continue
+			}
+			t.all[k]++
+			first = first || t.limits[k].kind == together && t.all[k] == 1
+		}
 		t.counts[i][value]++
 		for _, n := range t.d.having[i][value] {
 			now := t.sum(n)
@@ -234,6 +252,9 @@ func (t *terms) placed(slot int32) {
 			}
 			t.total[n] = now
 		}
+	}
+	if first {
+		t.again() // all other values are full now
 	}
 }
 
@@ -263,13 +284,21 @@ func (t *terms) exhaust() {
 	t.tops = 0
 }
 
-// full is the attribute of a reached limit that keeps a node out; "": none.
-func (t *terms) full(slot int32) string {
+// again works the terms of all domains out anew.
+func (t *terms) again() {
+	for n := range t.total {
+		t.total[n] = t.sum(int32(n))
+	}
+	t.tops = 0
+}
+
+// full is the reached limit that keeps a node out; nil: none.
+func (t *terms) full(slot int32) *limit {
 	for k := range t.limits {
 		i := len(t.spreads) + k
-		if value := t.d.columns[i].ofSlot[slot]; value == 0 || int(t.counts[i][value]) >= t.limits[k].limit {
-			return t.limits[k].attribute
+		if value := t.d.columns[i].ofSlot[slot]; value == 0 || t.limits[k].full(t.counts[i][value], t.all[k]) {
+			return &t.limits[k]
 		}
 	}
-	return ""
+	return nil
 }

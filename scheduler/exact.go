@@ -76,19 +76,23 @@ func (f *Fleet) checkOthers(g *Group, slot int32) (m *Misfit) {
 			m = misfit(NotAllowed, "node_id", "%s has an instance already, and hosts must be distinct", n.GetName())
 		}
 	})
-	for _, l := range g.limits {
+	for i := range g.limits {
+		l := &g.limits[i]
 		value, has := attributeOf(n, l.attribute)
-		if !has {
-			return misfit(NotAllowed, "node_id", "%s has no %s, which must be distinct", n.GetName(), l.attribute)
-		}
-		count := 0
-		f.eachInstance(g, l.scope, func(other, instances int32) {
-			if v, has := attributeOf(f.nodes[other].node, l.attribute); has && v == value {
-				count += int(instances)
+		count, all := int32(0), int32(0)
+		for key := range l.keys(g) {
+			if f.groups[key].none() {
+				continue
 			}
-		})
-		if count >= l.limit {
-			return misfit(NotAllowed, "node_id", "%s = %q has %s already, %d may be", l.attribute, value, plural(uint64(count), "instance"), l.limit)
+			for other, instances := range f.groups[key].on {
+				if v, has := attributeOf(f.nodes[other].node, l.attribute); has && v == value {
+					count += instances
+				}
+				all += instances
+			}
+		}
+		if check, detail := l.words(); !has || l.full(count, all) {
+			return misfit(NotAllowed, "node_id", "%s does not pass %s: %s", n.GetName(), check, detail)
 		}
 	}
 	return m

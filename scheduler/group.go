@@ -3,7 +3,6 @@ package scheduler
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -28,7 +27,7 @@ type Group struct {
 	checks    staticChecks
 	strategy  strategy
 	spreads   []spread
-	limits    []distinctProperty
+	limits    []limit
 	hosts     scope // of distinct_hosts
 	siblings  []GroupKey
 	avoidSelf bool // rather not two instances on one node
@@ -50,22 +49,6 @@ type Group struct {
 	floor  vector
 	shape  string
 	inCell bool
-}
-
-// scope is among whom something must be distinct.
-type scope uint8
-
-const (
-	nobody scope = iota
-	sameGroup
-	sameJob
-)
-
-// distinctProperty limits how many instances may share a value of an attribute.
-type distinctProperty struct {
-	attribute string
-	limit     int
-	scope     scope
 }
 
 type spread struct {
@@ -154,17 +137,8 @@ func (g *Group) compileConstraint(c *berthv1.Constraint, among scope) error {
 			g.hosts = max(g.hosts, among)
 		}
 		return nil
-	case "distinct_property":
-		limit := 1
-		if c.GetValue() != "" {
-			n, err := strconv.Atoi(c.GetValue())
-			if err != nil || n < 1 {
-				return invalid("value", "%q is not how many instances may share a value", c.GetValue())
-			}
-			limit = n
-		}
-		g.limits = append(g.limits, distinctProperty{c.GetAttribute(), limit, among})
-		return nil
+	case "distinct_property", "same_property", "apart_from":
+		return g.compileLimit(c.GetAttribute(), c.GetOperator(), c.GetValue(), among)
 	}
 	compiled, err := compileCheck(c.GetAttribute(), c.GetOperator(), c.GetValue())
 	g.checks.constraints = append(g.checks.constraints, compiled)

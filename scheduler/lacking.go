@@ -25,8 +25,9 @@ func (r *run) lacking(slot int32) (name, detail string, short []*berthv1.Shortfa
 	case r.isExcluded(slot):
 		return "excluded", "node is excluded", nil
 	}
-	if attribute := r.terms.full(slot); attribute != "" {
-		return "distinct_property", "enough instances have its " + attribute + " already, or it has none", nil
+	if l := r.terms.full(slot); l != nil {
+		name, detail = l.words()
+		return name, detail, nil
 	}
 	if u := node.usage; u.Stray() {
 		return "kept", "kept for a higher priority, or with grants on a cell that is gone", nil

@@ -248,6 +248,11 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 		if !used { // its other cells come sooner now, too
 			r.q.from = r.q.start
 		}
+	case r.packs(slot):
+		// So it does where its domain's term is still the highest.
+		if term, ok := r.terms.of(slot); ok && term == r.terms.top {
+			r.q.from = r.q.start
+		}
 	}
 }
 

@@ -173,7 +173,8 @@ func question(spec *berthv1.Job, same *identical, preempts bool) string {
 func distinct(spec *berthv1.Job, g *berthv1.Group) bool {
 	for _, list := range [][]*berthv1.Constraint{spec.GetConstraints(), g.GetConstraints()} {
 		for _, c := range list {
-			if c.GetOperator() == "distinct_hosts" || c.GetOperator() == "distinct_property" {
+			switch c.GetOperator() {
+			case "distinct_hosts", "distinct_property", "same_property", "apart_from":
 				return true
 			}
 		}

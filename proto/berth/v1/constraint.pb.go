@@ -26,7 +26,9 @@ type Constraint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Node attribute, such as "kernel.version", "node.rack" or "meta.zone".
 	Attribute string `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
-	// How attribute and value are compared.
+	// How attribute and value are compared. distinct_property: at most so many instances
+	// (value; 1) share a value of the attribute. same_property: all are where the first is.
+	// apart_from: not where an instance of other groups of the job (value, with commas) is.
 	Operator string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
 	// What it is compared with; any_of takes several, with commas.
 	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
@@ -345,11 +347,12 @@ var File_berth_v1_constraint_proto protoreflect.FileDescriptor
 
 const file_berth_v1_constraint_proto_rawDesc = "" +
 	"\n" +
-	"\x19berth/v1/constraint.proto\x12\bberth.v1\x1a\x13berth/v1/spec.proto\"\xd5\x01\n" +
+	"\x19berth/v1/constraint.proto\x12\bberth.v1\x1a\x13berth/v1/spec.proto\"\xf2\x01\n" +
 	"\n" +
 	"Constraint\x12\x1c\n" +
-	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x92\x01\n" +
-	"\boperator\x18\x02 \x01(\tBv\xea\xe0\x18r2\x01=2\x02!=2\x01>2\x02>=2\x01<2\x02<=2\amatches2\bcontains2\x06any_of2\x06is_set2\anot_set2\aversion2\x0edistinct_hosts2\x11distinct_property:\x03\"=\"R\boperator\x12\x14\n" +
+	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\xaf\x01\n" +
+	"\boperator\x18\x02 \x01(\tB\x92\x01\xea\xe0\x18\x8d\x012\x01=2\x02!=2\x01>2\x02>=2\x01<2\x02<=2\amatches2\bcontains2\x06any_of2\x06is_set2\anot_set2\aversion2\x0edistinct_hosts2\x11distinct_property2\rsame_property2\n" +
+	"apart_from:\x03\"=\"R\boperator\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\tR\x05value\"\xe6\x01\n" +
 	"\bAffinity\x12$\n" +
 	"\tattribute\x18\x01 \x01(\tB\x06\xea\xe0\x18\x02 \x01R\tattribute\x12o\n" +
