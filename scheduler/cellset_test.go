@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -116,7 +117,7 @@ func TestSixteenDevicesAreWithinTheBound(t *testing.T) {
 	}
 }
 
-func BenchmarkFitSpan(b *testing.B) {
+func BenchmarkSpan(b *testing.B) {
 	for _, cores := range []int{8, 32, 64} {
 		b.Run(fmt.Sprintf("cells=64/cores=%d", cores), func(b *testing.B) {
 			u := boards(b)
@@ -124,6 +125,8 @@ func BenchmarkFitSpan(b *testing.B) {
 			g := askOf(b, jobOf(b, "it", o), o).Group
 			var x fitter
 			b.ReportAllocs()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			before := cpuTime()
 			for b.Loop() {
 				choice, _ := x.fit(u, g)

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -88,6 +89,8 @@ func BenchmarkFit(b *testing.B) {
 				b.Fatal("does not fit")
 			}
 			b.ReportAllocs()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			before := cpuTime()
 			for b.Loop() {
 				choice, ok := x.fit(c.u, c.g)
