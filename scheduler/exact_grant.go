@@ -19,6 +19,8 @@ func (g *Group) asAsked(m *topology.Machine, n *berthv1.Node, given *berthv1.Ass
 		return nil, bad
 	case given.GetDiskMib() != g.diskMiB:
 		return nil, misfit(WrongGrant, "assignment.disk_mib", "%d MiB are granted, %d asked for", given.GetDiskMib(), g.diskMiB)
+	case given.GetWholeNode() != g.wholeNode:
+		return nil, misfit(WrongGrant, "assignment.whole_node", "it is %v, and %v asked for", given.GetWholeNode(), g.wholeNode)
 	case len(given.GetTasks()) != len(g.tasks):
 		return nil, misfit(WrongGrant, "assignment.tasks", "%d tasks are granted something, the group has %d", len(given.GetTasks()), len(g.tasks))
 	}
