@@ -3,6 +3,8 @@ package scheduler
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -16,21 +18,24 @@ type churn struct {
 	w     *world
 	asks  []*Ask
 	alive []*berthv1.Alloc
+	nodes int
 	left  int // placements to go
 	made  int
 }
 
-func newChurn(t testing.TB, seed uint64) *churn {
-	c := &churn{t: t, rng: rand.New(rand.NewPCG(seed, 1))}
+func newChurn(t testing.TB, seed uint64) *churn { return newChurnOf(t, seed, 2+int(seed%7)*10) }
+
+func newChurnOf(t testing.TB, seed uint64, nodes int) *churn {
+	c := &churn{t: t, nodes: nodes, rng: rand.New(rand.NewPCG(seed, 1))}
 	c.w = &world{t: &testing.T{}, f: NewFleet(), nodes: map[string]*berthv1.Node{}}
 	if c.rng.IntN(3) == 0 {
 		c.w.f.SetStrategy(berthv1.SchedulerConfig_spread)
 	}
 	c.w.f.Verify(true)
-	for i := range 2 + c.rng.IntN(60) {
+	for i := range nodes {
 		c.node(i)
 	}
-	for i := range 1 + c.rng.IntN(24) {
+	for i := range 1 + c.rng.IntN(100) {
 		o := c.shape()
 		c.asks = append(c.asks, askOf(t, jobOf(t, fmt.Sprintf("job%d", i), o), o))
 	}
@@ -124,7 +129,7 @@ func (c *churn) wishes(o options) {
 	case 0:
 		o["spread"] = []string{c.pick("node.rack", "node.zone,x:70,y:30", "node.id")}
 	case 1:
-		o["distinct"] = []string{c.pick("", "node.rack", "node.zone")}
+		o["distinct"] = []string{c.pick("", "node.rack", "node.zone", "node.zone,7")}
 	}
 }
 
@@ -133,7 +138,7 @@ func (c *churn) run() {
 	for c.made < c.left {
 		switch n := c.rng.IntN(100); {
 		case n < 3:
-			c.node(c.rng.IntN(60))
+			c.node(c.rng.IntN(c.nodes))
 		case n < 4:
 			c.remove()
 		case n < 6:
@@ -145,6 +150,8 @@ func (c *churn) run() {
 					}
 				}
 			}
+		case n < 8:
+			c.sound()
 		case n < 45:
 			c.release()
 		default:
@@ -185,6 +192,9 @@ func (c *churn) place() {
 	ask.Count, ask.Silent = 1, true
 	if c.chance(4) {
 		ask.Count = 1 + c.rng.IntN(20)
+		if c.chance(8) {
+			ask.Count = 200
+		}
 	}
 	names := sortedKeys(c.w.nodes)
 	if c.chance(10) {
@@ -205,12 +215,96 @@ func (c *churn) place() {
 	}
 }
 
-func TestIndexAgreesWithScan(t *testing.T) {
-	for seed := range uint64(40) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			c := newChurn(t, seed)
-			c.left = 1000
-			c.run()
-		})
+// sound holds the indexes to what they promise: each entry lies in the block that its
+// place in the order belongs to, and no bit says no where the sums say yes.
+func (c *churn) sound() {
+	for how := range c.w.f.indexes {
+		for _, x := range c.w.f.indexes[how] {
+			if x == nil {
+				continue
+			}
+			x.sync()
+			entries := 0
+			for r, w := range x.rows {
+				for k := range w.n {
+					entries += int(x.used[w.blocks[k]])
+					c.soundBlock(x, r, k)
+				}
+			}
+			held := 0
+			for _, pos := range x.at {
+				if pos >= 0 {
+					held++
+				}
+			}
+			if held != entries {
+				c.t.Fatalf("%d entries in the blocks, %d with a position", entries, held)
+			}
+		}
 	}
+}
+
+func (c *churn) soundBlock(x *index, r, k int) {
+	block := x.rows[r].blocks[k]
+	for pos := block << 6; pos < block<<6+int32(x.used[block]); pos++ {
+		entry := x.ids[pos]
+		b := x.boundOf(entry, x.keys[pos])
+		if row, at := x.locate(&b); x.at[entry] != pos || row != r || at != k {
+			c.t.Fatalf("entry %d lies in row %d, block %d, and belongs into %d, %d", entry, r, k, row, at)
+		}
+		sums := x.shapes.fitting(&x.left[entry])
+		for s := range x.shapes.needs {
+			if known := x.shapes.known>>s&1 != 0; known && sums>>s&1 != 0 != x.left[entry].covers(&x.shapes.needs[s]) {
+				c.t.Fatalf("the levels are wrong: %v of %v", x.left[entry], x.shapes.needs[s])
+			}
+		}
+		if x.fits[pos]&^sums&x.valid[block] != 0 {
+			c.t.Fatalf("entry %d: bits %x beyond the sums' %x", entry, x.fits[pos], sums)
+		}
+		for l := range x.lanes {
+			in := x.lanes[l].view.ok.has(first(x.slotOf(entry)))
+			if in != (x.in[pos]>>l&1 != 0) {
+				c.t.Fatalf("entry %d: lane %d is wrong", entry, l)
+			}
+			if missing := x.fits[pos] & x.valid[block] &^ (x.rows[r].fits[l][k] & x.rowFits[l][r]); in && missing != 0 {
+				c.t.Fatalf("entry %d: its block or row knows nothing of shapes %x in lane %d", entry, missing, l)
+			}
+		}
+	}
+}
+
+func first(slot int32, _ int) int32 { return slot }
+
+// Every placement is what a full scan finds: random fleets under random churn, indexes
+// made anew in between. BERTH_PLACEMENTS says how many placements; a million take about
+// half an hour.
+func TestIndexAgreesWithScan(t *testing.T) {
+	const each = 1000
+	placements := 40 * each
+	if text := os.Getenv("BERTH_PLACEMENTS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("BERTH_PLACEMENTS: %v", err)
+		}
+		placements = n
+	} else if testing.Short() {
+		placements = 5 * each
+	}
+	made := 0
+	for seed := uint64(0); made < placements; seed++ {
+		nodes := 2 + int(seed%7)*10
+		switch {
+		case seed%40 == 20:
+			nodes = 3000
+		case seed%8 == 4:
+			nodes = 400
+		}
+		c := newChurnOf(t, seed, nodes)
+		c.left = each
+		if c.run(); t.Failed() {
+			t.Fatalf("seed %d, %d nodes", seed, nodes)
+		}
+		made += c.made
+	}
+	t.Logf("%d placements, 0 mismatches", made)
 }

@@ -82,7 +82,7 @@ func (r *run) prepare() {
 	r.terms.start(f, r.g, r.view, r.ask.wanted())
 	r.shared = assignments{g: r.g}
 	r.apart, r.gathered, r.entry, r.again = r.apart[:0], false, none, none
-	r.atLarge = r.ask.Nodes == nil
+	r.q, r.atLarge = query{}, r.ask.Nodes == nil
 	if r.peak = 0; r.terms.d != nil {
 		r.peak, _ = r.terms.best()
 	}
@@ -323,10 +323,17 @@ func (r *run) gather() {
 }
 
 func (r *run) add(slot int32) {
-	if !r.view.ok.has(slot) || r.isExcluded(slot) {
+	if !r.view.ok.has(slot) || r.isExcluded(slot) || r.lacks(slot) {
 		return
 	}
 	if at, ok := r.rank(slot); ok {
 		r.apart.push(r.f, at)
 	}
+}
+
+// lacks says that a node has too little, at a glance. What the index has of it may be
+// out of date by what this run placed: then more is left by it than there is.
+func (r *run) lacks(slot int32) bool {
+	x := r.q.x
+	return x != nil && !x.cells && int(slot) < len(x.left) && x.at[slot] >= 0 && !x.left[slot].covers(&r.g.floor)
 }

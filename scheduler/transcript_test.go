@@ -54,7 +54,7 @@ func TestTranscripts(t *testing.T) {
 //	  cell CORESxTHREADS MIB [reserved=LIST pages=N distances=A,B,...]   of the last node; pages of 2 MiB
 //	  device ID KIND [cell=N root= model= mem= nvlink= profile= link=PEER,LANES shareable broken]
 //	ask JOB [count= type= prio= cpu= cores= threads= mem= pages= disk= policy= align= spread=ATTR
-//	         distinct distinct=ATTR constraint=A,OP,V affinity=A,OP,V,W port=STATIC|0 device=KIND,N[,NEAR,WITHIN]
+//	         distinct distinct=ATTR[,N] constraint=A,OP,V affinity=A,OP,V,W port=STATIC|0 device=KIND,N[,NEAR,WITHIN]
 //	         model= share= link= profile= cells= whole gang pool= arch= nodes=A,B penalise= exclude= kind=LIST]
 //	demand JOB [as ask]    so many of it are wanted, besides what was said before
 //	release JOB NODE       one instance of it
@@ -262,10 +262,11 @@ func jobOf(t testing.TB, name string, o options) *berthv1.Job {
 		}
 		g.Spreads = append(g.Spreads, sp)
 	}
-	for _, attribute := range o["distinct"] {
+	for _, text := range o["distinct"] {
+		attribute, limit, _ := strings.Cut(text, ",")
 		c := &berthv1.Constraint{Operator: "distinct_hosts"}
 		if attribute != "" {
-			c = &berthv1.Constraint{Attribute: attribute, Operator: "distinct_property"}
+			c = &berthv1.Constraint{Attribute: attribute, Operator: "distinct_property", Value: limit}
 		}
 		g.Constraints = append(g.Constraints, c)
 	}
