@@ -20,12 +20,11 @@ func boards(t testing.TB) *topology.Usage {
 			c.Cores = append(c.Cores, fmt.Sprint(4*i+k))
 		}
 		for k := range 64 {
-			switch apart := max(i/8-k/8, k/8-i/8); {
-			case i == k:
-				c.Distances = append(c.Distances, 10)
-			default:
-				c.Distances = append(c.Distances, uint32(12+12*apart))
+			distance := 12 + 12*max(i/8-k/8, k/8-i/8)
+			if i == k {
+				distance = 10
 			}
+			c.Distances = append(c.Distances, uint32(distance))
 		}
 		n.Hardware.Cells = append(n.Hardware.Cells, c)
 	}
