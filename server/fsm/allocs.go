@@ -51,24 +51,18 @@ func (a *applier) amend(stored *berthv1.Alloc, set func(*berthv1.Alloc)) *berthv
 }
 
 func (a *applier) plan(p *berthv1.Plan) error {
-	placements := p.GetPlacements()
 	if err := checkRows(p.GetRows()); err != nil {
 		return err
 	}
-	if p.GetAtomic() && len(p.GetRows()) > 0 {
-		more, err := rows.ToAllocs(p.GetRows())
-		if err != nil {
-			return problem.New(problem.Invalid, "plan.rows", "%w", err)
-		}
-		placements = append(placements, more...)
-	}
-	for _, c := range p.GetChanges() {
-		a.allocChanged(c)
-	}
 	if p.GetAtomic() {
-		a.placeAtomically(placements)
+		if err := a.gang(p); err != nil {
+			return err
+		}
 	} else {
-		a.placeEach(placements)
+		for _, c := range p.GetChanges() {
+			a.allocChanged(c)
+		}
+		a.placeEach(p.GetPlacements())
 		if err := a.placeRows(p.GetRows()); err != nil {
 			return err
 		}

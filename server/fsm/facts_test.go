@@ -55,6 +55,8 @@ func (s *source) entry() *berthv1.LogEntry {
 		e.Fact = &berthv1.LogEntry_SchedulerConfigSet{SchedulerConfigSet: &berthv1.SchedulerConfig{Paused: s.rng.IntN(2) == 0}}
 	case n < 96:
 		e.Fact = &berthv1.LogEntry_EvaluationsCreated{EvaluationsCreated: &berthv1.EvaluationsCreated{Evaluations: []*berthv1.Evaluation{s.eval(s.jobName())}}}
+	case n < 97:
+		e.Fact = &berthv1.LogEntry_GangsDropped{GangsDropped: &berthv1.GangsDropped{Gangs: []string{s.pick("g0", "g1", "g2")}}}
 	default:
 		e.Fact = &berthv1.LogEntry_Collected{Collected: s.collected()}
 	}
@@ -147,6 +149,9 @@ func (s *source) allocID() string {
 
 func (s *source) plan() *berthv1.Plan {
 	p := &berthv1.Plan{Atomic: s.rng.IntN(5) == 0}
+	if p.GetAtomic() && s.rng.IntN(2) == 0 {
+		p.Gang, p.GangParts = s.pick("g0", "g1", "g2"), 2
+	}
 	for range s.rng.IntN(4) {
 		job := s.jobName()
 		cell := &berthv1.CellGrant{Cell: uint32(s.rng.IntN(2)), MemoryMib: uint64(s.rng.IntN(200)), CpuMilli: uint32(s.rng.IntN(900))}

@@ -193,6 +193,9 @@ func (a *applier) apply(entry *berthv1.LogEntry) error {
 	case *berthv1.LogEntry_Collected:
 		a.collected(f.Collected)
 		return nil
+	case *berthv1.LogEntry_GangsDropped:
+		a.gangsDropped(f.GangsDropped)
+		return nil
 	}
 	return problem.New(problem.Invalid, "", "a log entry with a fact that is not known")
 }

@@ -22,7 +22,8 @@ type entry struct {
 	jobs   map[jobKey]struct{}
 	rows   *rows.PlacementWriter // nil: nothing is placed
 	placed [][]placed
-	landed bool // it is written: the view will have it
+	landed bool   // it is written: the view will have it
+	gang   *parts // that it is one of; nil: it stands for itself
 	// request is who has proposed it, where an external scheduler has; nil: this loop.
 	request *request
 }
@@ -100,21 +101,13 @@ func (b *batch) status(j *job, c *berthv1.JobStatusChange) {
 	e.plan.Jobs = append(e.plan.Jobs, c)
 }
 
-// atomic closes an entry whose placements are written all or not at all. A gang that is
-// larger than an entry is written in several: nobody but this loop places, so none is
-// refused.
-func (b *batch) atomic() {
-	if b.open != nil && b.open.placements() > 0 {
-		b.open.plan.Atomic = true
-	}
-	b.flush()
-}
-
 // flight is an entry on its way.
 type flight struct {
 	entry  *entry
 	result fsm.Result
 	err    error
+	// drops are gangs that it gives up; it is no plan then.
+	drops []string
 	// collects says that it is not a plan but what Loop.collect has found.
 	collects bool
 }
@@ -157,25 +150,20 @@ func (l *Loop) land(f *flight) {
 	if f.collects {
 		l.collecting = false
 	}
-	n := f.entry.placements()
+	entries, last := []*entry{f.entry}, true
+	if g := f.entry.gang; g != nil {
+		entries, last = g.entries, l.landPart(g, f)
+	}
 	failed := f.err != nil
-	if failed {
-		l.stats.failed.Add(uint64(n))
-		for _, block := range f.entry.placed {
-			for i := range block {
-				l.takeBack(block[i].id)
-			}
-		}
-	} else {
-		l.stats.placed.Add(uint64(n - len(f.result.Refused)))
-		l.stats.refused.Add(uint64(len(f.result.Refused)))
-		for _, r := range f.result.Refused {
-			l.log.Warn("a placement was refused", "alloc", r.AllocID, "reason", r.Reason)
-			if id, ok := rows.ParseID(r.AllocID); ok {
-				l.takeBack(id)
-			}
-		}
-		f.entry.landed = true
+	switch {
+	case !last:
+		failed = false
+	case failed && f.drops != nil:
+		l.drop = append(l.drop, f.drops...) // tried again
+	case failed:
+		l.notWritten(entries, f.err)
+	default:
+		l.written(entries, f.result.Refused)
 	}
 	for key := range f.entry.jobs {
 		j := l.jobs[key]
@@ -183,13 +171,10 @@ func (l *Loop) land(f *flight) {
 			continue
 		}
 		j.flying--
-		if failed || len(f.result.Refused) > 0 {
+		if last && (failed || len(f.result.Refused) > 0) {
 			l.upset(j, failed)
 		}
 		l.settle(j)
-	}
-	if failed {
-		l.log.Warn("a plan was not written", "placements", n, "error", f.err)
 	}
 }
 

@@ -227,6 +227,10 @@ func (c *carrier) place(same *identical, ask Ask, p *berthv1.PlannedInstance) (s
 
 // settle proposes what was tried.
 func (c *carrier) settle(b *batch, done []trial, together bool) {
+	begun := 0
+	if together {
+		begun = b.begin()
+	}
 	for _, t := range done {
 		// Earlier ones of the set may have divided the asks.
 		p := c.r.plan.Placements[t.at]
@@ -241,7 +245,7 @@ func (c *carrier) settle(b *batch, done []trial, together bool) {
 		}
 	}
 	if together && len(done) > 0 {
-		b.atomic()
+		b.together(begun)
 	}
 	c.o.asks = slices.DeleteFunc(c.o.asks, func(same *identical) bool { return same.left == 0 })
 }

@@ -116,6 +116,8 @@ type Loop struct {
 	flying  int
 	aloft   int // instances in what is flying
 	landed  chan *flight
+	// drop are gangs to be given up.
+	drop []string
 	// collecting says that garbage is being looked for.
 	collecting bool
 
@@ -151,6 +153,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 	}()
 	l.load(l.cfg.Store.View())
+	for g := range l.view.StagedGangs() {
+		l.drop = append(l.drop, g.GetGang()) // the last leader's
+	}
 	collect := time.NewTimer(max(l.cfg.Tuning.Collect, time.Millisecond))
 	if l.cfg.Tuning.Collect < 0 {
 		collect.Stop()

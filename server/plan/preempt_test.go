@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -464,4 +466,52 @@ func everything(allocs func(func(*berthv1.Alloc) bool)) string {
 		}
 	}
 	return b.String()
+}
+
+// A gang that takes several entries is there whole or not at all, whatever is lost.
+func TestLargeGangIsWrittenWhole(t *testing.T) {
+	const size = 1200
+	for _, lost := range []string{"nothing", "an entry", "the leader"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t)
+			stop := c.lead()
+			defer func() { stop() }()
+			c.node("n1", 64_000, 1<<20)
+			c.settle(time.Second)
+			var parts atomic.Int64
+			c.mu.Lock()
+			c.fail = func(e *berthv1.LogEntry) error {
+				if e.GetPlan().GetGang() != "" && parts.Add(1) == 2 && lost != "nothing" {
+					return errors.New("lost")
+				}
+				return nil
+			}
+			c.mu.Unlock()
+			c.register(newJob("gang", size, 10, func(j *berthv1.Job) {
+				g := j.Groups[0]
+				g.Gang = true
+				for i := range 8 { // every instance has a grant of its own
+					g.Network = &berthv1.Network{Ports: append(g.GetNetwork().GetPorts(), &berthv1.Port{Name: fmt.Sprint("port-", i)})}
+				}
+			}))
+			for range 30 {
+				pass(10 * time.Millisecond)
+				if n := len(c.allocs("gang")); n != 0 && n != size {
+					t.Fatalf("%s lost: %d of a gang of %d are there", lost, n, size)
+				}
+				if lost == "the leader" && parts.Load() == 2 {
+					stop()
+					stop = c.lead()
+				}
+			}
+			c.settle(3 * time.Second)
+			c.wantRunning("gang", size)
+			for g := range c.store.View().StagedGangs() {
+				t.Errorf("%s is staged still", g.GetGang())
+			}
+			if n := parts.Load(); n < 2 {
+				t.Errorf("%d parts: the test needs several", n)
+			}
+		})
+	}
 }

@@ -24,6 +24,7 @@ func input(view *state.View, key jobKey, spec *berthv1.Job, now time.Time) Input
 // round gives jobs their turns, until enough is placed or on the way, and proposes it.
 func (l *Loop) round(ctx context.Context, now time.Time) {
 	b := &batch{loop: l, now: now}
+	l.dropGangs(ctx, now)
 	for left := l.cfg.Tuning.Round; left > 0 && l.mayFly(len(b.full)); {
 		j := l.next()
 		if j == nil {

@@ -293,7 +293,7 @@ func (l *Loop) placeGang(j *job, b *batch, gang []*identical) (n int) {
 		l.giveRoom(j, b, gang, true)
 		return n
 	}
-	b.flush()
+	begun := b.begin()
 	for _, p := range placements {
 		ask := gang[p.Ask].take(p)
 		l.propose(j, b, ask, p)
@@ -301,7 +301,7 @@ func (l *Loop) placeGang(j *job, b *batch, gang []*identical) (n int) {
 			o.Placed++
 		}
 	}
-	b.atomic()
+	b.together(begun)
 	return n
 }
 

@@ -50,6 +50,9 @@ func (v *View) records() iter.Seq[*berthv1.SnapshotRecord] {
 		for x := range v.Allocs("") {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Alloc{Alloc: x}})
 		}
+		for x := range v.StagedGangs() {
+			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_StagedGang{StagedGang: x}})
+		}
 	}
 }
 
@@ -180,6 +183,8 @@ func (in *reader) add(record *berthv1.SnapshotRecord) error {
 		in.tx.PutEvaluation(r.Evaluation)
 	case *berthv1.SnapshotRecord_Alloc:
 		in.tx.PutAlloc(r.Alloc)
+	case *berthv1.SnapshotRecord_StagedGang:
+		in.tx.PutStagedGang(r.StagedGang)
 	default:
 		return errors.New("a record of a kind that this server does not know: use a newer server")
 	}

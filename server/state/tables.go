@@ -23,6 +23,7 @@ type tables struct {
 	evalsByJob  *btree.BTreeG[*berthv1.Evaluation] // by namespace, job, create revision, id
 	namespaces  *btree.BTreeG[*berthv1.Namespace]
 	config      *berthv1.SchedulerConfig
+	gangs       *btree.BTreeG[*berthv1.StagedGang]
 
 	reservations *btree.BTreeG[*berthv1.Reservation]
 
@@ -39,6 +40,7 @@ func newTables() tables {
 		evalsByJob:  newTree(compareEvalsByJob),
 		namespaces:  newTree(func(a, b *berthv1.Namespace) int { return cmp.Compare(a.GetName(), b.GetName()) }),
 		config:      &berthv1.SchedulerConfig{},
+		gangs:       newGangs(),
 		revised:     newRevisions(),
 
 		reservations: newTree(func(a, b *berthv1.Reservation) int { return cmp.Compare(a.GetName(), b.GetName()) }),
@@ -55,6 +57,7 @@ func (t *tables) copy() tables {
 	c.evalsByJob = t.evalsByJob.Copy()
 	c.namespaces = t.namespaces.Copy()
 	c.reservations = t.reservations.Copy()
+	c.gangs = t.gangs.Copy()
 	return c
 }
 

@@ -803,7 +803,11 @@ type Plan struct {
 	// Who made it: "" is the built-in scheduler.
 	Scheduler string `protobuf:"bytes,6,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
 	// More placements in compact rows (package server/rows); entry version 2.
-	Rows          []byte `protobuf:"bytes,7,opt,name=rows,proto3" json:"rows,omitempty"`
+	Rows []byte `protobuf:"bytes,7,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Part of a gang that takes several entries: its name, and how many parts there are. They
+	// are staged until all have come; then all of the gang is placed, or all of it refused.
+	Gang          string `protobuf:"bytes,20,opt,name=gang,proto3" json:"gang,omitempty"`
+	GangParts     uint32 `protobuf:"varint,21,opt,name=gang_parts,json=gangParts,proto3" json:"gang_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -887,6 +891,135 @@ func (x *Plan) GetRows() []byte {
 	return nil
 }
 
+func (x *Plan) GetGang() string {
+	if x != nil {
+		return x.Gang
+	}
+	return ""
+}
+
+func (x *Plan) GetGangParts() uint32 {
+	if x != nil {
+		return x.GangParts
+	}
+	return 0
+}
+
+// StagedGang is a gang of which not all parts have come yet.
+type StagedGang struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Gang  string                 `protobuf:"bytes,1,opt,name=gang,proto3" json:"gang,omitempty"`
+	// How many parts have come.
+	Seen          uint32         `protobuf:"varint,2,opt,name=seen,proto3" json:"seen,omitempty"`
+	Placements    []*Alloc       `protobuf:"bytes,3,rep,name=placements,proto3" json:"placements,omitempty"`
+	Changes       []*AllocChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedGang) Reset() {
+	*x = StagedGang{}
+	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedGang) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedGang) ProtoMessage() {}
+
+func (x *StagedGang) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedGang.ProtoReflect.Descriptor instead.
+func (*StagedGang) Descriptor() ([]byte, []int) {
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StagedGang) GetGang() string {
+	if x != nil {
+		return x.Gang
+	}
+	return ""
+}
+
+func (x *StagedGang) GetSeen() uint32 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+func (x *StagedGang) GetPlacements() []*Alloc {
+	if x != nil {
+		return x.Placements
+	}
+	return nil
+}
+
+func (x *StagedGang) GetChanges() []*AllocChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// GangsDropped gives gangs up that will never be whole: their leader is gone.
+type GangsDropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gangs         []string               `protobuf:"bytes,1,rep,name=gangs,proto3" json:"gangs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GangsDropped) Reset() {
+	*x = GangsDropped{}
+	mi := &file_berth_v1_evaluation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GangsDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GangsDropped) ProtoMessage() {}
+
+func (x *GangsDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_evaluation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GangsDropped.ProtoReflect.Descriptor instead.
+func (*GangsDropped) Descriptor() ([]byte, []int) {
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GangsDropped) GetGangs() []string {
+	if x != nil {
+		return x.Gangs
+	}
+	return nil
+}
+
 // JobStatusChange says what a job has come to.
 type JobStatusChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -900,7 +1033,7 @@ type JobStatusChange struct {
 
 func (x *JobStatusChange) Reset() {
 	*x = JobStatusChange{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1045,7 @@ func (x *JobStatusChange) String() string {
 func (*JobStatusChange) ProtoMessage() {}
 
 func (x *JobStatusChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[8]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1058,7 @@ func (x *JobStatusChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatusChange.ProtoReflect.Descriptor instead.
 func (*JobStatusChange) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobStatusChange) GetNamespace() string {
@@ -977,7 +1110,7 @@ type AllocChange struct {
 
 func (x *AllocChange) Reset() {
 	*x = AllocChange{}
-	mi := &file_berth_v1_evaluation_proto_msgTypes[9]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1122,7 @@ func (x *AllocChange) String() string {
 func (*AllocChange) ProtoMessage() {}
 
 func (x *AllocChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_evaluation_proto_msgTypes[9]
+	mi := &file_berth_v1_evaluation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1135,7 @@ func (x *AllocChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocChange.ProtoReflect.Descriptor instead.
 func (*AllocChange) Descriptor() ([]byte, []int) {
-	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_evaluation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AllocChange) GetAllocId() string {
@@ -1147,7 +1280,7 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\x06wanted\x18\x03 \x01(\x04R\x06wanted\x12\x12\n" +
 	"\x04free\x18\x04 \x01(\x04R\x04free\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x17\n" +
-	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\x99\x02\n" +
+	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\xcc\x02\n" +
 	"\x04Plan\x12/\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x0f.berth.v1.AllocR\n" +
@@ -1157,7 +1290,20 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\x04jobs\x18\x04 \x03(\v2\x19.berth.v1.JobStatusChangeR\x04jobs\x12\x16\n" +
 	"\x06atomic\x18\x05 \x01(\bR\x06atomic\x12\x1c\n" +
 	"\tscheduler\x18\x06 \x01(\tR\tscheduler\x12\x12\n" +
-	"\x04rows\x18\a \x01(\fR\x04rows\"\x87\x01\n" +
+	"\x04rows\x18\a \x01(\fR\x04rows\x12\x12\n" +
+	"\x04gang\x18\x14 \x01(\tR\x04gang\x12\x1d\n" +
+	"\n" +
+	"gang_parts\x18\x15 \x01(\rR\tgangParts\"\x96\x01\n" +
+	"\n" +
+	"StagedGang\x12\x12\n" +
+	"\x04gang\x18\x01 \x01(\tR\x04gang\x12\x12\n" +
+	"\x04seen\x18\x02 \x01(\rR\x04seen\x12/\n" +
+	"\n" +
+	"placements\x18\x03 \x03(\v2\x0f.berth.v1.AllocR\n" +
+	"placements\x12/\n" +
+	"\achanges\x18\x04 \x03(\v2\x15.berth.v1.AllocChangeR\achanges\"$\n" +
+	"\fGangsDropped\x12\x14\n" +
+	"\x05gangs\x18\x01 \x03(\tR\x05gangs\"\x87\x01\n" +
 	"\x0fJobStatusChange\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12,\n" +
@@ -1192,7 +1338,7 @@ func file_berth_v1_evaluation_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_evaluation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_berth_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_berth_v1_evaluation_proto_goTypes = []any{
 	(Evaluation_Trigger)(0),       // 0: berth.v1.Evaluation.Trigger
 	(Evaluation_Status)(0),        // 1: berth.v1.Evaluation.Status
@@ -1204,38 +1350,42 @@ var file_berth_v1_evaluation_proto_goTypes = []any{
 	(*NearMiss)(nil),              // 7: berth.v1.NearMiss
 	(*Shortfall)(nil),             // 8: berth.v1.Shortfall
 	(*Plan)(nil),                  // 9: berth.v1.Plan
-	(*JobStatusChange)(nil),       // 10: berth.v1.JobStatusChange
-	(*AllocChange)(nil),           // 11: berth.v1.AllocChange
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*Alloc)(nil),                 // 13: berth.v1.Alloc
-	(Job_Status)(0),               // 14: berth.v1.Job.Status
-	(Alloc_Desired)(0),            // 15: berth.v1.Alloc.Desired
-	(Alloc_Status)(0),             // 16: berth.v1.Alloc.Status
+	(*StagedGang)(nil),            // 10: berth.v1.StagedGang
+	(*GangsDropped)(nil),          // 11: berth.v1.GangsDropped
+	(*JobStatusChange)(nil),       // 12: berth.v1.JobStatusChange
+	(*AllocChange)(nil),           // 13: berth.v1.AllocChange
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Alloc)(nil),                 // 15: berth.v1.Alloc
+	(Job_Status)(0),               // 16: berth.v1.Job.Status
+	(Alloc_Desired)(0),            // 17: berth.v1.Alloc.Desired
+	(Alloc_Status)(0),             // 18: berth.v1.Alloc.Status
 }
 var file_berth_v1_evaluation_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Evaluation.trigger:type_name -> berth.v1.Evaluation.Trigger
 	1,  // 1: berth.v1.Evaluation.status:type_name -> berth.v1.Evaluation.Status
-	12, // 2: berth.v1.Evaluation.create_time:type_name -> google.protobuf.Timestamp
-	12, // 3: berth.v1.Evaluation.modify_time:type_name -> google.protobuf.Timestamp
+	14, // 2: berth.v1.Evaluation.create_time:type_name -> google.protobuf.Timestamp
+	14, // 3: berth.v1.Evaluation.modify_time:type_name -> google.protobuf.Timestamp
 	3,  // 4: berth.v1.Evaluation.groups:type_name -> berth.v1.GroupOutcome
 	5,  // 5: berth.v1.GroupOutcome.explanation:type_name -> berth.v1.Explanation
 	4,  // 6: berth.v1.GroupOutcome.preemptions:type_name -> berth.v1.Preemption
 	6,  // 7: berth.v1.Explanation.failed:type_name -> berth.v1.FailedCheck
 	7,  // 8: berth.v1.Explanation.nearest:type_name -> berth.v1.NearMiss
 	8,  // 9: berth.v1.NearMiss.shortfalls:type_name -> berth.v1.Shortfall
-	13, // 10: berth.v1.Plan.placements:type_name -> berth.v1.Alloc
-	11, // 11: berth.v1.Plan.changes:type_name -> berth.v1.AllocChange
+	15, // 10: berth.v1.Plan.placements:type_name -> berth.v1.Alloc
+	13, // 11: berth.v1.Plan.changes:type_name -> berth.v1.AllocChange
 	2,  // 12: berth.v1.Plan.evaluations:type_name -> berth.v1.Evaluation
-	10, // 13: berth.v1.Plan.jobs:type_name -> berth.v1.JobStatusChange
-	14, // 14: berth.v1.JobStatusChange.status:type_name -> berth.v1.Job.Status
-	15, // 15: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
-	16, // 16: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
-	12, // 17: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	12, // 13: berth.v1.Plan.jobs:type_name -> berth.v1.JobStatusChange
+	15, // 14: berth.v1.StagedGang.placements:type_name -> berth.v1.Alloc
+	13, // 15: berth.v1.StagedGang.changes:type_name -> berth.v1.AllocChange
+	16, // 16: berth.v1.JobStatusChange.status:type_name -> berth.v1.Job.Status
+	17, // 17: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
+	18, // 18: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
+	14, // 19: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_evaluation_proto_init() }
@@ -1245,14 +1395,14 @@ func file_berth_v1_evaluation_proto_init() {
 	}
 	file_berth_v1_alloc_proto_init()
 	file_berth_v1_job_proto_init()
-	file_berth_v1_evaluation_proto_msgTypes[9].OneofWrappers = []any{}
+	file_berth_v1_evaluation_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_evaluation_proto_rawDesc), len(file_berth_v1_evaluation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -49,6 +49,7 @@ type LogEntry struct {
 	//	*LogEntry_ReservationSet
 	//	*LogEntry_ReservationDeleted
 	//	*LogEntry_Collected
+	//	*LogEntry_GangsDropped
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -231,6 +232,15 @@ func (x *LogEntry) GetCollected() *Collected {
 	return nil
 }
 
+func (x *LogEntry) GetGangsDropped() *GangsDropped {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_GangsDropped); ok {
+			return x.GangsDropped
+		}
+	}
+	return nil
+}
+
 type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
@@ -291,6 +301,10 @@ type LogEntry_Collected struct {
 	Collected *Collected `protobuf:"bytes,60,opt,name=collected,proto3,oneof"`
 }
 
+type LogEntry_GangsDropped struct {
+	GangsDropped *GangsDropped `protobuf:"bytes,70,opt,name=gangs_dropped,json=gangsDropped,proto3,oneof"`
+}
+
 func (*LogEntry_ClusterCreated) isLogEntry_Fact() {}
 
 func (*LogEntry_JobRegistered) isLogEntry_Fact() {}
@@ -318,6 +332,8 @@ func (*LogEntry_ReservationSet) isLogEntry_Fact() {}
 func (*LogEntry_ReservationDeleted) isLogEntry_Fact() {}
 
 func (*LogEntry_Collected) isLogEntry_Fact() {}
+
+func (*LogEntry_GangsDropped) isLogEntry_Fact() {}
 
 // ClusterCreated is the first leader's first entry. A second one is ignored.
 type ClusterCreated struct {
@@ -1066,6 +1082,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Alloc
 	//	*SnapshotRecord_Reservation
 	//	*SnapshotRecord_AllocRows
+	//	*SnapshotRecord_StagedGang
 	//	*SnapshotRecord_End
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
@@ -1199,6 +1216,15 @@ func (x *SnapshotRecord) GetAllocRows() []byte {
 	return nil
 }
 
+func (x *SnapshotRecord) GetStagedGang() *StagedGang {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_StagedGang); ok {
+			return x.StagedGang
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetEnd() *SnapshotEnd {
 	if x != nil {
 		if x, ok := x.Record.(*SnapshotRecord_End); ok {
@@ -1254,6 +1280,10 @@ type SnapshotRecord_AllocRows struct {
 	AllocRows []byte `protobuf:"bytes,11,opt,name=alloc_rows,json=allocRows,proto3,oneof"`
 }
 
+type SnapshotRecord_StagedGang struct {
+	StagedGang *StagedGang `protobuf:"bytes,20,opt,name=staged_gang,json=stagedGang,proto3,oneof"`
+}
+
 type SnapshotRecord_End struct {
 	End *SnapshotEnd `protobuf:"bytes,100,opt,name=end,proto3,oneof"`
 }
@@ -1277,6 +1307,8 @@ func (*SnapshotRecord_Alloc) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_Reservation) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_AllocRows) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_StagedGang) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_End) isSnapshotRecord_Record() {}
 
@@ -1338,7 +1370,7 @@ var File_berth_v1_log_proto protoreflect.FileDescriptor
 
 const file_berth_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\a\n" +
+	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\b\n" +
 	"\bLogEntry\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12C\n" +
@@ -1357,7 +1389,8 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x14scheduler_config_set\x184 \x01(\v2\x19.berth.v1.SchedulerConfigH\x00R\x12schedulerConfigSet\x12@\n" +
 	"\x0freservation_set\x185 \x01(\v2\x15.berth.v1.ReservationH\x00R\x0ereservationSet\x12O\n" +
 	"\x13reservation_deleted\x186 \x01(\v2\x1c.berth.v1.ReservationDeletedH\x00R\x12reservationDeleted\x123\n" +
-	"\tcollected\x18< \x01(\v2\x13.berth.v1.CollectedH\x00R\tcollectedB\x06\n" +
+	"\tcollected\x18< \x01(\v2\x13.berth.v1.CollectedH\x00R\tcollected\x12=\n" +
+	"\rgangs_dropped\x18F \x01(\v2\x16.berth.v1.GangsDroppedH\x00R\fgangsDroppedB\x06\n" +
 	"\x04fact\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
@@ -1414,7 +1447,7 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xae\x04\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xe7\x04\n" +
 	"\x0eSnapshotRecord\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x18.berth.v1.SnapshotHeaderH\x00R\x06header\x123\n" +
 	"\tnamespace\x18\x02 \x01(\v2\x13.berth.v1.NamespaceH\x00R\tnamespace\x12F\n" +
@@ -1429,7 +1462,9 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x05alloc\x18\b \x01(\v2\x0f.berth.v1.AllocH\x00R\x05alloc\x129\n" +
 	"\vreservation\x18\t \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservation\x12\x1f\n" +
 	"\n" +
-	"alloc_rows\x18\v \x01(\fH\x00R\tallocRows\x12)\n" +
+	"alloc_rows\x18\v \x01(\fH\x00R\tallocRows\x127\n" +
+	"\vstaged_gang\x18\x14 \x01(\v2\x14.berth.v1.StagedGangH\x00R\n" +
+	"stagedGang\x12)\n" +
 	"\x03end\x18d \x01(\v2\x15.berth.v1.SnapshotEndH\x00R\x03endB\b\n" +
 	"\x06record\";\n" +
 	"\vSnapshotEnd\x12\x18\n" +
@@ -1470,14 +1505,16 @@ var file_berth_v1_log_proto_goTypes = []any{
 	(*Namespace)(nil),             // 17: berth.v1.Namespace
 	(*SchedulerConfig)(nil),       // 18: berth.v1.SchedulerConfig
 	(*Reservation)(nil),           // 19: berth.v1.Reservation
-	(*Job)(nil),                   // 20: berth.v1.Job
-	(*Evaluation)(nil),            // 21: berth.v1.Evaluation
-	(*Node)(nil),                  // 22: berth.v1.Node
-	(Node_Status)(0),              // 23: berth.v1.Node.Status
-	(Node_Eligibility)(0),         // 24: berth.v1.Node.Eligibility
-	(*Taint)(nil),                 // 25: berth.v1.Taint
-	(*AllocStatusUpdate)(nil),     // 26: berth.v1.AllocStatusUpdate
-	(*Alloc)(nil),                 // 27: berth.v1.Alloc
+	(*GangsDropped)(nil),          // 20: berth.v1.GangsDropped
+	(*Job)(nil),                   // 21: berth.v1.Job
+	(*Evaluation)(nil),            // 22: berth.v1.Evaluation
+	(*Node)(nil),                  // 23: berth.v1.Node
+	(Node_Status)(0),              // 24: berth.v1.Node.Status
+	(Node_Eligibility)(0),         // 25: berth.v1.Node.Eligibility
+	(*Taint)(nil),                 // 26: berth.v1.Taint
+	(*AllocStatusUpdate)(nil),     // 27: berth.v1.AllocStatusUpdate
+	(*Alloc)(nil),                 // 28: berth.v1.Alloc
+	(*StagedGang)(nil),            // 29: berth.v1.StagedGang
 }
 var file_berth_v1_log_proto_depIdxs = []int32{
 	15, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
@@ -1495,31 +1532,33 @@ var file_berth_v1_log_proto_depIdxs = []int32{
 	19, // 12: berth.v1.LogEntry.reservation_set:type_name -> berth.v1.Reservation
 	9,  // 13: berth.v1.LogEntry.reservation_deleted:type_name -> berth.v1.ReservationDeleted
 	10, // 14: berth.v1.LogEntry.collected:type_name -> berth.v1.Collected
-	20, // 15: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
-	21, // 16: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
-	21, // 17: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
-	22, // 18: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
-	23, // 19: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
-	24, // 20: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
-	25, // 21: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
-	26, // 22: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
-	21, // 23: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
-	11, // 24: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
-	12, // 25: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
-	17, // 26: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
-	18, // 27: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
-	20, // 28: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
-	20, // 29: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
-	22, // 30: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
-	21, // 31: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
-	27, // 32: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
-	19, // 33: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
-	14, // 34: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	20, // 15: berth.v1.LogEntry.gangs_dropped:type_name -> berth.v1.GangsDropped
+	21, // 16: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
+	22, // 17: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
+	22, // 18: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
+	23, // 19: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
+	24, // 20: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
+	25, // 21: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
+	26, // 22: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
+	27, // 23: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
+	22, // 24: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
+	11, // 25: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
+	12, // 26: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
+	17, // 27: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
+	18, // 28: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
+	21, // 29: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
+	21, // 30: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
+	23, // 31: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
+	22, // 32: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
+	28, // 33: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
+	19, // 34: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
+	29, // 35: berth.v1.SnapshotRecord.staged_gang:type_name -> berth.v1.StagedGang
+	14, // 36: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_log_proto_init() }
@@ -1547,6 +1586,7 @@ func file_berth_v1_log_proto_init() {
 		(*LogEntry_ReservationSet)(nil),
 		(*LogEntry_ReservationDeleted)(nil),
 		(*LogEntry_Collected)(nil),
+		(*LogEntry_GangsDropped)(nil),
 	}
 	file_berth_v1_log_proto_msgTypes[5].OneofWrappers = []any{}
 	file_berth_v1_log_proto_msgTypes[13].OneofWrappers = []any{
@@ -1560,6 +1600,7 @@ func file_berth_v1_log_proto_init() {
 		(*SnapshotRecord_Alloc)(nil),
 		(*SnapshotRecord_Reservation)(nil),
 		(*SnapshotRecord_AllocRows)(nil),
+		(*SnapshotRecord_StagedGang)(nil),
 		(*SnapshotRecord_End)(nil),
 	}
 	type x struct{}
