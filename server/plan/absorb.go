@@ -20,7 +20,7 @@ func (l *Loop) load(view *state.View) {
 	l.nodes = map[string]*berthv1.Node{}
 	old := l.jobs
 	l.jobs, l.ready, l.survey, l.timers = map[jobKey]*job{}, turns{}, nil, nil
-	l.system = map[*job]struct{}{}
+	l.system, l.demand = map[*job]struct{}{}, demand{}
 	l.blocked, l.claims, l.dirty = newQueue(), map[string][]*claim{}, map[string]*changed{}
 	l.crowd = newCrowd(func() *state.View { return l.view })
 	l.configure(view.SchedulerConfig())
@@ -38,6 +38,7 @@ func (l *Loop) load(view *state.View) {
 		j.trigger = berthv1.Evaluation_node_changed
 		l.survey = append(l.survey, j)
 	}
+	l.demand.tell(l.fleet)
 	var evicted []*berthv1.Alloc
 	for a := range view.Allocs("") {
 		if id, ok := rows.ParseID(a.GetId()); ok {
@@ -76,6 +77,7 @@ func (l *Loop) configure(c *berthv1.SchedulerConfig) {
 func (l *Loop) described(j *job, spec *berthv1.Job) {
 	j.priority = spec.GetPriority()
 	j.bounded = slices.ContainsFunc(spec.GetGroups(), bounded)
+	l.demand.note(j, spec)
 	delete(l.system, j)
 	if t := spec.GetType(); t == berthv1.Job_system || t == berthv1.Job_sysbatch {
 		l.system[j] = struct{}{}
@@ -116,6 +118,7 @@ func (l *Loop) absorb(now time.Time) {
 	for id := range anew {
 		l.fleet.Regrant(id, l.allocsOn(id))
 	}
+	l.demand.tell(l.fleet)
 	l.limit(now)
 }
 
@@ -303,6 +306,7 @@ func (l *Loop) jobChanged(before, after *berthv1.Job, now time.Time) {
 			l.blocked.remove(j)
 			l.unclaim(j, nil)
 			delete(l.system, j)
+			l.demand.note(j, nil)
 			if j.allocs == 0 && !j.busy() {
 				delete(l.jobs, j.key)
 			}

@@ -153,6 +153,7 @@ func fleetOf(view *state.View, now time.Time) *scheduler.Fleet {
 	for n := range view.Nodes("") {
 		_, _ = fleet.UpsertNode(n) // one that makes no sense takes nothing
 	}
+	fleet.SetDemand(demandOf(view))
 	limitFleet(fleet, view, now)
 	for a := range view.Allocs("") {
 		fleet.ChangeAlloc(nil, a)

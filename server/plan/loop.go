@@ -92,6 +92,7 @@ type Loop struct {
 	survey []*job // looked at once when nothing else is: who knows what the last leader left
 	timers timers
 	system map[*job]struct{}
+	demand demand // for GPUs
 	paused bool
 	// limits are the namespaces whose quota may have changed; reserveAt is when the next
 	// reservation begins or ends. See limits.go.
