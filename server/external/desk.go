@@ -78,7 +78,8 @@ type registration struct {
 // item is an offer.
 type item struct {
 	plan.Offer
-	job      jobKey
+	evalID   string // does not change, so that it can be read without the lock
+	job      jobKey // nor does this
 	seq      uint64
 	since    time.Time // since when it can be claimed
 	queued   bool      // it is in its queue's heap
@@ -90,7 +91,7 @@ type item struct {
 	attempts uint32
 }
 
-func (i *item) id() string { return i.Evaluation.GetEvaluationId() }
+func (i *item) id() string { return i.evalID }
 
 // open says that it can be claimed.
 func (i *item) open() bool { return i.holder == nil && !i.resting }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,23 +20,32 @@ import (
 
 // fakeLoop commits everything, and remembers what it was told.
 type fakeLoop struct {
-	desk    *Desk
-	plans   []*plan.Plan
-	reasons []string
-	refuse  error
+	desk   *Desk
+	refuse error
+
+	mu   sync.Mutex
+	told []string
 }
 
-func (l *fakeLoop) Submit(_ context.Context, namespace, job, _ string, p *plan.Plan) (*berthv1.SubmitPlanResponse, error) {
+// reasons is what people were told.
+func (l *fakeLoop) reasons() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.told)
+}
+
+func (l *fakeLoop) Submit(_ context.Context, namespace, job, _ string, _ *plan.Plan) (*berthv1.SubmitPlanResponse, error) {
 	if l.refuse != nil {
 		return nil, l.refuse
 	}
-	l.plans = append(l.plans, p)
 	l.desk.Withdraw(namespace, job, "everything is placed")
 	return &berthv1.SubmitPlanResponse{Done: true, Placements: []*berthv1.PlacementResult{{}}}, nil
 }
 
 func (l *fakeLoop) Explain(_ context.Context, _, job, _ string, why *plan.Reason) error {
-	l.reasons = append(l.reasons, job+": "+why.Text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = append(l.told, job+": "+why.Text)
 	return nil
 }
 
@@ -202,7 +213,7 @@ func TestReleased(t *testing.T) {
 		if err := release(&berthv1.ReleaseEvaluationRequest{Reason: "no rack is cool enough"}); err != nil {
 			t.Fatal(err)
 		}
-		if got := fmt.Sprint(b.loop.reasons); got != "[web: scheduler mine: no rack is cool enough]" {
+		if got := fmt.Sprint(b.loop.reasons()); got != "[web: scheduler mine: no rack is cool enough]" {
 			t.Fatal(got)
 		}
 		b.wantError(release(&berthv1.ReleaseEvaluationRequest{}), problem.Conflict, "given back")
@@ -247,25 +258,25 @@ func TestPeopleAreToldThatNobodyComes(t *testing.T) {
 	desk(t, func(b *bench) {
 		b.offer("mine", "web", 50)
 		time.Sleep(Overdue + time.Second)
-		if got := fmt.Sprint(b.loop.reasons); !strings.Contains(got, "scheduler mine has claimed nothing since this leader came, at 00:00:00 UTC; nobody is registered") {
+		if got := fmt.Sprint(b.loop.reasons()); !strings.Contains(got, "scheduler mine has claimed nothing since this leader came, at 00:00:00 UTC; nobody is registered") {
 			t.Fatal(got)
 		}
 		time.Sleep(time.Hour)
-		if len(b.loop.reasons) != 1 {
-			t.Fatal("told more than once", b.loop.reasons)
+		if len(b.loop.reasons()) != 1 {
+			t.Fatal("told more than once", b.loop.reasons())
 		}
 		lease := b.register("mine", time.Minute)
 		b.wantClaim(lease, 1, "web")
 		time.Sleep(3 * time.Minute) // it dies
-		if len(b.loop.reasons) != 2 || !strings.Contains(b.loop.reasons[1], "since 01:00:1") {
-			t.Fatal(b.loop.reasons)
+		if len(b.loop.reasons()) != 2 || !strings.Contains(b.loop.reasons()[1], "since 01:00:1") {
+			t.Fatal(b.loop.reasons())
 		}
 		if _, err := b.Register(&berthv1.RegisterSchedulerRequest{Name: "mine", Namespaces: []string{"other"}, Ttl: durationpb.New(10 * time.Minute)}); err != nil {
 			t.Fatal(err)
 		}
 		b.Offer(plan.Offer{Scheduler: "mine", Evaluation: &berthv1.ClaimedEvaluation{EvaluationId: "e2", Job: &berthv1.Job{Namespace: "default", Name: "web"}}})
 		time.Sleep(Overdue + time.Second)
-		if got := b.loop.reasons[len(b.loop.reasons)-1]; !strings.Contains(got, "takes jobs of this namespace") {
+		if got := b.loop.reasons()[len(b.loop.reasons())-1]; !strings.Contains(got, "takes jobs of this namespace") {
 			t.Fatal(got)
 		}
 	})

@@ -26,7 +26,7 @@ func (d *Desk) Offer(o plan.Offer) {
 		return
 	}
 	d.seq++
-	i = &item{Offer: o, job: key, seq: d.seq}
+	i = &item{Offer: o, evalID: o.Evaluation.GetEvaluationId(), job: key, seq: d.seq}
 	d.jobs[key], d.evals[i.id()] = i, i
 	d.queue(o.Scheduler).offers++
 	d.reopen(i, now)
