@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/consensus"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -235,12 +237,17 @@ func (l *Loop) ask(ctx context.Context, r *request) error {
 	r.reply = reply
 	select {
 	case l.requests <- r:
+	case <-l.ended:
+		return fmt.Errorf("the term is over: %w", consensus.ErrNotLeader)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	select {
 	case err := <-reply:
 		return err
+	case <-l.ended:
+		return problem.New(problem.Unavailable, "", "the leader was lost while it carried this out").
+			WithRemedy("it may be done or not: register and claim again, what is still wanted tells")
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

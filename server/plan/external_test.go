@@ -13,7 +13,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/consensus"
 )
 
 // board is External: it keeps the newest offer of each job.
@@ -391,6 +393,29 @@ func TestExternalAndBuiltInShareTheFleet(t *testing.T) {
 		c.settle(2 * time.Second)
 		if c.refused != 0 {
 			t.Errorf("%d placements were refused by the log", c.refused)
+		}
+	})
+}
+
+// TestExternalPlanWhenTheTermEnds: nobody waits for a loop that is over.
+func TestExternalPlanWhenTheTermEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, b := newCluster(t), &board{offers: map[string]Offer{}, withdrawn: map[string]string{}}
+		ctx, cancel := context.WithCancel(context.Background())
+		c.loop = New(Config{Store: c.store, Proposer: c, External: b, Logger: slog.New(slog.DiscardHandler)})
+		done := make(chan error)
+		go func() { done <- c.loop.Run(ctx) }()
+		c.node("n1", 4000, 4000)
+		eval := c.register(newJob("web", 1, 500, mine()))
+		c.settle(time.Second)
+		p := &Plan{Placements: []*berthv1.PlannedInstance{at(0, "n1")}}
+		time.AfterFunc(logDelay/2, cancel) // while the plan is on its way
+		if _, err := c.loop.Submit(context.Background(), "default", "web", eval, p); !problem.Is(err, problem.Unavailable) {
+			t.Errorf("in the middle: %v", err)
+		}
+		<-done
+		if _, err := c.loop.Submit(context.Background(), "default", "web", eval, p); !errors.Is(err, consensus.ErrNotLeader) {
+			t.Errorf("after the end: %v", err)
 		}
 	})
 }

@@ -127,6 +127,7 @@ type Loop struct {
 	requests chan *request
 	asked    []*request
 	stirs    bool
+	ended    chan struct{} // closed when Run returns
 
 	stats counters
 }
@@ -142,12 +143,13 @@ func New(cfg Config) *Loop {
 	}
 	return &Loop{
 		cfg: cfg, log: cfg.Logger, pending: map[rows.ID]*placed{}, shared: map[string]shared{},
-		landed: make(chan *flight, cfg.Tuning.Flying), requests: make(chan *request),
+		landed: make(chan *flight, cfg.Tuning.Flying), requests: make(chan *request), ended: make(chan struct{}),
 	}
 }
 
 // Run plans until ctx ends, and returns when nothing of it is on the way any more.
 func (l *Loop) Run(ctx context.Context) error {
+	defer close(l.ended)
 	defer func() {
 		for ; l.flying > 0; l.flying-- {
 			<-l.landed
