@@ -18,8 +18,8 @@ func TestPlacementIsCheap(t *testing.T) {
 		{"mixed", 1000, 19, 0, nil, 3, 4},
 		{"mixed, more nodes", 6000, 19, 0, nil, 3, 4},
 		{"shapes and classes", 2000, 64, 16, nil, 4, 6},
-		{"services", 2000, 19, 0, options{"type": {"service"}}, 60, 1000},
-		{"distinct hosts", 2000, 19, 0, options{"distinct": {""}}, 60, 1000},
+		{"services", 1000, 19, 0, options{"type": {"service"}}, 4, 40},
+		{"distinct hosts", 1000, 19, 0, options{"distinct": {""}}, 4, 40},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if testing.Short() && c.nodes > 2000 {

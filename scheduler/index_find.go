@@ -2,15 +2,25 @@ package scheduler
 
 import "math/bits"
 
-// lane is the nodes that pass one group's static checks, by the group's view of the fleet.
+// lane is the nodes that pass one group's static checks, by the group's view of the
+// fleet: all of them, or those without an instance of a crowded group.
 type lane struct {
-	key  string
-	view *staticView
-	used uint64
+	view    *staticView
+	without *instances
+	used    uint64
 }
 
-// maxLanes bounds the lanes of an index; the least recently used gives way.
-const maxLanes = 64
+func (l *lane) has(slot int32) bool { return l.view.ok.has(slot) && l.without.at(slot) == 0 }
+
+// maxLanes bounds the lanes of an index; the least recently used gives way. maxWithout
+// bounds those without the instances of a group, which give way only when nobody has
+// asked for them for the last keepWithout queries: it costs a look at every entry to make
+// one.
+const (
+	maxLanes    = 64
+	maxWithout  = 16
+	keepWithout = 4096
+)
 
 // query is what a run asks of an index.
 type query struct {
@@ -20,12 +30,12 @@ type query struct {
 	from, start bound
 }
 
-// ask prepares a query for a group, on the nodes of its view.
-func (x *index) ask(g *Group, v *staticView) query {
+// ask prepares a query for a group, on the nodes of its view without certain instances.
+func (x *index) ask(g *Group, v *staticView, without *instances) query {
 	x.clock++
 	x.sync()
 	start := bound{key: x.rank.least(&g.total)}
-	return query{x: x, shape: x.shapeOf(g), lane: x.laneOf(g.checks.key, v), from: start, start: start}
+	return query{x: x, shape: x.shapeOf(g), lane: x.laneOf(v, without), from: start, start: start}
 }
 
 // shapeOf gives the number of a group's shape, and learns it first where it is new: all
@@ -55,34 +65,51 @@ func (x *index) shapeOf(g *Group) int {
 	return s
 }
 
-// laneOf gives the number of a view's lane, and makes it where it is new.
-func (x *index) laneOf(key string, v *staticView) int {
-	oldest := 0
+// laneOf gives the number of a lane, and makes it where it is new.
+func (x *index) laneOf(v *staticView, without *instances) int {
+	kind, oldest := 0, -1 // lanes of the same kind
 	for l := range x.lanes {
-		if x.lanes[l].view == v {
-			x.lanes[l].used = x.clock
+		at := &x.lanes[l]
+		if at.view == v && at.without == without {
+			at.used = x.clock
 			return l
 		}
-		if x.lanes[l].used < x.lanes[oldest].used {
-			oldest = l
+		if (at.without == nil) == (without == nil) {
+			if kind++; oldest < 0 || at.used < x.lanes[oldest].used {
+				oldest = l
+			}
 		}
 	}
-	l := len(x.lanes)
-	if l == maxLanes {
-		l = oldest
-	} else {
-		x.lanes = append(x.lanes, lane{})
-		x.rowFits = append(x.rowFits, make([]uint64, len(x.rows)))
-		for _, w := range x.rows {
-			w.fits = append(w.fits, [fan]uint64{})
+	most := maxLanes - maxWithout
+	if without != nil {
+		if most = maxWithout; kind == most && x.clock-x.lanes[oldest].used < keepWithout {
+			return x.laneOf(v, nil)
 		}
 	}
-	x.lanes[l] = lane{key, v, x.clock}
+	if kind < most {
+		oldest = len(x.lanes)
+		x.addLane()
+	}
+	x.makeLane(oldest, lane{v, without, x.clock})
+	return oldest
+}
+
+func (x *index) addLane() {
+	x.lanes = append(x.lanes, lane{})
+	x.rowFits = append(x.rowFits, make([]uint64, len(x.rows)))
+	for _, w := range x.rows {
+		w.fits = append(w.fits, [fan]uint64{})
+	}
+}
+
+// makeLane puts a lane in the l-th place: all may fit in it, until somebody looks.
+func (x *index) makeLane(l int, is lane) {
+	x.lanes[l] = is
 	for entry, pos := range x.at {
 		if pos < 0 {
 			continue
 		}
-		if slot, _ := x.slotOf(int32(entry)); v.ok.has(slot) {
+		if slot, _ := x.slotOf(int32(entry)); is.has(slot) {
 			x.in[pos] |= 1 << l
 		} else {
 			x.in[pos] &^= 1 << l
@@ -94,7 +121,20 @@ func (x *index) laneOf(key string, v *staticView) int {
 			w.fits[l][k] = ^uint64(0)
 		}
 	}
-	return l
+}
+
+// relist finds out anew which lanes an entry is in.
+func (x *index) relist(entry int32) {
+	if int(entry) >= len(x.at) || x.at[entry] < 0 {
+		return
+	}
+	pos, in := x.at[entry], x.lanesOf(entry)
+	gained := in &^ x.in[pos]
+	if x.in[pos] = in; gained != 0 {
+		b := x.boundOf(entry, x.keys[pos])
+		r, k := x.locate(&b)
+		x.unite(r, k, x.fits[pos], gained)
+	}
 }
 
 // find gives the first entry from q.from on that the shape may fit on and the run
@@ -132,7 +172,7 @@ func (x *index) find(r *run, q *query) int32 {
 func (x *index) lanesOf(entry int32) (in uint64) {
 	slot, _ := x.slotOf(entry)
 	for l := range x.lanes {
-		if x.lanes[l].view.ok.has(slot) {
+		if x.lanes[l].has(slot) {
 			in |= 1 << l
 		}
 	}

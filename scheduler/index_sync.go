@@ -36,6 +36,9 @@ func (x *index) update(slot int32, cells uint64) {
 	}
 	var v vector
 	if !x.cells {
+		if x.isolates() {
+			x.relist(slot)
+		}
 		key := x.rank.ofNode(n.usage, &v)
 		x.set(slot, key, &v)
 		return
@@ -49,11 +52,24 @@ func (x *index) update(slot int32, cells uint64) {
 	}
 	all := len(n.usage.Machine().Cells)
 	first := x.claim(slot, all)
+	for i := 0; i < all && x.isolates(); i++ {
+		x.relist(first + int32(i))
+	}
 	for cells &= 1<<all - 1; cells != 0; cells &= cells - 1 {
 		i := bits.TrailingZeros64(cells)
 		key := x.rank.ofCell(n.usage, i, &v)
 		x.set(first+int32(i), key, &v)
 	}
+}
+
+// isolates says that there are lanes without some group's instances.
+func (x *index) isolates() bool {
+	for l := range x.lanes {
+		if x.lanes[l].without != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // forget takes a node's entries out: it is gone, or what it is made of has changed.

@@ -19,8 +19,10 @@ type churn struct {
 	asks  []*Ask
 	alive []*berthv1.Alloc
 	nodes int
-	left  int // placements to go
-	made  int
+	// crowds has groups be crowded as soon as they have an instance.
+	crowds bool
+	left   int // placements to go
+	made   int
 }
 
 func newChurn(t testing.TB, seed uint64) *churn { return newChurnOf(t, seed, 2+int(seed%7)*10) }
@@ -32,6 +34,7 @@ func newChurnOf(t testing.TB, seed uint64, nodes int) *churn {
 		c.w.f.SetStrategy(berthv1.SchedulerConfig_spread)
 	}
 	c.w.f.Verify(true)
+	c.crowds = seed%3 == 0
 	for i := range nodes {
 		c.node(i)
 	}
@@ -203,6 +206,9 @@ func (c *churn) place() {
 	if c.chance(10) {
 		ask.Excluded = []string{"id-" + names[c.rng.IntN(len(names))]}
 	}
+	if own := c.w.f.groups[ask.Group.Key]; own != nil && c.crowds {
+		own.crowded = true
+	}
 	placed, _ := Place(c.w.f, []*Ask{&ask})
 	for _, p := range placed {
 		c.made++
@@ -262,7 +268,7 @@ func (c *churn) soundBlock(x *index, r, k int) {
 			c.t.Fatalf("entry %d: bits %x beyond the sums' %x", entry, x.fits[pos], sums)
 		}
 		for l := range x.lanes {
-			in := x.lanes[l].view.ok.has(first(x.slotOf(entry)))
+			in := x.lanes[l].has(first(x.slotOf(entry)))
 			if in != (x.in[pos]>>l&1 != 0) {
 				c.t.Fatalf("entry %d: lane %d is wrong", entry, l)
 			}

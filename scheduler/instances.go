@@ -7,7 +7,12 @@ import "iter"
 type instances struct {
 	on      map[int32]int32 // by slot
 	tallies []tally
+	// crowded: a search came by so many of their nodes that indexes keep the others apart.
+	crowded bool
 }
+
+// crowd is how many nodes of its own a search comes by before its group is crowded.
+const crowd = 128
 
 // tally counts instances by the number of their node's value of an attribute. It is good
 // as long as no node's static side has changed.
@@ -29,10 +34,14 @@ func (i *instances) at(slot int32) int32 {
 func (i *instances) none() bool { return i == nil || len(i.on) == 0 }
 
 func (i *instances) add(f *Fleet, slot, by int32) {
-	if n := i.on[slot] + by; n > 0 {
-		i.on[slot] = n
+	was := i.on[slot]
+	if was+by > 0 {
+		i.on[slot] = was + by
 	} else {
 		delete(i.on, slot)
+	}
+	if i.crowded && (was > 0) != (was+by > 0) {
+		f.log(move{slot: slot})
 	}
 	for k := range i.tallies {
 		if t := &i.tallies[k]; t.changes == f.changes {
@@ -82,8 +91,10 @@ func (f *Fleet) count(key GroupKey, slot int32, by int32) {
 	i := f.instancesOf(key)
 	if i.add(f, slot, by); i.none() {
 		delete(f.groups, key)
-		i.tallies = i.tallies[:0]
-		f.spare = append(f.spare, i)
+		if !i.crowded { // else indexes may know of it
+			i.tallies = i.tallies[:0]
+			f.spare = append(f.spare, i)
+		}
 	}
 }
 

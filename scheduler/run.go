@@ -30,6 +30,7 @@ type run struct {
 	peak     int64 // no term is above it
 	apart    rankHeap
 	gathered bool // apart has been filled
+	passed   int  // nodes of its own that the last search has come by
 	got      int  // instances that could be placed
 	shared   assignments
 }
@@ -87,7 +88,7 @@ func (r *run) prepare() {
 		r.peak, _ = r.terms.best()
 	}
 	if r.rated = f.rates(r.g); r.atLarge && !r.rated && !f.scans {
-		r.q = f.indexFor(r.g).ask(r.g, r.view)
+		r.q = f.indexFor(r.g).ask(r.g, r.view, r.without())
 	}
 }
 
@@ -134,10 +135,13 @@ func (r *run) isPenalised(slot int32) bool {
 
 // admits says whether a node is one of those at large, at the terms that are looked at.
 func (r *run) admits(slot int32) bool {
-	if (r.marked || len(r.hosts) > 0) && (r.isExcluded(slot) || r.isPenalised(slot)) {
+	if r.isolated() && r.own.at(slot) > 0 {
+		if r.passed++; r.passed > crowd {
+			r.own.crowded = true
+		}
 		return false
 	}
-	if r.g.avoidSelf && r.own.at(slot) > 0 {
+	if (r.marked || len(r.hosts) > 0) && (r.isExcluded(slot) || r.isPenalised(slot)) {
 		return false
 	}
 	if t := &r.terms; t.d != nil {
@@ -146,6 +150,18 @@ func (r *run) admits(slot int32) bool {
 	}
 	return true
 }
+
+// without are the instances whose nodes are not looked for at large, where they are so
+// many that it matters.
+func (r *run) without() *instances {
+	if r.own != nil && r.own.crowded && r.isolated() {
+		return r.own
+	}
+	return nil
+}
+
+// isolated says that nodes with instances of the group are looked at apart, or not at all.
+func (r *run) isolated() bool { return r.g.avoidSelf || r.g.hosts == sameGroup }
 
 // rank gives a node's place among all, as it is now; false: its domain takes no more.
 func (r *run) rank(slot int32) (rank, bool) {
@@ -247,6 +263,7 @@ func (r *run) nextAtLarge() (rank, bool) {
 	x := r.q.x
 	x.sync()
 	for {
+		r.passed = 0
 		entry := x.find(r, &r.q)
 		if entry < 0 {
 			return rank{}, false
