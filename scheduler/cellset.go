@@ -69,6 +69,7 @@ func (s *cellSearch) begin(x *fitter, u *topology.Usage, g *Group) {
 // find looks for the best set of so many cells.
 func (s *cellSearch) find(size int) bool {
 	s.size, s.found, s.steps, s.chosen = size, false, maxSets, s.chosen[:0]
+	s.x.picker.budget = allPicks
 	if n := len(s.sums); size > 1 && size < n && n > 16 {
 		for seed := range n {
 			s.around(seed)

@@ -27,7 +27,8 @@ type picker struct {
 
 	inside cells // what is aligned lies in these
 	any    bool  // nothing has to lie inside
-	steps  int
+	steps  int   // left of maxPicks
+	budget int   // left of allPicks
 	found  bool
 	cost   pickCost
 	lowest pickCost
@@ -68,10 +69,14 @@ func (c *pickCost) compareSums(o *pickCost) int {
 // lie: beside the GPU rather than beside the network.
 const gpuOutside = 16
 
-// maxPicks bounds how many devices are tried in one search; when there are more, the
-// best so far is taken. Eight of sixteen devices that are all different take at most
-// 24,309.
-const maxPicks = 1 << 16
+// maxPicks bounds how many devices are tried with the group in one set of cells, and
+// allPicks with all sets of one size together; when there are more, the best so far is
+// taken, and where there is none, the group does not fit. Eight of sixteen devices that
+// are all different take at most 24,309.
+const (
+	maxPicks = 1 << 16
+	allPicks = 1 << 18
+)
 
 // shareRank says how good it is to take a share of a device: the lowest is best. It is
 // the only place that decides which device is shared: of GPUs, where a demand is known,
@@ -135,10 +140,33 @@ func (p *picker) candidates(k int) {
 // pick searches with the group in some cells; any says that nothing has to lie there.
 func (p *picker) pick(inside cells, any bool) bool {
 	p.inside, p.any = inside, any
-	p.steps, p.found, p.cost = maxPicks, false, pickCost{}
+	steps := min(maxPicks, p.budget)
+	p.steps, p.found, p.cost = steps, false, pickCost{}
+	if !p.enough() {
+		return false
+	}
 	p.allot()
 	p.choose(0, 0)
+	p.budget -= steps - max(p.steps, 0)
 	return p.found
+}
+
+// enough says whether each wish by itself has candidates enough where they may lie.
+func (p *picker) enough() bool {
+	for k := range p.g.wishes {
+		if d := p.g.wishes[k].need; !p.any && p.g.align&alignOf(d.kind) != 0 {
+			inside := 0
+			for _, i := range p.from[k] {
+				if p.inside.has(p.m.Devices[i].Cell) {
+					inside++
+				}
+			}
+			if inside < d.count {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // allot gives each cell its part of each kind, where parts are even.
