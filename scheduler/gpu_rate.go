@@ -9,24 +9,25 @@ import (
 
 // The parts of what a node's state costs, found by replaying traces: see docs/adr/0007.
 const (
-	nextWeight  = 3   // of what the next ask cannot use
-	priceWeight = 0.5 // of what others need who can take no other
+	nextWeight  = 4   // of what the next ask cannot use
+	fillWeight  = 2   // of what stays free of each GPU when asks come at random
+	priceWeight = 0.6 // of what others need who can take no other
 )
 
 // cost is what is expected to go to waste of a node with so much left, in thousandths of
 // GPUs, plus the price of what is used of it. Only differences mean something.
 //
 // What goes to waste is judged three ways and added up: for each need, the GPUs that
-// stay free when the node is filled with nothing but that (want of CPU and memory count),
-// nextWeight times the GPUs of no use to one more of it, and what of each GPU stays free
-// when asks come at random.
+// stay free when the node is filled with nothing but that (want of CPU and memory count);
+// the GPUs of no use to one more of it; and what of each GPU stays free when asks come at
+// random.
 func (d *gpuDemand) cost(p *gpuProfile, milli, memory float64) float64 {
 	left := d.left
 	var total uint32
 	sum := 0.0
 	for k, l := range left {
 		total += l
-		sum += float64(l) - d.filled[l]
+		sum += float64(fillWeight * (float64(l) - d.filled[l]))
 		sum -= float64(priceWeight * float64(p.price[k]*float64(l)))
 	}
 	for i, share := range d.shares {
