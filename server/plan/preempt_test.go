@@ -141,6 +141,27 @@ func TestPreemptionIsLeftOut(t *testing.T) {
 	})
 }
 
+func TestDisruptionBudgetChangesInPlace(t *testing.T) {
+	leads(t, func(c *cluster) {
+		c.node("n1", 4000, 4000)
+		c.register(newJob("low", 2, 1000, priority(20)))
+		c.settle(time.Second)
+		c.register(newJob("low", 2, 1000, priority(20), func(j *berthv1.Job) {
+			j.Groups[0].Disruption = &berthv1.Disruption{MaxUnavailable: "0"}
+			j.Groups[0].Tolerations = []*berthv1.Toleration{{Key: "k", Operator: "exists"}}
+		}))
+		c.settle(time.Second)
+		if all := c.allocs("low"); len(all) != 2 || all[0].GetJobVersion() != 2 || !all[0].Wanted() {
+			t.Fatalf("replaced:\n%s", c.words("low"))
+		}
+		c.register(newJob("high", 1, 4000, priority(70)))
+		c.settle(time.Second)
+		if n := len(c.evicted("low")); n != 0 {
+			t.Errorf("%d taken away, none may be", n)
+		}
+	})
+}
+
 func TestPreemptionIsConfigured(t *testing.T) {
 	leads(t, func(c *cluster) {
 		set := func(off bool) {
