@@ -47,6 +47,8 @@ type allocWriter struct {
 	last   *cohort                 // that something was put into
 	// loading has all cohorts while a snapshot is read, in which they are mixed.
 	loading map[cohortKey]*cohort
+	// bulk gathers what the indexes are to have; nil: they have it at once.
+	bulk *bulk
 }
 
 // maxGrants bounds the different grants of a cohort that is put together message by
@@ -166,9 +168,16 @@ func (t *allocTable) register(c *cohort) {
 	*t.cohorts.change(c.number) = c
 }
 
-// insert writes the row of a new allocation.
+// insert writes the row of a new allocation; none where its id is taken.
 func (t *allocTable) insert(f fixedRow, h hotRow, cold string, c *cohort, n *allocNode) AllocRow {
 	slot, unused := t.w.slots.take()
+	if t.w.bulk == nil {
+		if old, taken := t.byID.Set(allocEntry{f.key, slot}); taken {
+			t.byID.Set(old)
+			t.w.slots.give(slot)
+			return AllocRow{}
+		}
+	}
 	if unused {
 		*t.fixed.fresh(slot), *t.hot.fresh(slot) = f, h
 	} else {
@@ -177,9 +186,13 @@ func (t *allocTable) insert(f fixedRow, h hotRow, cold string, c *cohort, n *all
 	if cold != "" {
 		*t.cold.change(slot) = cold
 	}
-	t.byID.Set(allocEntry{f.key, slot})
-	t.byJob.Set(uint64(c.job.number)<<32 | uint64(slot))
-	t.byNode.Set(uint64(n.number)<<32 | uint64(slot))
+	ofJob, onNode := uint64(c.job.number)<<32|uint64(slot), uint64(n.number)<<32|uint64(slot)
+	if b := t.w.bulk; b != nil {
+		b.ids, b.jobs, b.nodes = append(b.ids, allocEntry{f.key, slot}), append(b.jobs, ofJob), append(b.nodes, onNode)
+	} else {
+		t.byJob.Set(ofJob)
+		t.byNode.Set(onNode)
+	}
 	c.allocs++
 	c.job.allocs++
 	n.allocs++
@@ -224,21 +237,25 @@ func (t *allocTable) leave(c *cohort, n *allocNode) {
 	}
 	j.allocs--
 	n.allocs--
-	t.unused(j, n)
+	t.unusedJob(j)
+	t.unusedNode(n)
 }
 
-// unused forgets a job and a node (nil: none) without allocations.
-func (t *allocTable) unused(j *allocJob, n *allocNode) {
-	w := t.w
-	if name := [2]string{j.namespace, j.name}; j.allocs == 0 && w.jobOf[name] == j {
+// unusedJob forgets a job without allocations.
+func (t *allocTable) unusedJob(j *allocJob) {
+	if name := [2]string{j.namespace, j.name}; j.allocs == 0 && t.w.jobOf[name] == j {
 		t.jobNames.Delete(j)
-		delete(w.jobOf, name)
-		w.jobs.give(j.number)
+		delete(t.w.jobOf, name)
+		t.w.jobs.give(j.number)
 	}
-	if n != nil && n.allocs == 0 && w.nodeOf[n.id] == n {
+}
+
+// unusedNode forgets a node without allocations.
+func (t *allocTable) unusedNode(n *allocNode) {
+	if n.allocs == 0 && t.w.nodeOf[n.id] == n {
 		t.nodeIDs.Delete(n)
-		delete(w.nodeOf, n.id)
-		w.nodes.give(n.number)
+		delete(t.w.nodeOf, n.id)
+		t.w.nodes.give(n.number)
 		*t.nodes.change(n.number) = nil
 	}
 }

@@ -1,12 +1,18 @@
 package state
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
+	"github.com/berthd/berth/server/rows"
+	"google.golang.org/protobuf/encoding/protodelim"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -175,6 +181,36 @@ func sameAllocs(t *rapid.T, v *View, model map[string]*berthv1.Alloc) {
 	}
 }
 
+// An id that is taken leaves nothing behind, and does not hurt who comes after it.
+func TestCohortsRefuseTakenIDs(t *testing.T) {
+	s := New()
+	place := func(job string, nodes ...string) (placed int) {
+		put(s, func(tx *Tx) {
+			c := tx.NewCohort(rows.Cohort{Namespace: "default", Job: job}, timestamppb.New(time.Unix(1, 0)))
+			for i, node := range nodes {
+				if c.Place(AllocID{15: byte(i)}, node, "name of "+node, 0, c.Grant(&berthv1.Assignment{}), nil) {
+					placed++
+				}
+			}
+			c.Close()
+		})
+		return placed
+	}
+	if n := place("a", "n1", "n1"); n != 2 {
+		t.Fatalf("%d placed", n)
+	}
+	if n := place("b", "n2", "n3"); n != 0 {
+		t.Errorf("%d placed under taken ids", n)
+	}
+	if n := place("c", "n4", "n5", "n5", "n1"); n != 2 {
+		t.Errorf("%d placed beside taken ids", n)
+	}
+	v, w := s.View(), s.live.allocs.w
+	if v.AllocCount() != 4 || len(w.jobOf) != 2 || len(w.nodeOf) != 2 || v.allocs.jobNames.Len() != 2 || v.Alloc(AllocID{15: 0}.String()).GetJob() != "a" {
+		t.Errorf("%d allocations, jobs %v, nodes %v", v.AllocCount(), w.jobOf, w.nodeOf)
+	}
+}
+
 func FuzzAllocID(f *testing.F) {
 	f.Add(idA)
 	f.Add("00000000-0000-4000-8000-00000000000A")
@@ -186,5 +222,107 @@ func FuzzAllocID(f *testing.F) {
 		if ok && lowest(s) != keyOf(id) {
 			t.Errorf("the lowest from %q on is %q", s, lowest(s).id())
 		}
+	})
+}
+
+// A snapshot must restore every allocation, and two stores that came to the same ones by
+// different ways must hash alike.
+func TestBlocksKeepTheTable(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, other := New(), New()
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			a := drawAlloc(t)
+			put(s, func(tx *Tx) { tx.PutAlloc(a) })
+		}
+		for _, a := range rapid.Permutation(slices.Collect(s.View().Allocs(""))).Draw(t, "order") {
+			other.Update(s.Revision(), time.Unix(0, 0), func(tx *Tx) { tx.PutAlloc(a) })
+		}
+		var b bytes.Buffer
+		if err := s.View().Write(&b); err != nil {
+			t.Fatal(err)
+		}
+		restored, err := Read(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(restored.View().Hash(), s.View().Hash()) {
+			t.Fatal("the restored state is another")
+		}
+		model := map[string]*berthv1.Alloc{}
+		for a := range s.View().Allocs("") {
+			model[a.GetId()] = a
+		}
+		sameAllocs(t, restored.View(), model)
+		sameAllocs(t, other.View(), model)
+	})
+}
+
+// Snapshots of before had a message for each allocation.
+func TestSnapshotOfVersion1IsRead(t *testing.T) {
+	s := New()
+	put(s, func(tx *Tx) {
+		for i := range byte(200) {
+			tx.PutAlloc(&berthv1.Alloc{Id: AllocID{15: i}.String(), Namespace: "default", Job: fmt.Sprint("j", i%3), NodeId: "n", Status: berthv1.Alloc_Status(i % 6)})
+		}
+	})
+	var b bytes.Buffer
+	sum := &summer{h: sha256.New()}
+	write := func(r *berthv1.SnapshotRecord) {
+		sum.add(r)
+		if _, err := protodelim.MarshalTo(&b, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Header{Header: &berthv1.SnapshotHeader{Version: 1, Revision: 1}}})
+	write(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_SchedulerConfig{SchedulerConfig: &berthv1.SchedulerConfig{}}})
+	for a := range s.View().Allocs("") {
+		write(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Alloc{Alloc: a}})
+	}
+	end := &berthv1.SnapshotEnd{Records: sum.n, Hash: sum.h.Sum(nil)}
+	if _, err := protodelim.MarshalTo(&b, &berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_End{End: end}}); err != nil {
+		t.Fatal(err)
+	}
+	old, err := Read(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(old.View().Hash(), s.View().Hash()) {
+		t.Error("another state")
+	}
+}
+
+func BenchmarkBlocks(b *testing.B) {
+	const n = 200000
+	s := New()
+	rng := rand.New(rand.NewPCG(1, 2))
+	at := timestamppb.New(time.Unix(1767323045, 5))
+	for i := range n / 1000 {
+		put(s, func(tx *Tx) {
+			c := tx.NewCohort(rows.Cohort{Namespace: "default", Job: fmt.Sprint("job", i%20), Group: "g", EvalID: "e", JobVersion: 1}, at)
+			g := c.Grant(&berthv1.Assignment{DiskMib: 1})
+			for k := range uint32(1000) {
+				c.Place(allocKey{rng.Uint64(), rng.Uint64()}.id(), fmt.Sprint("node", k/50), "x", k, g, nil)
+			}
+			c.Close()
+		})
+	}
+	var snapshot bytes.Buffer
+	b.Run("write", func(b *testing.B) {
+		for range b.N {
+			snapshot.Reset()
+			if err := s.View().Write(&snapshot); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/alloc")
+		b.ReportMetric(float64(snapshot.Len())/n, "B/alloc")
+	})
+	b.Run("read", func(b *testing.B) {
+		for range b.N {
+			if _, err := Read(bytes.NewReader(snapshot.Bytes())); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/alloc")
 	})
 }

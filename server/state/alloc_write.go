@@ -36,9 +36,6 @@ func (c *Cohort) Grant(a *berthv1.Assignment) int {
 // number that Grant gave.
 func (c *Cohort) Place(id AllocID, nodeID, nodeName string, index uint32, grant int, extra *berthv1.Alloc) bool {
 	t, tx := &c.tx.allocs, c.tx
-	if _, taken := t.slot(keyOf(id)); taken {
-		return false
-	}
 	if c.node == nil || c.node.id != nodeID || t.w.nodeOf[nodeID] != c.node {
 		c.node = t.node(nodeID, nodeName)
 	}
@@ -53,12 +50,23 @@ func (c *Cohort) Place(id AllocID, nodeID, nodeName string, index uint32, grant 
 	}
 	hot := hotRow{modifyRevision: tx.revision, assignRevision: tx.revision, modifyTime: c.c.createNano, statusTime: noTime, version: c.c.version}
 	row := t.insert(fixedRow{key: keyOf(id), cohort: c.c.number, node: c.node.number, index: index, grant: uint16(grant)}, hot, cold, c.c, c.node)
+	if !row.Exists() {
+		t.unusedNode(c.node)
+		return false
+	}
 	tx.allocChanged(&AllocRow{}, &row)
 	return true
 }
 
-// Close ends the cohort. It may be empty.
-func (c *Cohort) Close() { c.tx.allocs.unused(c.c.job, nil) }
+// Close ends the cohort. What it has no allocations for is forgotten.
+func (c *Cohort) Close() {
+	t := &c.tx.allocs
+	if c.made && c.c.allocs == 0 {
+		*t.cohorts.change(c.c.number) = nil
+		t.w.cohorts.give(c.c.number)
+	}
+	t.unusedJob(c.c.job)
+}
 
 // SetStatus stores what an agent says of an allocation in a status alone, at a time in ns
 // since 1970: earlier reasons and tasks are forgotten. The row must be of this Update.

@@ -17,7 +17,7 @@ import (
 )
 
 // SnapshotVersion is the format that Write writes and the newest that Read reads.
-const SnapshotVersion = 1
+const SnapshotVersion = 2
 
 // maxRecord bounds one record of a snapshot, in bytes, so that a damaged length cannot
 // ask for all memory. A log entry has at most 64 KiB; a job may have a source besides.
@@ -47,8 +47,10 @@ func (v *View) records() iter.Seq[*berthv1.SnapshotRecord] {
 		for x := range v.Evaluations("") {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Evaluation{Evaluation: x}})
 		}
-		for x := range v.Allocs("") {
-			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Alloc{Alloc: x}})
+		for x := range v.allocs.blocks() {
+			if ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_AllocRows{AllocRows: x}}); !ok {
+				break
+			}
 		}
 		for x := range v.StagedGangs() {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_StagedGang{StagedGang: x}})
@@ -125,6 +127,7 @@ func writeRecord(w *bufio.Writer, encoded []byte) error {
 // a newer version) is an error, and nothing else happens.
 func Read(r io.Reader) (*Store, error) {
 	s := New()
+	s.live.allocs.w.loading = map[cohortKey]*cohort{}
 	in := &reader{store: s, tx: &Tx{tables: &s.live, store: s}, sum: summer{h: sha256.New()}}
 	buffered := bufio.NewReaderSize(r, 1<<20)
 	for {
@@ -181,8 +184,13 @@ func (in *reader) add(record *berthv1.SnapshotRecord) error {
 		in.tx.PutNode(r.Node)
 	case *berthv1.SnapshotRecord_Evaluation:
 		in.tx.PutEvaluation(r.Evaluation)
-	case *berthv1.SnapshotRecord_Alloc:
+	case *berthv1.SnapshotRecord_Alloc: // of version 1
+		if _, ok := ParseAllocID(r.Alloc.GetId()); !ok {
+			return fmt.Errorf("%q is no id of an allocation", r.Alloc.GetId())
+		}
 		in.tx.PutAlloc(r.Alloc)
+	case *berthv1.SnapshotRecord_AllocRows:
+		return in.tx.loadAllocs(r.AllocRows)
 	case *berthv1.SnapshotRecord_StagedGang:
 		in.tx.PutStagedGang(r.StagedGang)
 	default:
@@ -200,6 +208,9 @@ func (in *reader) finish(end *berthv1.SnapshotEnd) error {
 	}
 	if hash := in.sum.h.Sum(nil); !bytes.Equal(hash, end.GetHash()) {
 		return errors.New("reading the snapshot: its hash does not match, it is damaged")
+	}
+	if !in.store.live.allocs.loaded() {
+		return errors.New("reading the snapshot: it has an allocation twice")
 	}
 	in.store.history.reset(in.tx.revision)
 	return nil
