@@ -118,8 +118,6 @@ func (l *Loop) onceMore(j *job, b *batch) {
 // blocked, or, where it did anything unasked, in a new one.
 func (l *Loop) answer(j *job, b *batch, now time.Time) {
 	w := j.work
-	if w.left > 0 {
-	}
 	l.jobStatus(j, b)
 	wasBlocked := j.blockedEval
 	asked := len(w.evals) > 0 || w.did || (w.left > 0) != (wasBlocked != nil) || w.left > 0 && !w.silent
