@@ -40,7 +40,7 @@ type Fleet struct {
 	indexes [3][2]*index // by ranking, of nodes and of cells; made when one is asked for
 
 	demand  *gpuDemand        // nil: there is none
-	rated   map[string]*rated // by shape
+	rated   map[string]*index // of nodes, by shape; see ratedIndex
 	ratings uint64            // how often any of them was asked for
 
 	scans, verifies bool
@@ -72,7 +72,7 @@ func NewFleet() *Fleet {
 	return &Fleet{
 		slots: map[string]int32{}, groups: map[GroupKey]*instances{}, changes: 1,
 		views: map[string]*staticView{}, columns: map[string]*column{}, domains: map[string]*domains{}, moves: 1,
-		rated: map[string]*rated{},
+		rated: map[string]*index{},
 	}
 }
 
@@ -210,10 +210,16 @@ func (f *Fleet) forget(slot int32) {
 			}
 		}
 	}
+	for _, x := range f.rated {
+		x.forget(slot)
+	}
 }
 
 // indexFor is the index that has the nodes, or cells, in a group's order.
 func (f *Fleet) indexFor(g *Group) *index {
+	if f.rates(g) {
+		return f.ratedIndex(g)
+	}
 	how, of := f.rankingOf(g), 0
 	if g.inCell {
 		of = 1

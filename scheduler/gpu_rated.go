@@ -1,16 +1,12 @@
 package scheduler
 
-// rated are the keys of all nodes for one shape that asks for GPUs. They depend on the
-// shape, so no common order serves; they are kept up to date from the fleet's log of
-// moves, and a run looks through them.
-type rated struct {
-	keys []uint64 // by slot
-	seen uint64   // Fleet.moves that are in it
-	used uint64   // when it was asked for last
-}
+// Keys by what is left of GPUs depend on the shape, so no common order serves: each shape
+// has an index of its own, of the nodes that it may fit on. What it costs is that every
+// change is taken in once for each of them.
 
-// maxRated bounds for how many shapes keys are kept; the least recently used gives way.
-const maxRated = 64
+// maxRated bounds for how many shapes there are such indexes; the least recently used
+// gives way.
+const maxRated = 32
 
 // rates says whether a group's nodes are judged by what is left of their GPUs: where
 // there is a demand for GPUs, the group has its part in it, and nodes are to be packed.
@@ -23,38 +19,26 @@ func (g *Group) asksGPU() bool {
 	return device != nil
 }
 
-// ratedFor gives the keys for a group, up to date.
-func (f *Fleet) ratedFor(g *Group) *rated {
+// ratedIndex is the index that has the nodes in the order of a group's shape.
+func (f *Fleet) ratedIndex(g *Group) *index {
 	x := f.rated[g.shape]
 	if x == nil {
 		if len(f.rated) >= maxRated {
 			f.dropRated()
 		}
-		x = &rated{}
+		x = newIndex(f, false, packed)
+		x.rates = func(slot int32) uint64 { return f.rate(slot, g) }
 		f.rated[g.shape] = x
 	}
 	f.ratings++
-	x.used = f.ratings
-	for len(x.keys) < len(f.nodes) {
-		x.keys = append(x.keys, unrated)
-	}
-	if oldest := f.moves - uint64(len(f.moveLog)); x.seen == 0 || x.seen < oldest {
-		for slot := range x.keys {
-			x.keys[slot] = f.rate(int32(slot), g)
-		}
-	} else {
-		for _, m := range f.moveLog[x.seen-oldest:] {
-			x.keys[m.slot] = f.rate(m.slot, g)
-		}
-	}
-	x.seen = f.moves
+	x.asked = f.ratings
 	return x
 }
 
 func (f *Fleet) dropRated() {
 	var oldest string
 	for shape, x := range f.rated {
-		if o := f.rated[oldest]; o == nil || x.used < o.used {
+		if o := f.rated[oldest]; o == nil || x.asked < o.asked {
 			oldest = shape
 		}
 	}
@@ -68,28 +52,3 @@ func (f *Fleet) rate(slot int32, g *Group) uint64 {
 	}
 	return f.demand.rate(f.nodes[slot].usage, g)
 }
-
-// nextRated is the best node by the keys; none: an instance fits nowhere.
-func (r *run) nextRated() int32 {
-	x := r.f.ratedFor(r.g)
-	best := rank{slot: none}
-	for slot := range int32(len(r.f.nodes)) {
-		key := x.keys[slot]
-		if key == unrated || !r.view.ok.has(slot) || r.isExcluded(slot) || r.only != nil && !r.only[slot] {
-			continue
-		}
-		term, ok := r.termOf(slot)
-		if !ok || best.slot != none && (term < best.term || term == best.term && key > best.key) {
-			continue
-		}
-		at := rank{term, key, r.f.hashes[slot], slot}
-		if best.slot == none || r.f.better(&at, &best) {
-			best = at
-		}
-	}
-	return best.slot
-}
-
-// refuseRated notes that an instance does not fit on a node, whatever its key says:
-// nobody tries again before something changes there.
-func (f *Fleet) refuseRated(slot int32, g *Group) { f.rated[g.shape].keys[slot] = unrated }

@@ -53,7 +53,7 @@ type Group struct {
 
 type spread struct {
 	attribute string
-	// weight 1: an instance too many in a value weighs as much as packing a node full.
+	// weight 1: an instance too many in a value weighs as much as all affinities together.
 	weight  float64
 	targets map[string]float64 // share of 1; nil: evenly
 }

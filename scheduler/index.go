@@ -25,6 +25,10 @@ type index struct {
 	// cells: the entries are cells, else nodes.
 	cells bool
 	rank  ranking
+	// rates gives the key of a node, or unrated for none, where that depends on a shape;
+	// asked is when such an index was asked for last.
+	rates func(slot int32) uint64
+	asked uint64
 
 	// By entry. An entry is a node's slot, or a cell's number.
 	at   []int32 // position: block<<6 + place in it; -1: not in the index

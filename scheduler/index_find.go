@@ -34,7 +34,10 @@ type query struct {
 func (x *index) ask(g *Group, v *staticView, without *instances) query {
 	x.clock++
 	x.sync()
-	start := bound{key: x.rank.least(&g.total)}
+	var start bound
+	if x.rates == nil {
+		start.key = x.rank.least(&g.total)
+	}
 	return query{x: x, shape: x.shapeOf(g), lane: x.laneOf(v, without), from: start, start: start}
 }
 

@@ -39,8 +39,11 @@ func (x *index) update(slot int32, cells uint64) {
 		if x.isolates() {
 			x.relist(slot)
 		}
-		key := x.rank.ofNode(n.usage, &v)
-		x.set(slot, key, &v)
+		if key, ok := x.ofNode(slot, &v); ok {
+			x.set(slot, key, &v)
+		} else {
+			x.drop(slot)
+		}
 		return
 	}
 	if x.refused.has(slot) { // for want of what may not lie in cells
@@ -60,6 +63,15 @@ func (x *index) update(slot int32, cells uint64) {
 		key := x.rank.ofCell(n.usage, i, &v)
 		x.set(first+int32(i), key, &v)
 	}
+}
+
+// ofNode is the key of a node, and what is left of it; false: it has no place here.
+func (x *index) ofNode(slot int32, v *vector) (uint64, bool) {
+	key := x.rank.ofNode(x.f.nodes[slot].usage, v)
+	if x.rates != nil {
+		key = x.rates(slot)
+	}
+	return key, x.rates == nil || key != unrated
 }
 
 // isolates says that there are lanes without some group's instances.
@@ -121,8 +133,9 @@ func (x *index) rebuild() {
 		case n.node == nil:
 		case !x.cells:
 			x.grow(int32(slot))
-			key := x.rank.ofNode(n.usage, &x.left[slot])
-			list = append(list, placed{key, f.hashes[slot], int32(slot)})
+			if key, ok := x.ofNode(int32(slot), &x.left[slot]); ok {
+				list = append(list, placed{key, f.hashes[slot], int32(slot)})
+			}
 		default:
 			first := x.claim(int32(slot), len(n.usage.Machine().Cells))
 			x.grow(first + int32(x.owns[slot]) - 1)

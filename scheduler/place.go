@@ -242,15 +242,15 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 		if r.gathered {
 			r.add(slot)
 		}
-	case r.packs(slot) && !r.terms.moving():
+	case !r.rated && r.packs(slot) && !r.terms.moving():
 		// With less left it still comes before all others.
 		r.again = slot
 		if !used { // its other cells come sooner now, too
 			r.q.from = r.q.start
 		}
-	case r.packs(slot):
-		// So it does where its domain's term is still the highest.
-		if term, ok := r.terms.of(slot); ok && term == r.terms.top {
+	case r.rated || r.packs(slot):
+		// It may, too, where its domain's term is still the highest.
+		if term, ok := r.terms.of(slot); ok && (r.terms.d == nil || term == r.terms.top) {
 			r.q.from = r.q.start
 		}
 	}

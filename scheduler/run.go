@@ -20,7 +20,7 @@ type run struct {
 	only     map[int32]bool
 	marks    []mark // by slot, see Fleet.scratch
 	stamp    uint64
-	rated    bool // the nodes are judged by their GPUs, see nextRated
+	rated    bool // the nodes are judged by their GPUs, see ratedIndex
 	marked   bool // there are any
 	atLarge  bool // there may be more nodes at large
 	q        query
@@ -87,7 +87,7 @@ func (r *run) prepare() {
 	if r.peak = 0; r.terms.d != nil {
 		r.peak, _ = r.terms.best()
 	}
-	if r.rated = f.rates(r.g); r.atLarge && !r.rated && !f.scans {
+	if r.rated = f.rates(r.g); r.atLarge && !f.scans {
 		r.q = f.indexFor(r.g).ask(r.g, r.view, r.without())
 	}
 }
@@ -201,9 +201,6 @@ func (r *run) next() int32 {
 	if r.f.scans {
 		return r.scan()
 	}
-	if r.rated {
-		return r.nextRated()
-	}
 	if r.again != none {
 		if r.cell < 0 || cellHolds(r.f.nodes[r.again].usage, r.cell, &r.g.total) {
 			return r.again
@@ -283,8 +280,6 @@ func (r *run) nextAtLarge() (rank, bool) {
 func (r *run) refuse(slot int32) {
 	switch {
 	case r.f.scans:
-	case r.rated:
-		r.f.refuseRated(slot, r.g)
 	case slot == r.again:
 		r.again = none
 	case r.entry != none:
