@@ -29,8 +29,8 @@ type agents struct {
 	seen func(job string, server, n int, at time.Time)
 }
 
-// newNode makes a node of 2 cells with 32 threads and 128 GiB each.
-func newNode(i int) *berthv1.Node {
+// newNode makes a node, whose session will be at server i modulo their number: of 2 cells with 32 threads and 128 GiB each.
+func newNode(i, servers int) *berthv1.Node {
 	cell := func(id uint32) *berthv1.Cell {
 		c := &berthv1.Cell{Id: id, MemoryMib: 128 << 10, Distances: []uint32{10 + 10*id, 20 - 10*id}}
 		for core := range uint32(16) {
@@ -41,7 +41,7 @@ func newNode(i int) *berthv1.Node {
 	}
 	return &berthv1.Node{
 		Id: uuid.NewString(), Name: fmt.Sprintf("sim-%05d", i), Pool: "default", Arch: "amd64",
-		Attributes: map[string]string{"node.rack": fmt.Sprint("r", i/32), "kernel.name": "linux"},
+		Attributes: map[string]string{"node.rack": fmt.Sprint("r", i/32), "kernel.name": "linux", "sim.server": fmt.Sprint(i % servers)},
 		Hardware:   &berthv1.Hardware{Cells: []*berthv1.Cell{cell(0), cell(1)}, DiskMib: 4 << 20},
 		Drivers:    []*berthv1.DriverInfo{{Name: "mock", Healthy: true}},
 		MinPort:    20000, MaxPort: 32000, Address: "127.0.0.1", Version: "sim",

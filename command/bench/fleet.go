@@ -32,7 +32,7 @@ func (f Fleet) Run(ctx context.Context, in io.Reader, out io.Writer) error {
 	}()
 	var mu sync.Mutex
 	buffered := bufio.NewWriterSize(out, 1<<16)
-	a := newAgents(f.Nodes, func(job string, server, n int, at time.Time) {
+	a := newAgents(f.Nodes, len(f.Servers), func(job string, server, n int, at time.Time) {
 		mu.Lock()
 		defer mu.Unlock()
 		fmt.Fprintf(buffered, "%s %d %d %d\n", job, server, n, at.UnixNano())
@@ -51,10 +51,10 @@ func (f Fleet) Run(ctx context.Context, in io.Reader, out io.Writer) error {
 	})
 }
 
-func newAgents(nodes int, seen func(job string, server, n int, at time.Time)) *agents {
+func newAgents(nodes, servers int, seen func(job string, server, n int, at time.Time)) *agents {
 	a := &agents{seen: seen}
 	for i := range nodes {
-		a.nodes = append(a.nodes, newNode(i))
+		a.nodes = append(a.nodes, newNode(i, servers))
 	}
 	return a
 }

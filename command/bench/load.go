@@ -107,7 +107,7 @@ func (r *run) measureRestart(ctx context.Context, group *errgroup.Group, result 
 		return ctx.Err()
 	}
 	began = time.Now()
-	if err := r.startServer(ctx, group, dir); err != nil {
+	if err := r.startServer(ctx, group, dir, r.ports[i]); err != nil {
 		return err
 	}
 	again := r.servers[len(r.servers)-1].Store()

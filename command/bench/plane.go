@@ -124,6 +124,7 @@ type run struct {
 	// atLeader and atFollower are the arrived ones of the single jobs.
 	atLeader, atFollower *tracker
 	leader               atomic.Int32         // which of the servers leads
+	ports                [][]string           // by server
 	stops                []context.CancelFunc // by server
 	ended                []chan struct{}
 	dir                  string
@@ -135,7 +136,7 @@ func (r *run) say(format string, args ...any) { fmt.Fprintf(r.plane.Progress, fo
 
 func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	for i := range r.plane.Servers {
-		if err := r.startServer(ctx, group, filepath.Join(r.dir, fmt.Sprint("s", i+1))); err != nil {
+		if err := r.startServer(ctx, group, filepath.Join(r.dir, fmt.Sprint("s", i+1)), freePorts); err != nil {
 			return err
 		}
 	}
@@ -205,7 +206,10 @@ const oneJobs = 50
 func (r *run) measureOne(ctx context.Context, result *Result) error {
 	placed, arrived := r.placed.fork(), r.arrived.fork()
 	for i := range oneJobs {
-		if err := r.submitJob(ctx, r.address[i%len(r.address)], fmt.Sprintf(onePrefix+"%03d", i), 1); err != nil {
+		// Half of them on a node with its session at the leader, where there is another.
+		at := (int(r.leader.Load()) + i) % r.plane.Servers % r.plane.Nodes
+		where := &berthv1.Constraint{Attribute: "sim.server", Operator: "=", Value: fmt.Sprint(at)}
+		if err := r.submitJob(ctx, r.address[i%len(r.address)], fmt.Sprintf(onePrefix+"%03d", i), 1, where); err != nil {
 			return err
 		}
 		if err := r.arrived.wait(ctx, arrived+i+1); err != nil {
@@ -225,7 +229,7 @@ func (r *run) startAgents(ctx context.Context, group *errgroup.Group) error {
 	if r.plane.Apart {
 		group.Go(func() error { return r.startFleet(ctx, ready) })
 	} else {
-		a := newAgents(r.plane.Nodes, r.seen)
+		a := newAgents(r.plane.Nodes, r.plane.Servers, r.seen)
 		group.Go(func() error { return a.run(ctx, r.address, func() { close(ready) }) })
 	}
 	select {
@@ -275,14 +279,14 @@ func (r *run) submit(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (r *run) submitJob(ctx context.Context, address, name string, count int) error {
+func (r *run) submitJob(ctx context.Context, address, name string, count int, where ...*berthv1.Constraint) error {
 	conn, err := r.conn(address)
 	if err != nil {
 		return err
 	}
 	n := uint32(count)
 	job := &berthv1.Job{Name: name, Groups: []*berthv1.Group{{
-		Name: "g", Count: &n, DiskMib: 1,
+		Name: "g", Count: &n, DiskMib: 1, Constraints: where,
 		Tasks: []*berthv1.Task{{Name: "t", Driver: "mock", Resources: &berthv1.Resources{CpuMilli: 10, MemoryMib: 16}}},
 	}}}
 	now := time.Now()

@@ -16,16 +16,21 @@ import (
 	"github.com/berthd/berth/server/state"
 )
 
-// startServer starts one server on free loopback ports, with its stores on disk.
-func (r *run) startServer(ctx context.Context, group *errgroup.Group, dir string) error {
-	listeners := make([]net.Listener, 4) // gRPC, HTTP, Raft, and a free port for gossip
+// freePorts stands for four free ports of loopback: gRPC, HTTP, Raft, gossip.
+var freePorts = []string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}
+
+// startServer starts one server on ports of loopback, with its stores on disk.
+func (r *run) startServer(ctx context.Context, group *errgroup.Group, dir string, ports []string) error {
+	listeners := make([]net.Listener, len(ports))
+	at := make([]string, len(ports))
 	for i := range listeners {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", ports[i])
 		if err != nil {
 			return fmt.Errorf("listening on loopback: %w", err)
 		}
-		listeners[i] = l
+		listeners[i], at[i] = l, l.Addr().String()
 	}
+	r.ports = append(r.ports, at)
 	gossip := listeners[3].Addr().String()
 	if err := listeners[3].Close(); err != nil {
 		return err
@@ -41,6 +46,9 @@ func (r *run) startServer(ctx context.Context, group *errgroup.Group, dir string
 	}
 	if len(r.servers) > 0 {
 		cfg.Consensus.Join = []string{r.gossip}
+		if r.gossip == gossip { // the first one, again
+			cfg.Consensus.Join = []string{r.ports[1%len(r.ports)][3]}
+		}
 	} else {
 		r.gossip = gossip
 	}

@@ -291,6 +291,29 @@ func TestSnapshotOfVersion1IsRead(t *testing.T) {
 	}
 }
 
+// Damaged blocks are errors, whatever they are.
+func FuzzBlocks(f *testing.F) {
+	s := New()
+	put(s, func(tx *Tx) {
+		for i := range byte(3) {
+			tx.PutAlloc(&berthv1.Alloc{Id: AllocID{15: i}.String(), Namespace: "default", Job: "j", NodeId: "n", StatusReason: "so", Assignment: &berthv1.Assignment{DiskMib: 1}})
+		}
+	})
+	for b := range s.live.allocs.blocks() {
+		f.Add(slices.Clone(b))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := New()
+		s.Update(1, time.Unix(0, 0), func(tx *Tx) {
+			if tx.loadAllocs(b) == nil && tx.allocs.loaded() {
+				for a := range tx.Allocs("") {
+					_ = a
+				}
+			}
+		})
+	})
+}
+
 func BenchmarkBlocks(b *testing.B) {
 	const n = 200000
 	s := New()
