@@ -32,6 +32,7 @@ func FuzzPlace(f *testing.F) {
 			return
 		}
 		fleet := NewFleet()
+		fleet.Verify(true)
 		if _, err := fleet.UpsertNode(n); err != nil && fleet.Len() != 1 {
 			t.Fatal("a node with a bad inventory was not taken in")
 		}
@@ -60,6 +61,9 @@ func FuzzPlace(f *testing.F) {
 			}
 			for _, p := range placed {
 				fleet.Undo(g, p)
+			}
+			if fleet.Mismatches() > 0 {
+				t.Fatalf("%v is not what a full scan finds", placed)
 			}
 		}
 	})
