@@ -14,6 +14,7 @@ func (a *app) operatorCommands() *cobra.Command {
 		a.group("raft", "The Raft set", "", a.raftList(), a.raftRemove(), a.raftTransfer()),
 		a.group("snapshot", "Back the whole state up, and restore it", "", a.snapshotSave(), a.snapshotRestore(), a.snapshotInspect()),
 		a.group("scheduler", "How the cluster places", "", a.schedulerGet(), a.schedulerSet()),
+		a.operatorRebalance(),
 	)
 }
 

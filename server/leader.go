@@ -72,6 +72,11 @@ func (l *leader) DryRun(_ context.Context, job *berthv1.Job) ([]*berthv1.GroupOu
 	return plan.DryRun(l.server.store.View(), job, time.Now())
 }
 
+// Rebalance implements api.Planner.
+func (l *leader) Rebalance(_ context.Context, q *berthv1.PlanRebalanceRequest) (*berthv1.RebalancePlan, error) {
+	return plan.Rebalance(l.server.store.View(), q, time.Now()), nil
+}
+
 // CollectGarbage implements api.Planner.
 func (l *leader) CollectGarbage(ctx context.Context) (*berthv1.CollectGarbageResponse, error) {
 	g, err := plan.CollectGarbageNow(ctx, l.server.store, l.server.cluster)

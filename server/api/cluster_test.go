@@ -259,6 +259,10 @@ func (m *member) DryRun(context.Context, *berthv1.Job) ([]*berthv1.GroupOutcome,
 	return m.dryRun, nil
 }
 
+func (m *member) Rebalance(context.Context, *berthv1.PlanRebalanceRequest) (*berthv1.RebalancePlan, error) {
+	return &berthv1.RebalancePlan{}, nil
+}
+
 func (m *member) CollectGarbage(context.Context) (*berthv1.CollectGarbageResponse, error) {
 	return &berthv1.CollectGarbageResponse{Jobs: 1}, nil
 }

@@ -140,6 +140,10 @@ func (s operatorService) SetSchedulerConfig(ctx context.Context, q *berthv1.SetS
 	return s.a.store.View().SchedulerConfig(), nil
 }
 
+func (s operatorService) PlanRebalance(ctx context.Context, q *berthv1.PlanRebalanceRequest) (*berthv1.RebalancePlan, error) {
+	return s.a.planner.Rebalance(ctx, q)
+}
+
 func (s operatorService) CollectGarbage(ctx context.Context, _ *berthv1.CollectGarbageRequest) (*berthv1.CollectGarbageResponse, error) {
 	return s.a.planner.CollectGarbage(ctx)
 }

@@ -4955,7 +4955,7 @@ var File_berth_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
+	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x18berth/v1/rebalance.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
 	"\x0fListJobsRequest\x12\x1c\n" +
 	"\tnamespace\x18d \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05index\x18e \x01(\x04R\x05index\x12-\n" +
@@ -5366,7 +5366,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\fGetNamespace\x12\x1d.berth.v1.GetNamespaceRequest\x1a\x13.berth.v1.Namespace\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/namespaces/{name}\x12v\n" +
 	"\x11GetNamespaceUsage\x12\".berth.v1.GetNamespaceUsageRequest\x1a\x18.berth.v1.NamespaceUsage\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/namespaces/{name}/usage\x12v\n" +
 	"\fSetNamespace\x12\x1d.berth.v1.SetNamespaceRequest\x1a\x13.berth.v1.Namespace\"2\x82\xd3\xe4\x93\x02,:\tnamespace\x1a\x1f/v1/namespaces/{namespace.name}\x12u\n" +
-	"\x0fDeleteNamespace\x12 .berth.v1.DeleteNamespaceRequest\x1a!.berth.v1.DeleteNamespaceResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/namespaces/{name}2\x8e\a\n" +
+	"\x0fDeleteNamespace\x12 .berth.v1.DeleteNamespaceRequest\x1a!.berth.v1.DeleteNamespaceResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/namespaces/{name}2\xf8\a\n" +
 	"\x0fOperatorService\x12Y\n" +
 	"\aGetRaft\x12\x18.berth.v1.GetRaftRequest\x1a\x19.berth.v1.GetRaftResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/operator/raft\x12z\n" +
 	"\x0eRemoveRaftPeer\x12\x1f.berth.v1.RemoveRaftPeerRequest\x1a .berth.v1.RemoveRaftPeerResponse\"%\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/operator/raft/{server_id}\x12\x86\x01\n" +
@@ -5374,7 +5374,8 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\fSaveSnapshot\x12\x1d.berth.v1.SaveSnapshotRequest\x1a\x17.berth.v1.SnapshotChunk\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/operator/snapshot0\x01\x12O\n" +
 	"\x0fRestoreSnapshot\x12\x17.berth.v1.SnapshotChunk\x1a!.berth.v1.RestoreSnapshotResponse(\x01\x12t\n" +
 	"\x12GetSchedulerConfig\x12#.berth.v1.GetSchedulerConfigRequest\x1a\x19.berth.v1.SchedulerConfig\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/operator/scheduler\x12|\n" +
-	"\x12SetSchedulerConfig\x12#.berth.v1.SetSchedulerConfigRequest\x1a\x19.berth.v1.SchedulerConfig\"&\x82\xd3\xe4\x93\x02 :\x06config\x1a\x16/v1/operator/scheduler\x12m\n" +
+	"\x12SetSchedulerConfig\x12#.berth.v1.SetSchedulerConfigRequest\x1a\x19.berth.v1.SchedulerConfig\"&\x82\xd3\xe4\x93\x02 :\x06config\x1a\x16/v1/operator/scheduler\x12h\n" +
+	"\rPlanRebalance\x12\x1e.berth.v1.PlanRebalanceRequest\x1a\x17.berth.v1.RebalancePlan\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/operator/rebalance\x12m\n" +
 	"\x0eCollectGarbage\x12\x1f.berth.v1.CollectGarbageRequest\x1a .berth.v1.CollectGarbageResponse\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/system/gc2\xb8\x04\n" +
 	"\rStatusService\x12\\\n" +
 	"\n" +
@@ -5502,12 +5503,14 @@ var file_berth_v1_api_proto_goTypes = []any{
 	(*ListFilesRequest)(nil),           // 96: berth.v1.ListFilesRequest
 	(*StatFileRequest)(nil),            // 97: berth.v1.StatFileRequest
 	(*ReadFileRequest)(nil),            // 98: berth.v1.ReadFileRequest
-	(*RestartAllocResponse)(nil),       // 99: berth.v1.RestartAllocResponse
-	(*SignalAllocResponse)(nil),        // 100: berth.v1.SignalAllocResponse
-	(*LogFrame)(nil),                   // 101: berth.v1.LogFrame
-	(*ListFilesResponse)(nil),          // 102: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),                   // 103: berth.v1.FileInfo
-	(*FileChunk)(nil),                  // 104: berth.v1.FileChunk
+	(*PlanRebalanceRequest)(nil),       // 99: berth.v1.PlanRebalanceRequest
+	(*RestartAllocResponse)(nil),       // 100: berth.v1.RestartAllocResponse
+	(*SignalAllocResponse)(nil),        // 101: berth.v1.SignalAllocResponse
+	(*LogFrame)(nil),                   // 102: berth.v1.LogFrame
+	(*ListFilesResponse)(nil),          // 103: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                   // 104: berth.v1.FileInfo
+	(*FileChunk)(nil),                  // 105: berth.v1.FileChunk
+	(*RebalancePlan)(nil),              // 106: berth.v1.RebalancePlan
 }
 var file_berth_v1_api_proto_depIdxs = []int32{
 	76,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
@@ -5601,62 +5604,64 @@ var file_berth_v1_api_proto_depIdxs = []int32{
 	56,  // 88: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
 	58,  // 89: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
 	59,  // 90: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	60,  // 91: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	62,  // 92: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	65,  // 93: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	67,  // 94: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	69,  // 95: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	71,  // 96: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	73,  // 97: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 98: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	80,  // 99: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 100: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 101: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 102: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	80,  // 103: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 104: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 105: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	18,  // 106: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	20,  // 107: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	23,  // 108: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	25,  // 109: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	84,  // 110: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	28,  // 111: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	99,  // 112: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	100, // 113: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	101, // 114: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	95,  // 115: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	102, // 116: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	103, // 117: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	104, // 118: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	30,  // 119: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	85,  // 120: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	33,  // 121: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	85,  // 122: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
-	36,  // 123: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	38,  // 124: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	83,  // 125: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	41,  // 126: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	88,  // 127: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	44,  // 128: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
-	88,  // 129: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	47,  // 130: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	49,  // 131: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	52,  // 132: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	54,  // 133: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	56,  // 134: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	57,  // 135: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	90,  // 136: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	90,  // 137: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	61,  // 138: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	63,  // 139: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	66,  // 140: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	68,  // 141: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	70,  // 142: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	72,  // 143: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	74,  // 144: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	98,  // [98:145] is the sub-list for method output_type
-	51,  // [51:98] is the sub-list for method input_type
+	99,  // 91: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
+	60,  // 92: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	62,  // 93: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	65,  // 94: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	67,  // 95: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	69,  // 96: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	71,  // 97: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	73,  // 98: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 99: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	80,  // 100: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 101: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 102: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 103: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	80,  // 104: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 105: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 106: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	18,  // 107: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	20,  // 108: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	23,  // 109: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	25,  // 110: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	84,  // 111: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	28,  // 112: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	100, // 113: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	101, // 114: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	102, // 115: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	95,  // 116: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	103, // 117: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	104, // 118: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	105, // 119: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	30,  // 120: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	85,  // 121: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	33,  // 122: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	85,  // 123: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	36,  // 124: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	38,  // 125: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	83,  // 126: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	41,  // 127: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	88,  // 128: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	44,  // 129: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	88,  // 130: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	47,  // 131: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	49,  // 132: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	52,  // 133: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	54,  // 134: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	56,  // 135: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	57,  // 136: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	90,  // 137: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	90,  // 138: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	106, // 139: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
+	61,  // 140: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	63,  // 141: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	66,  // 142: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	68,  // 143: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	70,  // 144: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	72,  // 145: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	74,  // 146: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	99,  // [99:147] is the sub-list for method output_type
+	51,  // [51:99] is the sub-list for method input_type
 	51,  // [51:51] is the sub-list for extension type_name
 	51,  // [51:51] is the sub-list for extension extendee
 	0,   // [0:51] is the sub-list for field type_name
@@ -5674,6 +5679,7 @@ func file_berth_v1_api_proto_init() {
 	file_berth_v1_namespace_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_problem_proto_init()
+	file_berth_v1_rebalance_proto_init()
 	file_berth_v1_api_proto_msgTypes[73].OneofWrappers = []any{
 		(*Event_Job)(nil),
 		(*Event_Alloc)(nil),

@@ -1696,6 +1696,7 @@ const (
 	OperatorService_RestoreSnapshot_FullMethodName    = "/berth.v1.OperatorService/RestoreSnapshot"
 	OperatorService_GetSchedulerConfig_FullMethodName = "/berth.v1.OperatorService/GetSchedulerConfig"
 	OperatorService_SetSchedulerConfig_FullMethodName = "/berth.v1.OperatorService/SetSchedulerConfig"
+	OperatorService_PlanRebalance_FullMethodName      = "/berth.v1.OperatorService/PlanRebalance"
 	OperatorService_CollectGarbage_FullMethodName     = "/berth.v1.OperatorService/CollectGarbage"
 )
 
@@ -1719,6 +1720,8 @@ type OperatorServiceClient interface {
 	GetSchedulerConfig(ctx context.Context, in *GetSchedulerConfigRequest, opts ...grpc.CallOption) (*SchedulerConfig, error)
 	// SetSchedulerConfig changes how the cluster places.
 	SetSchedulerConfig(ctx context.Context, in *SetSchedulerConfigRequest, opts ...grpc.CallOption) (*SchedulerConfig, error)
+	// PlanRebalance says what could be moved to free whole nodes; nothing is moved.
+	PlanRebalance(ctx context.Context, in *PlanRebalanceRequest, opts ...grpc.CallOption) (*RebalancePlan, error)
 	// CollectGarbage forgets now what is over.
 	CollectGarbage(ctx context.Context, in *CollectGarbageRequest, opts ...grpc.CallOption) (*CollectGarbageResponse, error)
 }
@@ -1813,6 +1816,16 @@ func (c *operatorServiceClient) SetSchedulerConfig(ctx context.Context, in *SetS
 	return out, nil
 }
 
+func (c *operatorServiceClient) PlanRebalance(ctx context.Context, in *PlanRebalanceRequest, opts ...grpc.CallOption) (*RebalancePlan, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebalancePlan)
+	err := c.cc.Invoke(ctx, OperatorService_PlanRebalance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorServiceClient) CollectGarbage(ctx context.Context, in *CollectGarbageRequest, opts ...grpc.CallOption) (*CollectGarbageResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CollectGarbageResponse)
@@ -1843,6 +1856,8 @@ type OperatorServiceServer interface {
 	GetSchedulerConfig(context.Context, *GetSchedulerConfigRequest) (*SchedulerConfig, error)
 	// SetSchedulerConfig changes how the cluster places.
 	SetSchedulerConfig(context.Context, *SetSchedulerConfigRequest) (*SchedulerConfig, error)
+	// PlanRebalance says what could be moved to free whole nodes; nothing is moved.
+	PlanRebalance(context.Context, *PlanRebalanceRequest) (*RebalancePlan, error)
 	// CollectGarbage forgets now what is over.
 	CollectGarbage(context.Context, *CollectGarbageRequest) (*CollectGarbageResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
@@ -1875,6 +1890,9 @@ func (UnimplementedOperatorServiceServer) GetSchedulerConfig(context.Context, *G
 }
 func (UnimplementedOperatorServiceServer) SetSchedulerConfig(context.Context, *SetSchedulerConfigRequest) (*SchedulerConfig, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetSchedulerConfig not implemented")
+}
+func (UnimplementedOperatorServiceServer) PlanRebalance(context.Context, *PlanRebalanceRequest) (*RebalancePlan, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanRebalance not implemented")
 }
 func (UnimplementedOperatorServiceServer) CollectGarbage(context.Context, *CollectGarbageRequest) (*CollectGarbageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CollectGarbage not implemented")
@@ -2008,6 +2026,24 @@ func _OperatorService_SetSchedulerConfig_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_PlanRebalance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanRebalanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).PlanRebalance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_PlanRebalance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).PlanRebalance(ctx, req.(*PlanRebalanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_CollectGarbage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CollectGarbageRequest)
 	if err := dec(in); err != nil {
@@ -2052,6 +2088,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetSchedulerConfig",
 			Handler:    _OperatorService_SetSchedulerConfig_Handler,
+		},
+		{
+			MethodName: "PlanRebalance",
+			Handler:    _OperatorService_PlanRebalance_Handler,
 		},
 		{
 			MethodName: "CollectGarbage",
