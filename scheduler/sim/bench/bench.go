@@ -79,7 +79,7 @@ const (
 	looksPerSlice = perSlice * 256
 	// looksToFill bounds what a reference may look at to fill its own fleet; one that
 	// would need more starts from what the engine has placed.
-	looksToFill = 100_000_000
+	looksToFill = 25_000_000
 	// quality is the part granted at which what is left whole is counted.
 	quality = 0.7
 )
