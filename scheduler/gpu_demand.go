@@ -3,10 +3,12 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"math/bits"
 	"slices"
 	"strings"
 
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/topology"
 )
 
@@ -59,6 +61,31 @@ func (f *Fleet) SetDemand(wanted []Wanted) {
 	f.demand = newGPUDemand(f, wanted)
 	f.scratch.fit.picker.demand = f.demand
 	clear(f.rated)
+}
+
+// DemandOf is what jobs want that are not over, of groups that ask for devices; it is for
+// SetDemand. A group that makes no sense wants nothing.
+func DemandOf(jobs iter.Seq[*berthv1.Job]) []Wanted {
+	var wanted []Wanted
+	for job := range jobs {
+		if job.GetStopped() || job.GetStatus() == berthv1.Job_dead {
+			continue
+		}
+		for _, group := range job.GetGroups() {
+			if !AsksDevices(group) {
+				continue
+			}
+			if g, err := Compile(job, group); err == nil {
+				wanted = append(wanted, Wanted{Group: g, Count: g.Count})
+			}
+		}
+	}
+	return wanted
+}
+
+// AsksDevices says whether a group asks for any: only those make a demand.
+func AsksDevices(g *berthv1.Group) bool {
+	return slices.ContainsFunc(g.GetTasks(), func(t *berthv1.Task) bool { return len(t.GetResources().GetDevices()) > 0 })
 }
 
 // gpuWish is what a group asks of GPUs in all, when it does: as many as its wishes have,

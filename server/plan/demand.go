@@ -1,11 +1,8 @@
 package plan
 
 import (
-	"slices"
-
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
-	"github.com/berthd/berth/server/state"
 )
 
 // demand is what the known jobs want of GPUs, placed or not. The scheduler is told of it
@@ -76,7 +73,7 @@ func (d *demand) all() []scheduler.Wanted {
 func devicesWanted(j *job, spec *berthv1.Job) []scheduler.Wanted {
 	var wanted []scheduler.Wanted
 	for _, group := range spec.GetGroups() {
-		if !asksDevices(group) {
+		if !scheduler.AsksDevices(group) {
 			continue
 		}
 		if g, err := j.compile(spec, group); err == nil {
@@ -84,18 +81,4 @@ func devicesWanted(j *job, spec *berthv1.Job) []scheduler.Wanted {
 		}
 	}
 	return wanted
-}
-
-func asksDevices(g *berthv1.Group) bool {
-	return slices.ContainsFunc(g.GetTasks(), func(t *berthv1.Task) bool { return len(t.GetResources().GetDevices()) > 0 })
-}
-
-// demandOf is the demand of a whole view.
-func demandOf(view *state.View) []scheduler.Wanted {
-	var d demand
-	for spec := range view.Jobs("", "") {
-		j := &job{key: jobKey{spec.GetNamespace(), spec.GetName()}}
-		d.note(j, spec)
-	}
-	return d.all()
 }

@@ -153,7 +153,7 @@ func fleetOf(view *state.View, now time.Time) *scheduler.Fleet {
 	for n := range view.Nodes("") {
 		_, _ = fleet.UpsertNode(n) // one that makes no sense takes nothing
 	}
-	fleet.SetDemand(demandOf(view))
+	fleet.SetDemand(scheduler.DemandOf(view.Jobs("", "")))
 	limitFleet(fleet, view, now)
 	for a := range view.Allocs("") {
 		fleet.ChangeAlloc(nil, a)

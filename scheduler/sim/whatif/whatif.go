@@ -212,6 +212,7 @@ func (w *world) build() {
 	for _, n := range w.nodes {
 		_, _ = w.fleet.UpsertNode(n) // one that makes no sense takes nothing, as on the servers
 	}
+	w.fleet.SetDemand(scheduler.DemandOf(slices.Values(w.Jobs)))
 	for _, a := range w.Allocs {
 		if !w.ended[a.GetId()] {
 			w.fleet.ChangeAlloc(nil, a)
