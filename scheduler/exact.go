@@ -25,18 +25,23 @@ func (m *Misfit) Unwrap() error { return m.Err }
 type Why uint8
 
 // The kinds: the node is not there, or takes nothing new; it does not pass the group's
-// checks; the grant is not what the group asks for; somebody holds a part of it.
+// checks; the grant is not what the group asks for; somebody holds a part of it; the
+// namespace's quota would be exceeded.
 const (
 	NodeGone Why = iota
 	NotAllowed
 	WrongGrant
 	Held
+	OverQuota
 )
 
 func misfit(why Why, field, format string, args ...any) *Misfit {
 	kind := problem.Conflict
-	if why == WrongGrant {
+	switch why {
+	case WrongGrant:
 		kind = problem.Invalid
+	case OverQuota:
+		kind = problem.Exhausted
 	}
 	return &Misfit{Why: why, Err: problem.New(kind, field, format, args...)}
 }
@@ -84,7 +89,7 @@ func (f *Fleet) checkOthers(g *Group, slot int32) (m *Misfit) {
 			if f.groups[key].none() {
 				continue
 			}
-			for other, instances := range f.groups[key].on {
+			for other, instances := range f.groups[key].on.all() {
 				if v, has := attributeOf(f.nodes[other].node, l.attribute); has && v == value {
 					count += instances
 				}
@@ -118,7 +123,7 @@ func (f *Fleet) PlaceExact(g *Group, nodeID string, a *berthv1.Assignment) (Plac
 	}
 	use := UseOf(a)
 	if over := f.quotas.OverUse(g.Key.Namespace, &use); over != "" {
-		return Placement{}, misfit(NotAllowed, "quota", "%s", over)
+		return Placement{}, misfit(OverQuota, "quota", "%s", over)
 	}
 	if err := n.usage.Add(&grant); err != nil {
 		why := Held

@@ -89,6 +89,7 @@ func framed(m proto.Message) int { return proto.Size(m) + 5 }
 func (b *batch) change(j *job, c *berthv1.AllocChange) {
 	e := b.room(j, framed(c))
 	e.plan.Changes = append(e.plan.Changes, c)
+	b.loop.crowd.tell(c)
 }
 
 func (b *batch) evaluation(j *job, eval *berthv1.Evaluation) {
@@ -144,6 +145,7 @@ func (l *Loop) send(ctx context.Context, b *batch) {
 func (l *Loop) land(f *flight) {
 	l.flying--
 	l.aloft -= f.entry.placements()
+	l.crowd.landed(f.entry.plan.GetChanges())
 	if r := f.entry.request; r != nil {
 		r.landed(f)
 	}

@@ -13,10 +13,13 @@ import (
 type crowd struct {
 	view  func() *state.View
 	nodes map[string][]scheduler.Holder
+	// told are the allocations that entries on the way tell to end: the view still wants
+	// them.
+	told map[string]bool
 }
 
 func newCrowd(view func() *state.View) *crowd {
-	return &crowd{view: view, nodes: map[string][]scheduler.Holder{}}
+	return &crowd{view: view, nodes: map[string][]scheduler.Holder{}, told: map[string]bool{}}
 }
 
 // forget is for a node whose allocations have changed.
@@ -24,6 +27,30 @@ func (c *crowd) forget(node string) { delete(c.nodes, node) }
 
 // forgetAll is for when what is known of jobs has changed.
 func (c *crowd) forgetAll() { clear(c.nodes) }
+
+// tell notes who is told to end by a change that will be proposed.
+func (c *crowd) tell(change *berthv1.AllocChange) {
+	if change.Desired == nil {
+		return
+	}
+	if row := c.view().AllocRow(change.GetAllocId()); row.Exists() {
+		c.told[change.GetAllocId()] = true
+		c.forget(row.NodeID())
+	}
+}
+
+// landed notes that changes are in the view from now on, or will never be.
+func (c *crowd) landed(changes []*berthv1.AllocChange) {
+	for _, change := range changes {
+		if !c.told[change.GetAllocId()] {
+			continue
+		}
+		delete(c.told, change.GetAllocId())
+		if row := c.view().AllocRow(change.GetAllocId()); row.Exists() {
+			c.forget(row.NodeID())
+		}
+	}
+}
 
 // on gives what holds grants on a node.
 func (c *crowd) on(node string) []scheduler.Holder {
@@ -43,6 +70,7 @@ func (c *crowd) on(node string) []scheduler.Holder {
 func (c *crowd) holder(a *berthv1.Alloc) scheduler.Holder {
 	job := c.view().Job(a.GetNamespace(), a.GetJob())
 	h := scheduler.HolderOf(a, job.GetPriority())
+	h.Ending = h.Ending || c.told[a.GetId()]
 	g := groupOf(job, a.GetGroup())
 	switch {
 	case job.GetGang():
@@ -71,7 +99,7 @@ func (c *crowd) budget(key scheduler.GroupKey) int {
 	g := groupOf(job, key.Group)
 	wanted, up := 0, 0
 	for a := range c.view().AllocRowsByJob(key.Namespace, key.Job) {
-		if a.Group() == key.Group && a.Wanted() && !a.Terminal() {
+		if a.Group() == key.Group && a.Wanted() && !a.Terminal() && (len(c.told) == 0 || !c.told[a.ID().String()]) {
 			wanted++
 			if a.Status() == berthv1.Alloc_running {
 				up++

@@ -212,6 +212,11 @@ func (c *carrier) place(same *identical, ask Ask, p *berthv1.PlannedInstance) (s
 		one.Group = &alone
 	}
 	placed, unplaced := scheduler.Place(f, []*scheduler.Ask{one})
+	if len(placed) == 0 && unplaced[0].OverQuota {
+		x := conflict(berthv1.PlanConflict_quota, problem.Exhausted, "quota", "%s", unplaced[0].Explanation.GetFailed()[0].GetDetail())
+		x.Explanation = unplaced[0].Explanation
+		return scheduler.Placement{}, x
+	}
 	if len(placed) == 0 {
 		x := conflict(berthv1.PlanConflict_no_room, problem.Conflict, "placements", "there is no room for %s[%d]", p.GetGroup(), p.GetIndex())
 		x.Explanation = unplaced[0].Explanation
@@ -259,12 +264,16 @@ func (c *carrier) misfit(err error, p *berthv1.PlannedInstance) *berthv1.PlanCon
 	reasons := map[scheduler.Why]berthv1.PlanConflict_Reason{
 		scheduler.NodeGone: berthv1.PlanConflict_node_gone, scheduler.NotAllowed: berthv1.PlanConflict_not_allowed,
 		scheduler.WrongGrant: berthv1.PlanConflict_wrong_grant, scheduler.Held: berthv1.PlanConflict_held,
+		scheduler.OverQuota: berthv1.PlanConflict_quota,
 	}
 	x := &berthv1.PlanConflict{Reason: berthv1.PlanConflict_refused, Problem: problem.From(err).Proto()}
 	m := (*scheduler.Misfit)(nil)
 	if errors.As(err, &m) {
 		x.Reason = reasons[m.Why]
-		if m.Why == scheduler.Held {
+		switch m.Why {
+		case scheduler.OverQuota:
+			return x // a newer picture of the node says nothing else
+		case scheduler.Held:
 			x.HeldBy = c.holders(p)
 		}
 	}

@@ -27,7 +27,7 @@ func (c *carrier) stops(b *batch) {
 			if result.Conflict = c.preemptable(a); result.Conflict == nil {
 				by := c.j.key.namespace + "/" + c.j.key.name + "/" + c.forGroup
 				b.change(c.j, &berthv1.AllocChange{AllocId: id, Desired: berthv1.Alloc_evict.Enum(), PreemptedBy: by,
-					DesiredReason: fmt.Sprintf("it gives way to %s (priority %d), as scheduler %s has decided", by, c.o.spec.GetPriority(), c.r.plan.Scheduler)})
+					DesiredReason: fmt.Sprintf(reasonPreempted+", as scheduler %s has decided", by, c.o.spec.GetPriority(), c.r.plan.Scheduler)})
 			}
 		}
 	}
@@ -47,7 +47,7 @@ func (o *offered) replaces(id string) bool {
 
 // preemptable says why an allocation need not give way to the job; nil: it must.
 func (c *carrier) preemptable(a *berthv1.Alloc) *berthv1.PlanConflict {
-	victim, spec := c.l.view.Job(a.GetNamespace(), a.GetJob()), c.o.spec
+	victim, spec := c.l.crowd.holder(a), c.o.spec
 	no := func(format string, args ...any) *berthv1.PlanConflict {
 		return conflict(berthv1.PlanConflict_not_preemptable, problem.Conflict, "stops", format, args...)
 	}
@@ -58,10 +58,13 @@ func (c *carrier) preemptable(a *berthv1.Alloc) *berthv1.PlanConflict {
 		return no("nothing gives way to anything: the scheduler's configuration says so")
 	case c.l.paused:
 		return conflict(berthv1.PlanConflict_paused, problem.Conflict, "stops", "the scheduler is paused")
-	case victim.GetPriority() >= spec.GetPriority():
-		return no("%s has priority %d, and gives way only to a higher one", a.Name(), victim.GetPriority())
-	}
-	if left, bounded := c.mayLose(victim, a.GetGroup()); bounded && left <= 0 {
+	case victim.Ending: // another job's doing, on its way into the log
+		return nil
+	case victim.Priority >= spec.GetPriority():
+		return no("%s has priority %d, and gives way only to a higher one", a.Name(), victim.Priority)
+	case victim.Fixed:
+		return no("the disruption budget of %s allows for none", a.Name())
+	case victim.Bounded && victim.Up && c.l.crowd.budget(scheduler.GroupKey{Namespace: a.GetNamespace(), Job: a.GetJob(), Group: a.GetGroup()}) <= 0:
 		return no("%s has as many instances missing as its disruption budget allows", a.Name())
 	}
 	return nil
@@ -90,26 +93,4 @@ func (t *topologyOf) meets(o *topologyOf) (exactly, cell bool) {
 		exactly = exactly || slices.Contains(o.grant.Ports, p)
 	}
 	return exactly, cell
-}
-
-// mayLose is how many more instances of a group may be taken away now.
-func (c *carrier) mayLose(job *berthv1.Job, name string) (left int, bounded bool) {
-	g := groupOf(job, name)
-	if g.GetDisruption().GetMaxUnavailable() == "" {
-		return 0, false
-	}
-	up, wanted := 0, 0
-	for a := range c.l.view.AllocsByJob(job.GetNamespace(), job.GetName()) {
-		if a.GetGroup() != name || !a.Wanted() || a.Terminal() || slices.Contains(c.r.plan.Stops[:len(c.out.Stops)-1], a.GetId()) {
-			continue
-		}
-		if wanted++; a.GetStatus() == berthv1.Alloc_running {
-			up++
-		}
-	}
-	count := scheduler.GroupCount(g)
-	if t := job.GetType(); t == berthv1.Job_system || t == berthv1.Job_sysbatch {
-		count = wanted
-	}
-	return scheduler.MaxUnavailable(g, count) - max(0, count-up), true
 }
