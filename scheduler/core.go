@@ -37,8 +37,12 @@ type part struct{ cells, devices uint16 }
 // PlaceInto is Place without messages: with a Result that is used again it allocates
 // nothing for common asks. It adds what it placed to the fleet; Release takes it back.
 func PlaceInto(res *Result, f *Fleet, asks []*Ask) {
-	res.f, res.Placed, res.parts = f, res.Placed[:0], res.parts[:0]
-	res.Unplaced = f.place(asks, res, res.Unplaced[:0])
+	res.start(f)
+	res.Unplaced = f.place(asks, res, res.Unplaced)
+}
+
+func (res *Result) start(f *Fleet) {
+	res.f, res.Placed, res.parts, res.Unplaced = f, res.Placed[:0], res.parts[:0], res.Unplaced[:0]
 }
 
 // Grant is what a placement holds, by its index in Placed. It is not to be changed.
@@ -84,7 +88,23 @@ func (f *Fleet) Release(g *Group, slot int32, grant *topology.Grant) {
 		f.quotas.release(g.Key.Namespace, f.nodes[slot].node.GetId(), &use)
 	}
 	f.give(slot, grant)
-	f.count(g.Key, slot, -1)
+	if own := f.know(g).instancesIn(f); own != nil {
+		f.countIn(own, slot, -1)
+	}
+}
+
+// Hold adds an instance of a group to the fleet that has the grant already: what Release
+// takes out.
+func (f *Fleet) Hold(g *Group, slot int32, grant *topology.Grant) {
+	u := f.nodes[slot].usage
+	if f.quotas.Counts(g.Key.Namespace) {
+		use := useOfGrant(u.Machine(), grant)
+		f.quotas.HoldUse(g.Key.Namespace, f.nodes[slot].node.GetId(), &use)
+	}
+	used := u.Used()
+	u.Force(grant)
+	f.moved(slot, grant, used)
+	f.count(g.Key, slot, 1)
 }
 
 func (res *Result) take(r *run, slot int32, c *choice) {

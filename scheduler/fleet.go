@@ -30,6 +30,7 @@ type Fleet struct {
 	changes   uint64
 	changeLog []int32
 	views     map[string]*staticView
+	known     knownGroups
 	columns   map[string]*column
 	domains   map[string]*domains
 
@@ -141,9 +142,9 @@ func (f *Fleet) RemoveNode(id string) {
 	}
 	delete(f.slots, id)
 	for key, all := range f.groups {
-		delete(all.on, slot)
-		if len(all.on) == 0 {
+		if all.on.drop(slot); all.none() {
 			delete(f.groups, key)
+			all.key = noGroup
 		}
 	}
 	f.forget(slot)

@@ -49,6 +49,8 @@ type Group struct {
 	floor  vector
 	shape  string
 	inCell bool
+	// hash is of what a fleet keeps for a group, see Fleet.know.
+	hash uint64
 }
 
 type spread struct {

@@ -31,14 +31,15 @@ type query struct {
 }
 
 // ask prepares a query for a group, on the nodes of its view without certain instances.
-func (x *index) ask(g *Group, v *staticView, without *instances) query {
+func (x *index) ask(k *knownGroup, v *staticView, without *instances) query {
+	g := k.g
 	x.clock++
 	x.sync()
 	var start bound
 	if x.rates == nil {
 		start.key = x.rank.least(&g.total)
 	}
-	return query{x: x, shape: x.shapeOf(g), lane: x.laneOf(v, without), from: start, start: start}
+	return query{x: x, shape: k.shapeIn(x), lane: k.laneIn(x, v, without), from: start, start: start}
 }
 
 // shapeOf gives the number of a group's shape, and learns it first where it is new: all

@@ -43,5 +43,6 @@ func (g *Group) compileShape(group *berthv1.Group) error {
 	}
 	name, err := proto.MarshalOptions{Deterministic: true}.Marshal(fit)
 	g.shape = string(name)
+	g.hash = hashString(g.Key.Namespace) ^ hashString(g.Key.Job)*3 ^ hashString(g.Key.Group)*5 ^ hashString(g.checks.key)
 	return err
 }

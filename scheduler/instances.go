@@ -5,11 +5,15 @@ import "iter"
 // instances are how many allocations of a group are wanted on each node, and by the
 // values of attributes.
 type instances struct {
-	on      map[int32]int32 // by slot
+	key     GroupKey // noGroup: there are none left, and the group's are counted elsewhere
+	on      slotCounts
 	tallies []tally
 	// crowded: a search came by so many of their nodes that indexes keep the others apart.
 	crowded bool
 }
+
+// noGroup is no group's key.
+var noGroup = GroupKey{Namespace: "\x00"}
 
 // crowd is how many nodes of its own a search comes by before its group is crowded.
 const crowd = 128
@@ -28,18 +32,13 @@ func (i *instances) at(slot int32) int32 {
 	if i == nil {
 		return 0
 	}
-	return i.on[slot]
+	return i.on.at(slot)
 }
 
-func (i *instances) none() bool { return i == nil || len(i.on) == 0 }
+func (i *instances) none() bool { return i == nil || i.on.len() == 0 }
 
 func (i *instances) add(f *Fleet, slot, by int32) {
-	was := i.on[slot]
-	if was+by > 0 {
-		i.on[slot] = was + by
-	} else {
-		delete(i.on, slot)
-	}
+	was := i.on.add(slot, by)
 	if i.crowded && (was > 0) != (was+by > 0) {
 		f.log(move{slot: slot})
 	}
@@ -75,7 +74,7 @@ func (t *tally) refresh(f *Fleet, i *instances, c *column) {
 	t.column, t.changes = c, f.changes
 	t.counts = resize(t.counts, len(c.values))
 	clear(t.counts)
-	for slot, n := range i.on {
+	for slot, n := range i.on.all() {
 		t.counts[c.ofSlot[slot]] += n
 	}
 }
@@ -88,9 +87,13 @@ func sum(to, from []int32) {
 
 // count counts instances of a group on a node.
 func (f *Fleet) count(key GroupKey, slot int32, by int32) {
-	i := f.instancesOf(key)
+	f.countIn(f.instancesOf(key), slot, by)
+}
+
+func (f *Fleet) countIn(i *instances, slot, by int32) {
 	if i.add(f, slot, by); i.none() {
-		delete(f.groups, key)
+		delete(f.groups, i.key)
+		i.key = noGroup
 		if !i.crowded { // else indexes may know of it
 			i.tallies = i.tallies[:0]
 			f.spare = append(f.spare, i)
@@ -105,9 +108,9 @@ func (f *Fleet) instancesOf(key GroupKey) *instances {
 		if n := len(f.spare); n > 0 {
 			i, f.spare = f.spare[n-1], f.spare[:n-1]
 		} else {
-			i = &instances{on: map[int32]int32{}}
+			i = &instances{}
 		}
-		f.groups[key] = i
+		i.key, f.groups[key] = key, i
 	}
 	return i
 }
@@ -116,7 +119,7 @@ func (f *Fleet) instancesOf(key GroupKey) *instances {
 func (f *Fleet) eachInstance(g *Group, among scope, fn func(slot, n int32)) {
 	for key := range g.keys(among) {
 		if i := f.groups[key]; i != nil {
-			for slot, n := range i.on {
+			for slot, n := range i.on.all() {
 				fn(slot, n)
 			}
 		}

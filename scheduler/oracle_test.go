@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"testing"
@@ -237,7 +238,7 @@ func (w *world) snapshot() string {
 		}
 	})
 	for key, i := range w.f.groups {
-		lines = append(lines, fmt.Sprint(key, i.on))
+		lines = append(lines, fmt.Sprint(key, maps.Collect(i.on.all())))
 	}
 	slices.Sort(lines)
 	return fmt.Sprint(lines)

@@ -54,13 +54,14 @@ func (f *Fleet) run(ask *Ask, index int) *run {
 
 func (r *run) prepare() {
 	f := r.f
-	r.view = f.static(&r.g.checks)
+	known := f.know(r.g)
+	r.view = known.viewIn(f)
 	f.scratch.stamp++
 	for len(f.scratch.marks) < len(f.nodes) {
 		f.scratch.marks = append(f.scratch.marks, mark{})
 	}
 	r.stamp, r.marks, r.marked = f.scratch.stamp, f.scratch.marks, false
-	r.own = f.groups[r.g.Key]
+	r.own = known.instancesIn(f)
 	for _, id := range r.ask.Excluded {
 		if m := r.markOf(id); m != nil {
 			m.excluded = true
@@ -88,7 +89,7 @@ func (r *run) prepare() {
 		r.peak, _ = r.terms.best()
 	}
 	if r.rated = f.rates(r.g); r.atLarge && !f.scans {
-		r.q = f.indexFor(r.g).ask(r.g, r.view, r.without())
+		r.q = f.indexFor(r.g).ask(known, r.view, r.without())
 	}
 }
 
@@ -122,7 +123,7 @@ func (r *run) markOf(nodeID string) *mark {
 // isExcluded says that a node may take no instance at all.
 func (r *run) isExcluded(slot int32) bool {
 	for _, i := range r.hosts {
-		if i.on[slot] > 0 {
+		if i.on.at(slot) > 0 {
 			return true
 		}
 	}
@@ -327,7 +328,7 @@ func (r *run) gather() {
 	if !r.g.avoidSelf || r.own == nil {
 		return
 	}
-	for slot := range r.own.on {
+	for slot := range r.own.on.all() {
 		if !r.isPenalised(slot) {
 			r.add(slot)
 		}

@@ -175,6 +175,7 @@ func (f *Fleet) static(s *staticChecks) *staticView {
 	if v == nil {
 		if len(f.views) >= maxViews {
 			clear(f.views)
+			clear(f.known.table)
 		}
 		v = &staticView{checks: s}
 		f.views[s.key] = v
