@@ -136,12 +136,12 @@ func (x *fitter) takeIn(u *topology.Usage, g *Group, cell int) (*choice, bool) {
 		part.Hugepages = append(part.Hugepages, t.hugepages...)
 		pickCores(u, cell, t.cores, !u.Machine().Cells[cell].Mixed, &part.CPUs, &x.skip)
 	}
-	c.tasks = c.tasks[:0]
+	c.tasks = slices.Grow(c.tasks[:0], len(g.tasks))[:len(g.tasks)]
 	for i := range g.tasks {
 		if n := g.tasks[i].threads; n > 0 {
 			u.PickThreads(cell, n, &grant.Cells[i].CPUs, &x.skip)
 		}
-		c.tasks = append(c.tasks, taskChoice{cells: grant.Cells[i : i+1 : i+1]})
+		c.tasks[i] = taskChoice{cells: grant.Cells[i : i+1 : i+1], devices: c.tasks[i].devices[:0]}
 	}
 	return c, u.Add(grant) == nil
 }

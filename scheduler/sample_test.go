@@ -16,16 +16,6 @@ func TestPlaceSampled(t *testing.T) {
 	}
 	w.flush()
 	ask := askOf(t, jobOf(t, "it", options{"cpu": {"2000"}}), options{"cpu": {"2000"}})
-	show := func(slots ...int32) func() (int32, bool) {
-		return func() (int32, bool) {
-			if len(slots) == 0 {
-				return 0, false
-			}
-			s := slots[0]
-			slots = slots[1:]
-			return s, true
-		}
-	}
 	for _, test := range []struct {
 		slots []int32
 		most  int
@@ -37,12 +27,29 @@ func TestPlaceSampled(t *testing.T) {
 		{[]int32{0}, 9, ""},
 		{nil, 9, ""},
 	} {
-		p, ok := PlaceSampled(w.f, ask, test.most, show(test.slots...))
-		if p.NodeName != test.want || ok != (test.want != "") {
-			t.Errorf("of %v, at most %d: %q, want %q", test.slots, test.most, p.NodeName, test.want)
+		var res Result
+		PlaceSampled(&res, w.f, ask, test.most, &shown{slots: test.slots})
+		name := ""
+		for i, p := range res.Placed {
+			name += w.f.NodeAt(p.Slot).GetName()
+			w.f.Release(ask.Group, p.Slot, res.Grant(i))
 		}
-		if ok {
-			w.f.Undo(ask.Group, p)
+		if name != test.want {
+			t.Errorf("of %v, at most %d: %q, want %q", test.slots, test.most, name, test.want)
 		}
 	}
+}
+
+// shown gives certain slots, once.
+type shown struct{ slots []int32 }
+
+func (s *shown) Start(int) {}
+
+func (s *shown) Next() (int32, bool) {
+	if len(s.slots) == 0 {
+		return 0, false
+	}
+	slot := s.slots[0]
+	s.slots = s.slots[1:]
+	return slot, true
 }

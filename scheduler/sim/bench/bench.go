@@ -77,6 +77,8 @@ const (
 	perSlice = 64
 	// looksPerSlice bounds what a reference looks at in a slice: slow ones place fewer.
 	looksPerSlice = perSlice * 256
+	// mostWarm is how many slices go by before measuring, at most.
+	mostWarm = 64
 	// looksToFill bounds what a reference may look at to fill its own fleet; one that
 	// would need more starts from what the engine has placed.
 	looksToFill = 25_000_000
@@ -129,10 +131,7 @@ func newWorld(cfg *Config, meter Meter) (*world, error) {
 		return nil, err
 	}
 	d := &draws{cfg.Seed}
-	w := &world{cfg: cfg, meter: meter, nodes: drawNodes(cfg.Nodes, cfg.Classes, types, d), index: make(map[string]int32, cfg.Nodes)}
-	for i, n := range w.nodes {
-		w.index[n.GetId()] = int32(i)
-	}
+	w := &world{cfg: cfg, meter: meter, nodes: drawNodes(cfg.Nodes, cfg.Classes, types, d)}
 	w.overhead, w.capacity = overhead(meter.CPU), capacityOf(w.nodes)
 	if w.shapes, err = drawShapes(cfg, types, d); err != nil {
 		return nil, err
@@ -187,9 +186,8 @@ func (s *side) weigh(out *Figures, built time.Duration) error {
 		for i := range s.w.shapes {
 			for _, g := range s.w.shapes[i].groups {
 				ask := scheduler.Ask{Group: g, Count: 1, Silent: true}
-				for _, p := range engine(copied, &ask, nil) {
-					copied.fleet.Undo(g, p)
-				}
+				engine(copied, &copied.results[0], &ask)
+				copied.undo(g, &copied.results[0])
 			}
 		}
 		return s.w.meter.CPU() - start
@@ -214,7 +212,7 @@ func (w *world) cells() int {
 func (s *side) allocs() int {
 	n := 0
 	for i := range s.live {
-		n += len(s.live[i].placements)
+		n += len(s.live[i].held)
 	}
 	return n
 }
@@ -247,6 +245,9 @@ func (w *world) others(first *side, say func(string, ...any)) ([]*side, error) {
 func (w *world) churn(sides []*side, shadow *side, say func(string, ...any)) {
 	asks := max(perSlice/w.cfg.JobSize, 1)
 	turns := (w.cfg.Asks + asks - 1) / asks
+	if shadow == nil {
+		w.warm(sides, min(turns/8, mostWarm))
+	}
 	for number := range turns {
 		if number%max(turns/10, 1) == 0 {
 			say("placed %d of %d asks", number*asks, w.cfg.Asks)
@@ -256,9 +257,25 @@ func (w *world) churn(sides []*side, shadow *side, say func(string, ...any)) {
 				s.slice(min(asks, w.cfg.Asks-number*asks), number, shadow)
 				continue
 			}
-			s.slice(min(asks, max(looksPerSlice/max(s.looks(w.cfg.Nodes)*w.cfg.JobSize, 1), 1)), number, nil)
+			s.slice(min(asks, s.perSlice()), number, nil)
 		}
 	}
+}
+
+// warm has some slices go by that are not measured: memory that is used again is there
+// then.
+func (w *world) warm(sides []*side, turns int) {
+	for _, s := range sides {
+		for number := range turns {
+			s.slice(min(max(perSlice/w.cfg.JobSize, 1), s.perSlice()), number, nil)
+		}
+		s.figures = figures{}
+	}
+}
+
+// perSlice is how many asks a policy may place in a slice.
+func (s *side) perSlice() int {
+	return max(looksPerSlice/max(s.looks(s.w.cfg.Nodes)*s.w.cfg.JobSize, 1), 1)
 }
 
 // start fills the fleet, and has the asks wait that come first.

@@ -90,19 +90,22 @@ func TestVerifyFindsOne(t *testing.T) {
 	honest := theEngine.place
 	defer func() { theEngine.place = honest }()
 	n, planted := 0, 0
-	theEngine.place = func(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement {
-		into = honest(s, ask, into)
-		measured := len(s.ends) < len(s.ready) && ask == &s.ready[len(s.ends)].ask
-		if n++; n%10 != 0 || !measured || len(into) == 0 {
-			return into
+	theEngine.place = func(s *side, res *scheduler.Result, ask *scheduler.Ask) {
+		honest(s, res, ask)
+		measured := false
+		for i := range s.ready {
+			measured = measured || ask == &s.ready[i].ask
+		}
+		if n++; n%10 != 0 || !measured || len(res.Placed) == 0 {
+			return
 		}
 		// On any node but the best.
-		best := into[len(into)-1]
-		s.fleet.Undo(ask.Group, best)
+		best := s.fleet.NodeAt(res.Placed[0].Slot).GetId()
+		s.undo(ask.Group, res)
 		other := *ask
-		other.Excluded = []string{best.NodeID}
+		other.Excluded = []string{best}
 		planted++
-		return honest(s, &other, into[:len(into)-1])
+		honest(s, res, &other)
 	}
 	r := run(t, cfg)
 	if planted == 0 || *r.Engine.Mismatches != planted {

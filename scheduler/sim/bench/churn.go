@@ -27,8 +27,8 @@ func (s *side) fill(part float64) {
 			continue
 		}
 		r := s.prepare(shape)
-		s.placed = s.place(s, &r.ask, s.placed[:0])
-		if s.took(&r, s.placed) {
+		s.place(s, &s.results[0], &r.ask)
+		if s.took(&r, &s.results[0]) {
 			refused = 0
 		} else {
 			refused++
@@ -53,91 +53,89 @@ func (s *side) settle(part float64) {
 	s.fill(part)
 }
 
-// slice releases n asks and places n, and measures both. Every fourth slice is measured
-// ask by ask, the others as a whole.
+// slice releases n asks and places n, and measures both: as a whole, first all of the one
+// and then all of the other; but every fourth ask by ask in turns, as what comes first
+// otherwise pays for taking in all that has gone.
 func (s *side) slice(n, number int, shadow *side) {
 	if n = min(n, len(s.live)); n == 0 {
 		return
 	}
-	gone := make([]live, n)
-	for i := range gone {
-		gone[i] = s.pick()
+	s.gone, s.ready = s.gone[:0], s.ready[:0]
+	for range n {
+		l := s.pick()
+		s.account(&l, -1)
+		s.queue = append(s.queue, l.shape)
+		s.gone = append(s.gone, l)
 	}
-	s.measureRelease(gone)
-	for i := range gone {
-		s.account(&gone[i], -1)
-		s.queue = append(s.queue, gone[i].shape)
-		if shadow != nil {
-			shadow.release(&gone[i])
-		}
-	}
-	s.ready, s.ends = s.ready[:0], s.ends[:0]
 	for range n {
 		k, last := s.stream.below(len(s.queue)), len(s.queue)-1
 		s.ready = append(s.ready, s.prepare(s.queue[k]))
 		s.queue[k] = s.queue[last]
 		s.queue = s.queue[:last]
 	}
-	if shadow != nil || number%4 == 3 {
-		s.placeSingly(shadow)
-	} else {
-		s.placeTogether()
+	for len(s.results) < n {
+		s.results = append(s.results, scheduler.Result{})
 	}
-	from := 0
-	for i, end := range s.ends {
-		if !s.took(&s.ready[i], s.placed[from:end]) {
+	if shadow != nil || number%4 == 3 {
+		s.inTurns(shadow)
+	} else {
+		s.together()
+	}
+	for i := range s.ready {
+		if !s.took(&s.ready[i], &s.results[i]) {
 			s.figures.unplaced++
 			s.queue = append(s.queue, s.ready[i].shape)
 		}
-		from = end
 	}
 }
 
-func (s *side) measureRelease(gone []live) {
+// together releases and places what is drawn, and reads the clock before and after.
+func (s *side) together() {
 	m, f := &s.w.meter, &s.figures
 	mallocs, start := m.Mallocs(), m.CPU()
-	for i := range gone {
-		s.release(&gone[i])
+	for i := range s.gone {
+		s.release(&s.gone[i])
 	}
-	f.releaseCPU += m.CPU() - start - s.w.overhead
-	f.releaseMallocs += m.Mallocs() - mallocs
-	for i := range gone {
-		f.released += len(gone[i].placements)
+	released := m.CPU()
+	for i := range s.ready {
+		s.place(s, &s.results[i], &s.ready[i].ask)
 	}
+	placed := m.CPU()
+	f.mallocs += m.Mallocs() - mallocs
+	f.releaseCPU += released - start - s.w.overhead
+	f.placeCPU += placed - released - s.w.overhead
+	for i := range s.gone {
+		f.released += len(s.gone[i].held)
+	}
+	n := 0
+	for i := range s.ready {
+		n += len(s.results[i].Placed)
+	}
+	f.placed, f.counted = f.placed+n, f.counted+n
 }
 
-// placeTogether places what is ready, and reads the clock before and after.
-func (s *side) placeTogether() {
+// inTurns releases one and places one, and reads the clock at each.
+func (s *side) inTurns(shadow *side) {
 	m, f := &s.w.meter, &s.figures
-	s.placed = s.placed[:0]
-	mallocs, start := m.Mallocs(), m.CPU()
 	for i := range s.ready {
-		s.placed = s.place(s, &s.ready[i].ask, s.placed)
-		s.ends = append(s.ends, len(s.placed))
-	}
-	f.placeCPU += m.CPU() - start - s.w.overhead
-	f.placeMallocs += m.Mallocs() - mallocs
-	f.placed += len(s.placed)
-	f.counted += len(s.placed)
-}
-
-// placeSingly places what is ready, and reads the clock at each.
-func (s *side) placeSingly(shadow *side) {
-	m, f := &s.w.meter, &s.figures
-	s.placed = s.placed[:0]
-	for i := range s.ready {
-		from := len(s.placed)
 		start := m.CPU()
-		s.placed = s.place(s, &s.ready[i].ask, s.placed)
+		s.release(&s.gone[i])
+		f.releaseCPU += m.CPU() - start - s.w.overhead
+		f.released += len(s.gone[i].held)
+		if shadow != nil {
+			shadow.release(&s.gone[i])
+		}
+		ask, res := &s.ready[i].ask, &s.results[i]
+		start = m.CPU()
+		s.place(s, res, ask)
 		took := m.CPU() - start - s.w.overhead
-		s.ends = append(s.ends, len(s.placed))
-		if n := len(s.placed) - from; n > 0 {
+		if n := len(res.Placed); n > 0 {
 			f.placeCPU += took
 			f.placed += n
 			f.single = append(f.single, int32(min(took/time.Duration(n), 1<<31-1)))
 		}
 		if shadow != nil {
-			s.compare(shadow, &s.ready[i].ask, s.placed[from:])
+			s.compare(shadow, ask, res)
 		}
 	}
 }
@@ -145,22 +143,21 @@ func (s *side) placeSingly(shadow *side) {
 // compare places an ask on the shadow, whose fleet is the same, and holds the two
 // against each other: node and grant of every instance. Then the shadow takes over what
 // the side did.
-func (s *side) compare(shadow *side, ask *scheduler.Ask, got []scheduler.Placement) {
-	shadow.placed = shadow.place(shadow, ask, shadow.placed[:0])
-	want := shadow.placed
-	s.figures.compared += max(len(got), len(want))
-	for i := range max(len(got), len(want)) {
-		if i >= len(got) || i >= len(want) || got[i].NodeID != want[i].NodeID || !proto.Equal(got[i].Assignment, want[i].Assignment) {
+func (s *side) compare(shadow *side, ask *scheduler.Ask, got *scheduler.Result) {
+	want := &shadow.results[0]
+	shadow.place(shadow, want, ask)
+	n := max(len(got.Placed), len(want.Placed))
+	s.figures.compared += n
+	for i := range n {
+		if i >= len(got.Placed) || i >= len(want.Placed) || got.Placed[i].Slot != want.Placed[i].Slot || !proto.Equal(got.Assignment(i), want.Assignment(i)) {
 			s.figures.mismatches++
 		}
 	}
-	for _, p := range want {
-		shadow.fleet.Undo(ask.Group, p)
-	}
-	if len(got) < ask.Count {
+	shadow.undo(ask.Group, want)
+	if len(got.Placed) < ask.Count {
 		return // it is taken back as a whole
 	}
-	for _, p := range got {
-		shadow.fleet.ChangeAlloc(nil, allocOf(ask.Group, p))
+	for i := range got.Placed {
+		shadow.fleet.Hold(ask.Group, got.Placed[i].Slot, got.Grant(i))
 	}
 }

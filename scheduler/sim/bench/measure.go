@@ -21,9 +21,8 @@ type figures struct {
 	placeCPU, releaseCPU time.Duration
 	placed, released     int // placements in those
 	single               []int32
-	placeMallocs         uint64
-	counted              int // placements in those
-	releaseMallocs       uint64
+	mallocs              uint64
+	counted              int // placements in those, and as many releases
 	mismatches, compared int
 	unplaced             int
 }

@@ -42,7 +42,7 @@ func (s *side) summarise(out *Figures) {
 	out.PlaceCPUNS = per(float64(f.placeCPU), f.placed)
 	out.ReleaseCPUNS = per(float64(f.releaseCPU), f.released)
 	out.PlaceP50NS, out.PlaceP99NS = f.quantile(0.5), f.quantile(0.99)
-	out.AllocsPerOp = per(float64(f.placeMallocs), f.counted) + per(float64(f.releaseMallocs), f.released)
+	out.AllocsPerOp = per(float64(f.mallocs), f.counted)
 	out.Placed, out.Unplaced = f.placed, f.unplaced
 	if s.w.cfg.Verify && s.name == theEngine.name {
 		out.Mismatches, out.Compared = &f.mismatches, f.compared
@@ -68,17 +68,11 @@ func (s *side) summarise(out *Figures) {
 
 // fitting counts how many instances of a group there is room for.
 func (s *side) fitting(g *scheduler.Group) int {
-	const atOnce = 4096
-	var all []scheduler.Placement
-	for {
-		placed, _ := scheduler.Place(s.fleet, []*scheduler.Ask{{Group: g, Count: atOnce, Silent: true}})
-		all = append(all, placed...)
-		if len(placed) < atOnce {
-			break
-		}
-	}
-	for _, p := range all {
-		s.fleet.Undo(g, p)
-	}
-	return len(all)
+	res, ask := scheduler.Result{}, scheduler.Ask{Group: g, Count: len(s.w.nodes) * mostOnNode, Silent: true}
+	engine(s, &res, &ask)
+	s.undo(g, &res)
+	return len(res.Placed)
 }
+
+// mostOnNode bounds how many of what is counted fit on a node.
+const mostOnNode = 64

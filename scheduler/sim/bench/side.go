@@ -7,21 +7,21 @@ import (
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
+	"github.com/berthd/berth/topology"
 )
 
-// policy places one ask on a fleet and appends what it placed.
+// policy places one ask on a side's fleet, into a result.
 type policy struct {
 	name string
 	// looks says about how many nodes a placement looks at in a fleet of n: the bench
 	// gives slow policies fewer asks by it.
 	looks func(n int) int
-	place func(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement
+	place func(s *side, res *scheduler.Result, ask *scheduler.Ask)
 }
 
-func engine(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement {
+func engine(s *side, res *scheduler.Result, ask *scheduler.Ask) {
 	s.one[0] = ask
-	placed, _ := scheduler.Place(s.fleet, s.one[:])
-	return append(into, placed...)
+	scheduler.PlaceInto(res, s.fleet, s.one[:])
 }
 
 var theEngine = policy{name: "engine", looks: func(int) int { return 1 }, place: engine}
@@ -31,102 +31,105 @@ var references = []policy{
 	{"full_scan", func(n int) int { return n }, scan},
 	// As Nomad does for services: of the nodes in a random order, the best of the first
 	// log2(n) that it fits on.
-	{"log2_sample", func(n int) int { return bits.Len(uint(n)) }, func(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement {
-		return s.sampled(ask, into, bits.Len(uint(s.fleet.Len()))-1, s.shuffled)
+	{"log2_sample", func(n int) int { return bits.Len(uint(n)) }, func(s *side, res *scheduler.Result, ask *scheduler.Ask) {
+		scheduler.PlaceSampled(res, s.fleet, ask, bits.Len(uint(s.fleet.Len()))-1, &s.shuffle)
 	}},
 	// The better of two that it fits on, drawn at random.
-	{"power_of_two", func(int) int { return 2 }, func(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement {
-		return s.sampled(ask, into, 2, s.shuffled)
+	{"power_of_two", func(int) int { return 2 }, func(s *side, res *scheduler.Result, ask *scheduler.Ask) {
+		scheduler.PlaceSampled(res, s.fleet, ask, 2, &s.shuffle)
 	}},
 	// As kube-scheduler does in large clusters: the best of the first 5 % that it fits on,
 	// going round from where the last search ended.
-	{"sample_5_percent", func(n int) int { return n / 20 }, func(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement {
-		return s.sampled(ask, into, max(s.fleet.Len()/20, 1), s.round)
+	{"sample_5_percent", func(n int) int { return n / 20 }, func(s *side, res *scheduler.Result, ask *scheduler.Ask) {
+		scheduler.PlaceSampled(res, s.fleet, ask, max(s.fleet.Len()/20, 1), &s.round)
 	}},
 }
 
 // scan has the scheduler look at every node.
-func scan(s *side, ask *scheduler.Ask, into []scheduler.Placement) []scheduler.Placement {
+func scan(s *side, res *scheduler.Result, ask *scheduler.Ask) {
 	s.fleet.Scan(true)
-	into = engine(s, ask, into)
+	engine(s, res, ask)
 	s.fleet.Scan(false)
-	return into
 }
 
-// sampled places instance after instance.
-func (s *side) sampled(ask *scheduler.Ask, into []scheduler.Placement, most int, order func() func() (int32, bool)) []scheduler.Placement {
-	for range ask.Count {
-		p, ok := scheduler.PlaceSampled(s.fleet, ask, most, order())
-		if !ok {
-			break
-		}
-		into = append(into, p)
-	}
-	return into
+// shuffle gives the slots in a random order, drawn as far as it is asked for.
+type shuffle struct {
+	dice  draws
+	order []int32
+	given int
 }
 
-// shuffled gives the slots in a random order, drawn as far as it is asked for.
-func (s *side) shuffled() func() (int32, bool) {
-	n := s.fleet.Slots()
-	for len(s.order) < n {
+// Start begins a new order.
+func (s *shuffle) Start(slots int) {
+	for len(s.order) < slots {
 		s.order = append(s.order, int32(len(s.order)))
 	}
-	i := 0
-	return func() (int32, bool) {
-		if i == n {
-			return 0, false
-		}
-		k := i + s.dice.below(n-i)
-		s.order[i], s.order[k] = s.order[k], s.order[i]
-		i++
-		return s.order[i-1], true
+	s.given = 0
+}
+
+// Next draws one that was not given yet.
+func (s *shuffle) Next() (int32, bool) {
+	i := s.given
+	if i == len(s.order) {
+		return 0, false
 	}
+	k := i + s.dice.below(len(s.order)-i)
+	s.order[i], s.order[k] = s.order[k], s.order[i]
+	s.given++
+	return s.order[i], true
 }
 
 // round gives all slots, on from the last one that it gave.
-func (s *side) round() func() (int32, bool) {
-	n := int32(s.fleet.Slots())
-	left := n
-	return func() (int32, bool) {
-		if left == 0 {
-			return 0, false
-		}
-		left--
-		s.at = (s.at + 1) % n
-		return s.at, true
+type round struct{ at, slots, left int32 }
+
+// Start has all slots to come.
+func (r *round) Start(slots int) { r.slots, r.left = int32(slots), int32(slots) }
+
+// Next is the one after the last.
+func (r *round) Next() (int32, bool) {
+	if r.left == 0 {
+		return 0, false
 	}
+	r.left--
+	r.at = (r.at + 1) % r.slots
+	return r.at, true
 }
 
 // side is a policy with its own copy of the fleet, under the same stream of asks as the
 // others.
 type side struct {
 	policy
-	w      *world
-	fleet  *scheduler.Fleet
-	stream draws // which asks come and which end
-	dice   draws // the policy's own
-	order  []int32
-	at     int32
+	w       *world
+	fleet   *scheduler.Fleet
+	stream  draws // which asks come and which end
+	shuffle shuffle
+	round   round
 
 	live  []live
 	used  amount
 	queue []int32 // shapes that were released and come again
-	on    []int32 // instances by node, in the order of world.nodes
+	on    []int32 // instances by slot
 	jobs  int
 	own   bool // it has filled its fleet itself
 
 	figures figures
 	one     [1]*scheduler.Ask
-	ready   []ready // of the slice that is measured
-	placed  []scheduler.Placement
-	ends    []int // of each ask's placements in placed
+	gone    []live             // of the slice that is measured
+	ready   []ready            // likewise
+	results []scheduler.Result // of ready, and memory for more
 }
 
 // live is an ask that was placed.
 type live struct {
-	shape      int32
-	group      *scheduler.Group
-	placements []scheduler.Placement
+	shape int32
+	group *scheduler.Group
+	held  []held
+}
+
+// held is an instance on its node.
+type held struct {
+	slot  int32
+	grant topology.Grant
 }
 
 // ready is an ask about to be placed.
@@ -140,7 +143,6 @@ type world struct {
 	cfg      *Config
 	meter    Meter
 	nodes    []*berthv1.Node
-	index    map[string]int32 // of nodes by id
 	shapes   []shape
 	capacity amount
 	overhead time.Duration    // of a reading of the clock
@@ -149,7 +151,9 @@ type world struct {
 }
 
 func (w *world) side(p policy, salt uint64) (*side, error) {
-	s := &side{policy: p, w: w, fleet: scheduler.NewFleet(), stream: draws{w.cfg.Seed}, dice: draws{w.cfg.Seed ^ salt}, on: make([]int32, len(w.nodes))}
+	s := &side{policy: p, w: w, fleet: scheduler.NewFleet(), stream: draws{w.cfg.Seed}, on: make([]int32, len(w.nodes))}
+	s.shuffle.dice = draws{w.cfg.Seed ^ salt}
+	s.results = make([]scheduler.Result, 1)
 	for _, n := range w.nodes {
 		if _, err := s.fleet.UpsertNode(n); err != nil {
 			return nil, err
@@ -173,23 +177,31 @@ func (s *side) prepare(shape int32) ready {
 }
 
 // took records an ask that was placed whole; else it is taken back.
-func (s *side) took(r *ready, placements []scheduler.Placement) bool {
-	if len(placements) < r.ask.Count {
-		for _, p := range placements {
-			s.fleet.Undo(r.ask.Group, p)
-		}
+func (s *side) took(r *ready, res *scheduler.Result) bool {
+	if len(res.Placed) < r.ask.Count {
+		s.undo(r.ask.Group, res)
 		return false
 	}
-	l := live{r.shape, r.ask.Group, append([]scheduler.Placement(nil), placements...)}
+	l := live{shape: r.shape, group: r.ask.Group, held: make([]held, len(res.Placed))}
+	for i := range l.held {
+		l.held[i] = held{res.Placed[i].Slot, res.Grant(i).Clone()}
+	}
 	s.live = append(s.live, l)
 	s.account(&l, 1)
 	return true
 }
 
+// undo takes what a result has out of the fleet.
+func (s *side) undo(g *scheduler.Group, res *scheduler.Result) {
+	for i := range res.Placed {
+		s.fleet.Release(g, res.Placed[i].Slot, res.Grant(i))
+	}
+}
+
 func (s *side) account(l *live, sign int32) {
-	s.used.add(s.w.shapes[l.shape].takes, int64(sign)*int64(len(l.placements)))
-	for _, p := range l.placements {
-		s.on[s.w.index[p.NodeID]] += sign
+	s.used.add(s.w.shapes[l.shape].takes, int64(sign)*int64(len(l.held)))
+	for i := range l.held {
+		s.on[l.held[i].slot] += sign
 	}
 }
 
@@ -204,25 +216,21 @@ func (s *side) pick() live {
 }
 
 func (s *side) release(l *live) {
-	for _, p := range l.placements {
-		s.fleet.Undo(l.group, p)
+	for i := range l.held {
+		s.fleet.Release(l.group, l.held[i].slot, &l.held[i].grant)
 	}
 }
 
 // copyFrom takes over what another side has placed.
 func (s *side) copyFrom(o *side) {
-	for _, l := range o.live {
-		for _, p := range l.placements {
-			s.fleet.ChangeAlloc(nil, allocOf(l.group, p))
+	for i := range o.live {
+		for k := range o.live[i].held {
+			h := &o.live[i].held[k]
+			s.fleet.Hold(o.live[i].group, h.slot, &h.grant)
 		}
 	}
 	s.live = append(s.live, o.live...)
 	s.queue = append(s.queue, o.queue...)
 	copy(s.on, o.on)
 	s.used, s.stream, s.jobs = o.used, o.stream, o.jobs
-}
-
-// allocOf is a placement as the allocation that the state has.
-func allocOf(g *scheduler.Group, p scheduler.Placement) *berthv1.Alloc {
-	return &berthv1.Alloc{Namespace: g.Key.Namespace, Job: g.Key.Job, Group: g.Key.Group, NodeId: p.NodeID, Assignment: p.Assignment}
 }
