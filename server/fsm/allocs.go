@@ -139,7 +139,7 @@ func (a *applier) settle(alloc *berthv1.Alloc) error {
 		return problem.New(problem.Invalid, "alloc", "%q is no allocation id", alloc.GetId())
 	}
 	if there := a.AllocRowOf(id); there.Exists() {
-		return problem.New(problem.Exists, "alloc "+alloc.GetId(), "it is there already")
+		return alreadyThere(alloc.GetId())
 	}
 	job, err := a.jobTakes(alloc.GetNamespace(), alloc.GetJob(), alloc.GetJobVersion())
 	if err != nil {
@@ -154,6 +154,10 @@ func (a *applier) settle(alloc *berthv1.Alloc) error {
 	}
 	alloc.NodeName = node.GetName()
 	return a.grants.hold(alloc)
+}
+
+func alreadyThere(id string) error {
+	return problem.New(problem.Exists, "alloc "+id, "it is there already")
 }
 
 // jobTakes gives a version of a job, or says why nothing can be placed for it.

@@ -152,27 +152,7 @@ func (s *source) plan() *berthv1.Plan {
 	if p.GetAtomic() && s.rng.IntN(2) == 0 {
 		p.Gang, p.GangParts = s.pick("g0", "g1", "g2"), 2
 	}
-	for range s.rng.IntN(4) {
-		job := s.jobName()
-		cell := &berthv1.CellGrant{Cell: uint32(s.rng.IntN(2)), MemoryMib: uint64(s.rng.IntN(200)), CpuMilli: uint32(s.rng.IntN(900))}
-		grant := &berthv1.TaskGrant{Task: "t", Cells: []*berthv1.CellGrant{cell}}
-		switch s.rng.IntN(6) {
-		case 0:
-			cell.Cpus = s.pick("0,4", "1,5", "2", "8-9", "99", "x")
-		case 1:
-			cell.Hugepages = []*berthv1.Hugepages{{SizeKib: 2048, Count: uint64(s.rng.IntN(6))}}
-		case 2:
-			grant.Devices = []*berthv1.DeviceGrant{{Kind: "gpu", Id: s.pick("g0", "g1", "g9"), ShareMilli: uint32(s.rng.IntN(3) * 500)}}
-		}
-		a := &berthv1.Assignment{Tasks: []*berthv1.TaskGrant{grant}, DiskMib: uint64(s.rng.IntN(100))}
-		if s.rng.IntN(3) == 0 {
-			a.Ports = []*berthv1.PortGrant{{Name: "http", Port: uint32(100 + s.rng.IntN(12))}}
-		}
-		p.Placements = append(p.Placements, &berthv1.Alloc{
-			Id: s.allocID(), Namespace: "default", Job: job, Group: "g", NodeId: s.nodeID(), Assignment: a,
-			JobVersion: s.store.View().Job("default", job).GetVersion(), PreviousAlloc: s.allocID(),
-		})
-	}
+	p.Placements = s.plannedAllocs()
 	if s.rng.IntN(2) == 0 {
 		p.Rows, p.Placements = s.asRows(p.GetPlacements()), nil
 	}
@@ -194,6 +174,32 @@ func (s *source) plan() *berthv1.Plan {
 		p.Jobs = append(p.Jobs, &berthv1.JobStatusChange{Namespace: "default", Job: job, Status: berthv1.Job_Status(s.rng.IntN(3))})
 	}
 	return p
+}
+
+// plannedAllocs are a few placements.
+func (s *source) plannedAllocs() (out []*berthv1.Alloc) {
+	for range s.rng.IntN(4) {
+		job := s.jobName()
+		cell := &berthv1.CellGrant{Cell: uint32(s.rng.IntN(2)), MemoryMib: uint64(s.rng.IntN(200)), CpuMilli: uint32(s.rng.IntN(900))}
+		grant := &berthv1.TaskGrant{Task: "t", Cells: []*berthv1.CellGrant{cell}}
+		switch s.rng.IntN(6) {
+		case 0:
+			cell.Cpus = s.pick("0,4", "1,5", "2", "8-9", "99", "x")
+		case 1:
+			cell.Hugepages = []*berthv1.Hugepages{{SizeKib: 2048, Count: uint64(s.rng.IntN(6))}}
+		case 2:
+			grant.Devices = []*berthv1.DeviceGrant{{Kind: "gpu", Id: s.pick("g0", "g1", "g9"), ShareMilli: uint32(s.rng.IntN(3) * 500)}}
+		}
+		a := &berthv1.Assignment{Tasks: []*berthv1.TaskGrant{grant}, DiskMib: uint64(s.rng.IntN(100))}
+		if s.rng.IntN(3) == 0 {
+			a.Ports = []*berthv1.PortGrant{{Name: "http", Port: uint32(100 + s.rng.IntN(12))}}
+		}
+		out = append(out, &berthv1.Alloc{
+			Id: s.allocID(), Namespace: "default", Job: job, Group: "g", NodeId: s.nodeID(), Assignment: a,
+			JobVersion: s.store.View().Job("default", job).GetVersion(), PreviousAlloc: s.allocID(),
+		})
+	}
+	return out
 }
 
 // asRows writes placements as rows. Their ids are those of one of a few bases.

@@ -16,6 +16,9 @@ type grants struct {
 	nodes   map[string]*topology.Usage
 	quotas  scheduler.Ledger
 	scratch topology.Grant
+	// Nodes that report the same share a machine.
+	machines scheduler.Machines
+	usages   topology.Slab
 }
 
 func newGrants() *grants { return &grants{nodes: map[string]*topology.Usage{}} }
@@ -23,7 +26,7 @@ func newGrants() *grants { return &grants{nodes: map[string]*topology.Usage{}} }
 // rebuild makes the grants of a whole state.
 func (g *grants) rebuild(view *state.View) {
 	for node := range view.Nodes("") {
-		if machine, err := scheduler.MachineOf(node); err == nil {
+		if machine, err := g.machines.Of(node); err == nil {
 			g.account(node.GetId(), machine, view.AllocRowsByNode(node.GetId()))
 		}
 	}
@@ -33,9 +36,13 @@ func (g *grants) rebuild(view *state.View) {
 }
 
 // account takes over a node's machine, new or changed. What is held on it stays held,
-// also where the machine has shrunk below it.
+// also where the machine has shrunk below it. Where the machine is the same, so is what
+// is held.
 func (g *grants) account(nodeID string, machine *topology.Machine, allocs iter.Seq[*state.AllocRow]) {
-	usage := topology.NewUsage(machine)
+	if usage := g.nodes[nodeID]; usage != nil && usage.Machine() == machine {
+		return
+	}
+	usage := g.usages.NewUsage(machine)
 	g.nodes[nodeID] = usage
 	g.quotas.DropNode(nodeID)
 	for alloc := range allocs {
@@ -74,7 +81,7 @@ func (g *grants) hold(alloc *berthv1.Alloc) error {
 		return err
 	}
 	if err := scheduler.GrantInto(&g.scratch, alloc.GetAssignment()); err != nil {
-		return problem.New(problem.Invalid, "alloc "+alloc.GetId()+".assignment", "%w", err)
+		return problem.New(problem.Invalid, "assignment", "%w", err)
 	}
 	var use scheduler.Use
 	if g.quotas.Counts(alloc.GetNamespace()) {

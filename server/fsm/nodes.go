@@ -3,7 +3,6 @@ package fsm
 import (
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
-	"github.com/berthd/berth/scheduler"
 )
 
 func (a *applier) nodeRegistered(f *berthv1.NodeRegistered) error {
@@ -11,7 +10,7 @@ func (a *applier) nodeRegistered(f *berthv1.NodeRegistered) error {
 	if node.GetId() == "" || node.GetName() == "" {
 		return problem.New(problem.Invalid, "node", "a node without id or name")
 	}
-	machine, err := scheduler.MachineOf(node)
+	machine, err := a.grants.machines.Of(node)
 	if err != nil {
 		return err
 	}

@@ -111,25 +111,14 @@ func (p *placing) Run(ids *rows.IDs, row, node, grant int, first uint32, count i
 // Row implements rows.Placements.
 func (p *placing) Row(id rows.ID, node, grant int, index uint32, extra *berthv1.Alloc) {
 	n, g := &p.nodes[node], &p.grants[grant]
-	err := p.err
-	if err == nil {
-		err = n.err
-	}
-	if err == nil {
-		err = g.err
-	}
-	if err == nil {
-		err = p.admitted(p.job, n.id, n.name)
-	}
-	if err == nil {
-		err = p.applier.grants.afford(p.cohort.Namespace, &g.use)
-	}
-	if err == nil {
-		err = p.applier.grants.take(n.usage, n.id, &g.Grant)
-	}
+	err := p.settle(n, g)
 	if err == nil && !p.into.Place(id, n.id, n.name, index, g.number, extra) {
 		n.usage.Remove(&g.Grant)
-		err = problem.New(problem.Exists, "alloc "+id.String(), "it is there already")
+		err = alreadyThere(id.String())
+	} else if err != nil {
+		if there := p.AllocRowOf(id); there.Exists() {
+			err = alreadyThere(id.String()) // said first, as of messages
+		}
 	}
 	if err != nil {
 		p.refused = append(p.refused, Refusal{AllocID: id.String(), Reason: err})
@@ -137,6 +126,27 @@ func (p *placing) Row(id rows.ID, node, grant int, index uint32, extra *berthv1.
 	}
 	p.applier.grants.quotas.HoldUse(p.cohort.Namespace, n.id, &g.use)
 	p.succeeds(extra.GetPreviousAlloc(), id.String)
+}
+
+// settle makes the checks of applier.settle, in their order; when it gives nil, the grant
+// is taken, and the quota is not charged yet.
+func (p *placing) settle(n *placingNode, g *placingGrant) error {
+	if p.err != nil {
+		return p.err
+	}
+	if n.err != nil {
+		return n.err
+	}
+	if err := p.admitted(p.job, n.id, n.name); err != nil {
+		return err
+	}
+	if g.err != nil {
+		return g.err
+	}
+	if err := p.applier.grants.afford(p.cohort.Namespace, &g.use); err != nil {
+		return err
+	}
+	return p.applier.grants.take(n.usage, n.id, &g.Grant)
 }
 
 // reporting writes what the rows of a report say.

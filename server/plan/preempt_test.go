@@ -186,8 +186,9 @@ func TestGangTakesItsPlacesTogether(t *testing.T) {
 		for i := range 3 {
 			c.node(fmt.Sprint("n", i), 4000, 4000)
 		}
-		c.register(newJob("low", 9, 1000, priority(20)))
 		c.register(newJob("top", 1, 3000, priority(90)))
+		c.settle(time.Second) // or it has to make two of the others give way
+		c.register(newJob("low", 9, 1000, priority(20)))
 		c.settle(time.Second)
 		gang := func(n uint32) *berthv1.Job {
 			return newJob("gang", n, 4000, priority(70), func(j *berthv1.Job) { j.Groups[0].Gang = true })

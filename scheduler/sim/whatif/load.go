@@ -22,14 +22,16 @@ type Load struct {
 
 func loadOf(nodes []*berthv1.Node, allocs []*berthv1.Alloc) Load {
 	usage := map[string]*topology.Usage{}
+	var machines scheduler.Machines // nodes that report the same share one
+	var usages topology.Slab
 	var l Load
 	for _, n := range nodes {
 		l.Nodes++
-		machine, err := scheduler.MachineOf(n)
+		machine, err := machines.Of(n)
 		if err != nil {
 			machine, _ = topology.NewMachine(topology.Machine{})
 		}
-		usage[n.GetId()] = topology.NewUsage(machine)
+		usage[n.GetId()] = usages.NewUsage(machine)
 	}
 	var grant topology.Grant
 	for _, a := range allocs {
