@@ -276,11 +276,17 @@ func (l Layout) untouched(alloc string) bool {
 	return true
 }
 
-// diskPercent is how full the disk of a directory is; 0 when that is not known.
+// diskPercent is how full the disk of a directory is, as df counts it: what is used of
+// what is used or can be had by us, whatever else the disk keeps back. 0 when that is not
+// known.
 func diskPercent(dir string) int {
 	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) != nil || st.Blocks == 0 {
+	if unix.Statfs(dir, &st) != nil {
 		return 0
 	}
-	return int(100 - st.Bavail*100/st.Blocks)
+	used := st.Blocks - st.Bfree
+	if used+st.Bavail == 0 {
+		return 0
+	}
+	return int(used * 100 / (used + st.Bavail))
 }
