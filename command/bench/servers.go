@@ -101,10 +101,11 @@ func (r *run) waitLeader(ctx context.Context) (*server.Server, error) {
 // acknowledgements do, by the leader's state.
 func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error {
 	store, seen := leader.Store(), leader.Store().Revision()
+	var changes []state.Change
 	for {
 		watch := store.Watch(state.Topic{Table: state.TableAllocs})
-		changes, ok := store.Changes(seen, 1<<14)
-		if !ok { // it was outrun: count anew
+		var ok bool
+		if changes, ok = store.ChangesInto(changes, seen, 1<<14); !ok { // it was outrun: count anew
 			view := store.View()
 			seen = view.Revision()
 			r.recount(view)

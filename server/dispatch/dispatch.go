@@ -14,6 +14,7 @@ package dispatch
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -97,6 +98,10 @@ type Dispatcher struct {
 	liveness *liveness
 	streams  *streams
 	began    uint64 // revision that every session is at or above
+	// turns has room for as many sessions as make assignments at a time. Without it, news
+	// for a thousand nodes are a thousand goroutines ready to run, and whoever is to make
+	// the next entry durable waits behind all of them.
+	turns chan struct{}
 
 	mu       sync.Mutex
 	sessions map[string]*session // by node id
@@ -109,6 +114,7 @@ func New(cfg Config) *Dispatcher {
 	d := &Dispatcher{
 		cfg: cfg, log: cfg.Logger.With("part", "dispatch"),
 		liveness: newLiveness(), streams: newStreams(), began: cfg.Store.Revision(),
+		turns:    make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		sessions: map[string]*session{}, gone: map[string]struct{}{},
 	}
 	d.reports = newReports(d.proposeReports)

@@ -12,12 +12,15 @@ const feedBatch = 4096
 // feed marks the sessions of nodes whose assignments have changed.
 func (d *Dispatcher) feed(ctx context.Context) error {
 	seen := d.began
+	var changes []state.Change
 	for {
 		watch := d.cfg.Store.Watch(state.Topic{Table: state.TableAllocs})
-		next, ok := d.feedOnce(seen)
-		for ok && next > seen {
-			seen = next
-			next, ok = d.feedOnce(seen)
+		ok := true
+		for more := true; ok && more; {
+			if changes, ok = d.cfg.Store.ChangesInto(changes, seen, feedBatch); ok {
+				more = len(changes) > 0
+				seen = d.tell(changes, seen)
+			}
 		}
 		if !ok { // the history was outrun, or the state replaced: everybody starts anew
 			seen = d.cfg.Store.Revision()
@@ -35,13 +38,9 @@ func (d *Dispatcher) feed(ctx context.Context) error {
 	}
 }
 
-// feedOnce takes the next batch of changes and gives the last revision in it; seen when
-// there is none.
-func (d *Dispatcher) feedOnce(seen uint64) (uint64, bool) {
-	changes, ok := d.cfg.Store.Changes(seen, feedBatch)
-	if !ok {
-		return seen, false
-	}
+// tell marks the sessions that changes concern and gives the last revision in them;
+// seen when there are none.
+func (d *Dispatcher) tell(changes []state.Change, seen uint64) uint64 {
 	var to nextSession
 	for i := range changes {
 		c := &changes[i]
@@ -58,7 +57,7 @@ func (d *Dispatcher) feedOnce(seen uint64) (uint64, bool) {
 		}
 	}
 	to.mark()
-	return seen, true
+	return seen
 }
 
 // news is an allocation that an agent must hear of.

@@ -174,16 +174,7 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 		return err
 	}
 	for {
-		s.mu.Lock()
-		out, complete, what := s.outbox, s.complete, s.news
-		s.outbox, s.complete, s.news = nil, false, nil
-		s.mu.Unlock()
-		if complete || len(what) > 0 {
-			if a := s.assignments(complete, what); a != nil {
-				out = append(out, &berthv1.ServerMessage{Body: &berthv1.ServerMessage_Assignments{Assignments: a}})
-			}
-		}
-		for _, m := range out {
+		for _, m := range s.due(ctx) {
 			if err := stream.Send(m); err != nil {
 				return err
 			}
@@ -199,6 +190,35 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 		case <-s.wake:
 		}
 	}
+}
+
+// due is what waits to be sent. Assignments are made in turn, and what comes in meanwhile
+// goes with them.
+func (s *session) due(ctx context.Context) []*berthv1.ServerMessage {
+	if s.hasNews() {
+		select {
+		case s.server.turns <- struct{}{}:
+			defer func() { <-s.server.turns }()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	s.mu.Lock()
+	out, complete, what := s.outbox, s.complete, s.news
+	s.outbox, s.complete, s.news = nil, false, nil
+	s.mu.Unlock()
+	if complete || len(what) > 0 {
+		if a := s.assignments(complete, what); a != nil {
+			out = append(out, &berthv1.ServerMessage{Body: &berthv1.ServerMessage_Assignments{Assignments: a}})
+		}
+	}
+	return out
+}
+
+func (s *session) hasNews() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.complete || len(s.news) > 0
 }
 
 // assignments is what the agent must hear: everything, or what has changed; nil: nothing.

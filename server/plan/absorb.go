@@ -96,14 +96,14 @@ func (l *Loop) absorb(now time.Time) {
 	}
 	anew := map[string]bool{} // nodes whose hardware has changed
 	for l.view = view; seen < view.Revision(); {
-		changes, ok := l.cfg.Store.Changes(seen, changesAtOnce)
+		changes, ok := l.cfg.Store.ChangesInto(l.changes, seen, changesAtOnce)
 		if !ok {
 			l.log.Warn("the plan loop fell behind and starts anew", "seen", seen, "revision", view.Revision())
 			l.cfg.External.Reset()
 			l.load(view)
 			return
 		}
-		if len(changes) == 0 {
+		if l.changes = changes; len(changes) == 0 {
 			break
 		}
 		for i := range changes {

@@ -85,7 +85,9 @@ type Loop struct {
 	log   *slog.Logger
 	fleet *scheduler.Fleet
 	view  *state.View // what the fleet and the jobs are caught up with
-	nodes map[string]*berthv1.Node
+	// changes is memory for those that absorb asks for.
+	changes []state.Change
+	nodes   map[string]*berthv1.Node
 
 	jobs   map[jobKey]*job
 	ready  turns

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"slices"
+	"sort"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -114,9 +116,15 @@ func kindOf(before, after bool) Kind {
 // them but always all of a revision; none when nothing has changed since. false: the
 // history does not go back that far, read a View anew and go on from its Revision.
 func (s *Store) Changes(after uint64, max int) ([]Change, bool) {
+	return s.ChangesInto(nil, after, max)
+}
+
+// ChangesInto is Changes into the memory of buf, for those who ask again and again: a
+// change is large, and copies for everybody who follows were most of what was allocated.
+func (s *Store) ChangesInto(buf []Change, after uint64, max int) ([]Change, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.history.since(after, max)
+	return s.history.since(buf[:0], after, max)
 }
 
 // OldestChange is the revision from which on Changes can answer.
@@ -152,25 +160,19 @@ func (h *history) reset(floor uint64) {
 
 func (h *history) at(i int) *Change { return &h.ring[(h.head+i)%len(h.ring)] }
 
-func (h *history) since(after uint64, max int) ([]Change, bool) {
+// since appends the changes above a revision to out.
+func (h *history) since(out []Change, after uint64, max int) ([]Change, bool) {
 	if after < h.floor {
 		return nil, false
 	}
-	lo, hi := 0, len(h.ring)
-	for lo < hi { // first change above after; revisions never fall
-		if mid := (lo + hi) / 2; h.at(mid).Revision > after {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
+	first := sort.Search(len(h.ring), func(i int) bool { return h.at(i).Revision > after }) // revisions never fall
+	last := first
+	for last < len(h.ring) && (last-first < max || h.at(last).Revision == h.at(last-1).Revision) {
+		last++
 	}
-	var out []Change
-	for i := lo; i < len(h.ring); i++ {
-		c := h.at(i)
-		if len(out) >= max && c.Revision != out[len(out)-1].Revision {
-			break
-		}
-		out = append(out, *c)
+	out = slices.Grow(out, last-first)
+	for i := first; i < last; i++ {
+		out = append(out, *h.at(i))
 	}
 	return out, true
 }
