@@ -48,3 +48,6 @@ func lowest(start string) allocKey {
 	}
 	return keyOf(id)
 }
+
+// below is compare(o) < 0, for the index, where half of the time of a look-up goes.
+func (k allocKey) below(o allocKey) bool { return k.hi < o.hi || k.hi == o.hi && k.lo < o.lo }

@@ -67,7 +67,7 @@ func newAllocTable() allocTable {
 	options := btree.Options{NoLocks: true}
 	pair := func(a, b uint64) bool { return a < b }
 	return allocTable{
-		byID:   btree.NewBTreeGOptions(func(a, b allocEntry) bool { return a.key.compare(b.key) < 0 }, options),
+		byID:   btree.NewBTreeGOptions(func(a, b allocEntry) bool { return a.key.below(b.key) }, options),
 		byJob:  btree.NewBTreeGOptions(pair, options),
 		byNode: btree.NewBTreeGOptions(pair, options),
 		jobNames: newTree(func(a, b *allocJob) int {
