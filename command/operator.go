@@ -154,23 +154,28 @@ func (a *app) schedulerGet() *cobra.Command {
 }
 
 func (a *app) printScheduler(cfg *berthv1.SchedulerConfig) {
-	a.printf("strategy  %s\n", cfg.GetStrategy())
+	a.printf("strategy    %s\n", cfg.GetStrategy())
 	paused := "no"
 	if cfg.GetPaused() {
 		paused = a.paint(warn, "yes") + ": nothing is placed; what runs goes on"
 	}
-	a.printf("paused    %s\n", paused)
+	a.printf("paused      %s\n", paused)
+	preemption := "yes"
+	if cfg.GetNoPreemption() {
+		preemption = "no: nothing running gives way to what has a higher priority"
+	}
+	a.printf("preemption  %s\n", preemption)
 }
 
 func (a *app) schedulerSet() *cobra.Command {
 	var o output
 	var strategy string
-	var paused bool
+	var paused, preemption bool
 	cmd := a.leaf("set", "Change how the cluster places", "What no flag names stays as it is.", nil)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		changed := cmd.Flags().Changed
-		if !changed("strategy") && !changed("paused") {
+		if !changed("strategy") && !changed("paused") && !changed("preemption") {
 			return usageError(cmd, "nothing to change was given")
 		}
 		c, err := a.api()
@@ -191,6 +196,9 @@ func (a *app) schedulerSet() *cobra.Command {
 		if changed("paused") {
 			cfg.Paused = paused
 		}
+		if changed("preemption") {
+			cfg.NoPreemption = !preemption
+		}
 		// Checked: somebody else's change in between is not lost.
 		req := &berthv1.SetSchedulerConfigRequest{Config: cfg, Check: true, CheckRevision: cfg.GetModifyRevision()}
 		if cfg, err = c.Operator.SetSchedulerConfig(ctx, req); err != nil {
@@ -200,6 +208,7 @@ func (a *app) schedulerSet() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&strategy, "strategy", "", "`strategy`: binpack fills nodes one after another, spread evens out the load")
 	cmd.Flags().BoolVar(&paused, "paused", false, "place nothing; -paused=false goes on")
+	cmd.Flags().BoolVar(&preemption, "preemption", true, "what runs gives way to what has a higher priority; -preemption=false: nothing does")
 	o.register(cmd)
 	return cmd
 }

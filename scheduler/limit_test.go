@@ -30,7 +30,7 @@ func limited(name string, cores uint32, together bool) *berthv1.Job {
 // placed has no rack that would take it.
 func TestLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{f: NewFleet(), nodes: map[string]*berthv1.Node{}}
+		w := &world{f: NewFleet()}
 		w.f.Verify(true)
 		racks := rapid.IntRange(1, 4).Draw(t, "racks")
 		rackOf := map[string]string{}

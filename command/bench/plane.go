@@ -165,11 +165,8 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	seconds, durable := r.placed.last().Sub(began).Seconds(), r.cpu()
 	stopSmall()
 	r.say("%d allocations are durable, %.1f s", r.plane.Allocs, seconds)
-	if err := r.arrived.wait(ctx, r.plane.Allocs); err != nil {
-		return fmt.Errorf("waiting for allocations to reach their agents (%d of %d have): %w", r.arrived.count(), r.plane.Allocs, err)
-	}
-	if err := r.running.wait(ctx, r.plane.Allocs); err != nil {
-		return fmt.Errorf("waiting for allocations to be running (%d of %d are): %w", r.running.count(), r.plane.Allocs, err)
+	if err := r.allRun(ctx); err != nil {
+		return err
 	}
 	settled := time.Since(began).Seconds()
 	after, cpu := leader.Stats(), r.cpu()
@@ -196,6 +193,17 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 		return err
 	}
 	r.result = result
+	return nil
+}
+
+// allRun returns when every allocation is at its agent, and running.
+func (r *run) allRun(ctx context.Context) error {
+	if err := r.arrived.wait(ctx, r.plane.Allocs); err != nil {
+		return fmt.Errorf("waiting for allocations to reach their agents (%d of %d have): %w", r.arrived.count(), r.plane.Allocs, err)
+	}
+	if err := r.running.wait(ctx, r.plane.Allocs); err != nil {
+		return fmt.Errorf("waiting for allocations to be running (%d of %d are): %w", r.running.count(), r.plane.Allocs, err)
+	}
 	return nil
 }
 

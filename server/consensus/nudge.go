@@ -47,8 +47,8 @@ func (c *Consensus) nudge(ctx context.Context, r *running) {
 func (c *Consensus) nudgeOne(r *running, s raft.Server, newest *applied) {
 	from := r.trans.EncodePeer(raft.ServerID(c.conf.ID), r.trans.LocalAddr())
 	req := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.conf.ID), Addr: from},
-		Term:      newest.term, Leader: from,
+		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.conf.ID), Addr: from},
+		Term:         newest.term,
 		PrevLogEntry: newest.index, PrevLogTerm: newest.term, LeaderCommitIndex: newest.index,
 	}
 	// Who does not hear it hears of the entry the usual way.

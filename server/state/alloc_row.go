@@ -78,7 +78,7 @@ func (r *AllocRow) Exists() bool { return r.cohort != nil }
 // ID identifies the allocation.
 func (r *AllocRow) ID() AllocID { return r.fixed.key.id() }
 
-// Namespace, Job, Group and EvalID are as in the message.
+// Namespace is the namespace of its job.
 func (r *AllocRow) Namespace() string { return r.cohort.job.namespace }
 
 // Job is the job's name.
@@ -117,7 +117,7 @@ func (r *AllocRow) AssignRevision() uint64 { return r.hot.assignRevision }
 // ModifyTime is when it was last changed; zero: not known.
 func (r *AllocRow) ModifyTime() time.Time { return timeOf(r.hot.modifyTime) }
 
-// Ended, HoldsGrant, Terminal and Wanted are as those of the message.
+// Ended says whether its agent has said that it is over.
 func (r *AllocRow) Ended() bool {
 	return r.Status() == berthv1.Alloc_complete || r.Status() == berthv1.Alloc_failed
 }

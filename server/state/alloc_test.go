@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
-	"github.com/berthd/berth/server/rows"
-	"google.golang.org/protobuf/encoding/protodelim"
 	"iter"
 	"maps"
 	"math/rand/v2"
@@ -14,12 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/rows"
 )
 
 // Whatever field an allocation has, the rows must give it back: a new field of the
