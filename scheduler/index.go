@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"math"
 	"math/bits"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -54,7 +53,6 @@ type index struct {
 
 	rows    []*row
 	rowLow  []bound
-	rowKeys []uint64   // of rowLow
 	rowFits [][]uint64 // by lane, then row
 
 	lanes  []lane
@@ -63,6 +61,7 @@ type index struct {
 	seen   uint64 // Fleet.moves that are in it
 
 	looked looks
+	warmth int      // see takeIn: means nothing
 	listed []placed // for rebuild
 }
 
@@ -76,7 +75,6 @@ type row struct {
 	n      int
 	blocks [fan]int32
 	low    [fan]bound
-	keys   [fan]uint64   // of low; the largest number from n on
 	fits   [][fan]uint64 // by lane
 }
 
@@ -111,7 +109,7 @@ func (x *index) clear() {
 	}
 	x.ids, x.keys, x.fits, x.in = x.ids[:0], x.keys[:0], x.fits[:0], x.in[:0]
 	x.used, x.valid, x.idle = x.used[:0], x.valid[:0], x.idle[:0]
-	x.rows, x.rowLow, x.rowKeys = append(x.rows[:0], x.newRow()), append(x.rowLow[:0], bound{}), append(x.rowKeys[:0], 0)
+	x.rows, x.rowLow = append(x.rows[:0], x.newRow()), append(x.rowLow[:0], bound{})
 	for l := range x.rowFits {
 		x.rowFits[l] = append(x.rowFits[l][:0], 0)
 	}
@@ -119,11 +117,7 @@ func (x *index) clear() {
 }
 
 func (x *index) newRow() *row {
-	w := &row{fits: make([][fan]uint64, len(x.lanes))}
-	for k := range w.keys {
-		w.keys[k] = math.MaxUint64
-	}
-	return w
+	return &row{fits: make([][fan]uint64, len(x.lanes))}
 }
 
 func (x *index) newBlock() int32 {
@@ -168,37 +162,25 @@ func (x *index) boundOf(entry int32, key uint64) bound {
 // locate gives the row and the block that a place in the order belongs to: the last that
 // begins before it or there. The first of all counts as beginning before everything.
 func (x *index) locate(b *bound) (r, k int) {
-	for n := len(x.rowKeys); n-r > 1; {
-		if m := int(uint(r+n) / 2); x.rowKeys[m] <= b.key {
-			r = m
-		} else {
-			n = m
-		}
-	}
-	if x.rowKeys[r] == b.key {
-		r = lastUpTo(x.rowLow, b)
-	}
+	r = lastUpTo(x.rowLow, b)
 	w := x.rows[r]
-	for half := fan / 2; half > 0; half /= 2 {
-		if w.keys[(k+half)&(fan-1)] <= b.key {
-			k += half
-		}
-	}
-	if w.keys[k&(fan-1)] == b.key {
-		k = lastUpTo(w.low[:w.n], b)
-	}
-	return r, k
+	return r, lastUpTo(w.low[:w.n], b)
 }
 
-// lastUpTo is the last of the ascending bounds that is not beyond b.
+// lastUpTo is the last of the ascending bounds that is not beyond b. Nobody can foretell
+// which way a search goes, so it has no branch that a processor would have to.
 func lastUpTo(low []bound, b *bound) int {
 	i, n := 0, len(low)
-	for n-i > 1 {
-		if m := int(uint(i+n) / 2); low[m].compare(b) <= 0 {
-			i = m
-		} else {
-			n = m
-		}
+	for n > 1 {
+		half := n / 2
+		m := &low[i+half]
+		_, before := bits.Sub64(b.tie, m.tie, 0)
+		_, before = bits.Sub64(b.key, m.key, before)
+		i += half & (int(before) - 1)
+		n -= half
+	}
+	for i > 0 && low[i].key == b.key && low[i].tie == b.tie && low[i].compare(b) > 0 {
+		i--
 	}
 	return i
 }

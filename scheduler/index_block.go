@@ -1,9 +1,6 @@
 package scheduler
 
-import (
-	"math"
-	"slices"
-)
+import "slices"
 
 // split makes two blocks of a full one, each with half of the entries.
 func (x *index) split(r, k int) {
@@ -46,23 +43,21 @@ func (x *index) split(r, k int) {
 func (w *row) insert(k int, block int32, low bound) {
 	copy(w.blocks[k+1:], w.blocks[k:w.n])
 	copy(w.low[k+1:], w.low[k:w.n])
-	copy(w.keys[k+1:], w.keys[k:w.n])
 	for l := range w.fits {
 		copy(w.fits[l][k+1:], w.fits[l][k:w.n])
 	}
-	w.blocks[k], w.low[k], w.keys[k] = block, low, low.key
+	w.blocks[k], w.low[k] = block, low
 	w.n++
 }
 
 func (w *row) remove(k int) {
 	copy(w.blocks[k:], w.blocks[k+1:w.n])
 	copy(w.low[k:], w.low[k+1:w.n])
-	copy(w.keys[k:], w.keys[k+1:w.n])
 	for l := range w.fits {
 		copy(w.fits[l][k:], w.fits[l][k+1:w.n])
 	}
 	w.n--
-	w.low[w.n], w.keys[w.n] = bound{}, math.MaxUint64
+	w.low[w.n] = bound{}
 }
 
 // splitRow makes two rows of a full one.
@@ -73,7 +68,7 @@ func (x *index) splitRow(r int) {
 		for l := range old.fits {
 			upper.fits[l][k-fan/2] = old.fits[l][k]
 		}
-		old.low[k], old.keys[k] = bound{}, math.MaxUint64
+		old.low[k] = bound{}
 	}
 	old.n = fan / 2
 	x.insertRow(r+1, upper)
@@ -84,7 +79,7 @@ func (x *index) splitRow(r int) {
 
 // insertRow puts a row with blocks in the r-th place. Its unions are the caller's to set.
 func (x *index) insertRow(r int, w *row) {
-	x.rows, x.rowLow, x.rowKeys = slices.Insert(x.rows, r, w), slices.Insert(x.rowLow, r, w.low[0]), slices.Insert(x.rowKeys, r, w.keys[0])
+	x.rows, x.rowLow = slices.Insert(x.rows, r, w), slices.Insert(x.rowLow, r, w.low[0])
 	for l := range x.rowFits {
 		x.rowFits[l] = slices.Insert(x.rowFits[l], r, 0)
 	}
@@ -128,8 +123,7 @@ func (x *index) retire(r, k int) {
 	if row.remove(k); row.n > 0 {
 		return
 	}
-	x.rows = slices.Delete(x.rows, r, r+1)
-	x.rowLow, x.rowKeys = slices.Delete(x.rowLow, r, r+1), slices.Delete(x.rowKeys, r, r+1)
+	x.rows, x.rowLow = slices.Delete(x.rows, r, r+1), slices.Delete(x.rowLow, r, r+1)
 	for l := range x.rowFits {
 		x.rowFits[l] = slices.Delete(x.rowFits[l], r, r+1)
 	}

@@ -188,9 +188,13 @@ func (x *index) lanesOf(entry int32) (in uint64) {
 func (x *index) sum(w *row, k int) {
 	var union [maxLanes]uint64
 	block := w.blocks[k]
-	for pos := block << 6; pos < block<<6+int32(x.used[block]); pos++ {
-		for in := x.in[pos]; in != 0; in &= in - 1 {
-			union[bits.TrailingZeros64(in)] |= x.fits[pos]
+	base, n := int(block)<<6, int(x.used[block])
+	fits, all := x.fits[base:base+n], x.in[base:base+n]
+	for i, word := range fits {
+		in := all[i]
+		union[0] |= word & -(in & 1)
+		for in &^= 1; in != 0; in &= in - 1 {
+			union[bits.TrailingZeros64(in)&(maxLanes-1)] |= word
 		}
 	}
 	for l := range w.fits {
@@ -217,8 +221,9 @@ func (x *index) look(r *run, q *query, block int32) (best int32, any bool) {
 	ids, keys, fits, in := x.ids[base:base+n], x.keys[base:base+n], x.fits[base:base+n], x.in[base:base+n]
 	best = -1
 	var low uint64
+	shape, lane := uint64(1)<<q.shape, uint64(1)<<q.lane
 	for i := range fits {
-		if fits[i]>>q.shape&(in[i]>>q.lane)&1 == 0 {
+		if fits[i]&shape == 0 || in[i]&lane == 0 {
 			continue
 		}
 		x.looked.entries++

@@ -18,14 +18,81 @@ func (x *index) sync() {
 	if oldest := f.moves - uint64(len(f.moveLog)); x.seen == 0 || x.seen < oldest {
 		x.rebuild()
 	} else {
-		for _, m := range f.moveLog[x.seen-oldest:] {
-			if m.static {
-				x.forget(m.slot)
-			}
-			x.update(m.slot, m.cells)
+		for moves := f.moveLog[x.seen-oldest:]; len(moves) > 0; {
+			n := min(len(moves), batch)
+			x.takeIn(moves[:n])
+			moves = moves[n:]
 		}
 	}
 	x.seen = f.moves
+}
+
+// batch is how many moves are taken in at a time.
+const batch = 32
+
+// takeIn takes moves in. Where there are several, all that they need to read is read
+// first: memory gives many answers at a time to who asks for them all at once.
+func (x *index) takeIn(moves []move) {
+	if len(moves) > 2 {
+		for i := range moves {
+			x.warmth += x.warmUsage(moves[i].slot)
+		}
+		for i := range moves {
+			x.warmth += x.warmEntry(&moves[i])
+		}
+		for i := range moves {
+			x.warmth += x.warmBlock(&moves[i])
+		}
+	}
+	for i := range moves {
+		m := &moves[i]
+		if m.static {
+			x.forget(m.slot)
+		}
+		x.update(m.slot, m.cells)
+	}
+}
+
+// entryOf is an entry of what a move is about; none: it is about none yet.
+func (x *index) entryOf(m *move) int32 {
+	entry := m.slot
+	if x.cells {
+		if int(m.slot) >= len(x.owns) || x.owns[m.slot] == 0 {
+			return none
+		}
+		entry = x.first[m.slot]
+		if m.cells != everyCell {
+			entry += int32(bits.TrailingZeros64(m.cells|1<<63)) % int32(x.owns[m.slot])
+		}
+	}
+	if int(entry) >= len(x.at) {
+		return none
+	}
+	return entry
+}
+
+func (x *index) warmUsage(slot int32) int {
+	if u := x.f.nodes[slot].usage; u != nil {
+		return u.Warm()
+	}
+	return 0
+}
+
+func (x *index) warmEntry(m *move) int {
+	if entry := x.entryOf(m); entry != none {
+		return int(x.left[entry][0]) + int(x.at[entry])
+	}
+	return 0
+}
+
+func (x *index) warmBlock(m *move) int {
+	entry := x.entryOf(m)
+	if entry == none || x.at[entry] < 0 {
+		return 0
+	}
+	pos := x.at[entry]
+	last := pos&^(fan-1) + int32(x.used[pos>>6]) - 1
+	return int(x.keys[pos]^x.fits[pos]^x.in[pos]) ^ int(x.keys[last]^x.fits[last]^x.in[last]) ^ int(x.ids[last])
 }
 
 // update puts the entries of a node where they belong: of the cells given.
