@@ -106,6 +106,7 @@ type terms struct {
 	limits  []limit
 	counts  [][]int32   // by column: instances by value number
 	all     []int32     // by limit: instances that it counts
+	room    [][]int64   // by limit: terms by value number, see seed
 	desired [][]float64 // by spread: instances wanted by value number
 	total   []int64     // by domain
 	// dead domains have no node left that is not looked at apart from the others.
@@ -134,6 +135,7 @@ func (t *terms) start(f *Fleet, g *Group, v *staticView, wanted int) {
 		}
 		t.desired[i] = t.spreads[i].desired(t.desired[i], t.d, i, max(total, g.Count))
 	}
+	t.seed(f, g, v, wanted)
 	t.total, t.dead = resize(t.total, len(t.d.static)), resize(t.dead, len(t.d.static))
 	clear(t.dead)
 	for n := range t.total {
@@ -203,19 +205,20 @@ func (s *spread) desired(out []float64, d *domains, column, total int) []float64
 // sum is the term of a domain's nodes: for each spread, how many instances its value
 // still lacks (or, below 0, has too many). A domain with a full value takes none.
 func (t *terms) sum(n int32) int64 {
-	values := t.d.values[n]
+	values, room := t.d.values[n], int64(0)
 	for k := range t.limits {
 		i := len(t.spreads) + k
 		if value := values[i]; value == 0 || t.limits[k].full(t.counts[i][value], t.all[k]) {
 			return math.MinInt64
 		}
+		room += t.roomTerm(k, values[i])
 	}
 	sum := 0.0
 	for i := range t.spreads {
 		lack := t.desired[i][values[i]] - float64(t.counts[i][values[i]])
 		sum += float64(t.spreads[i].weight * lack)
 	}
-	return t.d.static[n] + fixed(sum)
+	return t.d.static[n] + fixed(sum) + room
 }
 
 // moving says that terms change with every instance.

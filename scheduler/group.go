@@ -89,7 +89,11 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 	if err = g.compileNeeds(group); err != nil {
 		return nil, fmt.Errorf("group %q: %w", group.GetName(), err)
 	}
-	return g, g.compileShape(group)
+	if err = g.compileShape(group); err != nil {
+		return nil, fmt.Errorf("group %q: %w", group.GetName(), err)
+	}
+	g.compileMembers()
+	return g, nil
 }
 
 // GroupCount is how many instances a group wants; 1 where it does not say.

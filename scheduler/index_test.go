@@ -133,6 +133,8 @@ func (c *churn) wishes(o options) {
 		o["spread"] = []string{c.pick("node.rack", "node.zone,x:70,y:30", "node.id")}
 	case 1:
 		o["distinct"] = []string{c.pick("", "node.rack", "node.zone", "node.zone,7")}
+	case 2:
+		o["constraint"] = append(o["constraint"], c.pick("node.rack,same_property", "node.zone,same_property", "node.id,same_property"))
 	}
 }
 

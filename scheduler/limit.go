@@ -15,6 +15,7 @@ type limit struct {
 	most      int // instances that may share a value: atMost
 	scope     scope
 	others    []GroupKey // whose instances it keeps apart from: apart
+	members   []member   // who lies together, the group first: together
 }
 
 type limitKind uint8

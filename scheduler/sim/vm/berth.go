@@ -61,7 +61,7 @@ func nodeOf(h *Host, i int) *berthv1.Node {
 // fault domains are kept apart by name.
 func (b *berth) compile(machines []Machine, rules Rules) error {
 	jobs, order := map[groupID]*berthv1.Job{}, []groupID(nil)
-	names := map[kind]string{}
+	names, specs := map[kind]string{}, map[kind]*berthv1.Group{}
 	kindOf := func(m *Machine) kind {
 		k := kind{room: m.Room, cells: m.Cells}
 		if m.Strategy != Alone {
@@ -79,8 +79,10 @@ func (b *berth) compile(machines []Machine, rules Rules) error {
 		}
 		if _, known := names[k]; !known {
 			names[k] = fmt.Sprintf("d%d-%d", k.domain, len(job.Groups))
-			job.Groups = append(job.Groups, groupFor(&machines[i], names[k]))
+			specs[k] = groupFor(&machines[i], names[k])
+			job.Groups = append(job.Groups, specs[k])
 		}
+		*specs[k].Count++
 	}
 	compiled := map[groupID]map[string]*scheduler.Group{}
 	for _, id := range order {
@@ -119,7 +121,7 @@ func jobOf(id groupID, rules Rules) *berthv1.Job {
 
 func groupFor(m *Machine, name string) *berthv1.Group {
 	return &berthv1.Group{
-		Name: name, Topology: &berthv1.TopologyPolicy{Cells: uint32(m.Cells)},
+		Name: name, Count: new(uint32), Topology: &berthv1.TopologyPolicy{Cells: uint32(m.Cells)},
 		Tasks: []*berthv1.Task{{Name: "vm", Driver: "qemu", Resources: &berthv1.Resources{Cores: uint32(m.CPU), CoreUnit: "thread", MemoryMib: uint64(m.Memory)}}},
 	}
 }
