@@ -56,6 +56,9 @@ func (c *checker) job(job *berthv1.Job) {
 	for _, arch := range job.GetArch() {
 		c.arch(arch, "arch holds", "arch")
 	}
+	for _, g := range job.GetGroups() {
+		c.groups = append(c.groups, g.GetName())
+	}
 	c.placement(job)
 	c.keys(job.GetMeta(), "meta")
 	c.constraints(job.GetConstraints(), "", true)

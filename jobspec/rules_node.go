@@ -3,6 +3,7 @@ package jobspec
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,12 @@ func (c *checker) constraints(list []*berthv1.Constraint, path string, distinct 
 			c.attribute(x.GetAttribute(), at)
 			if x.GetValue() == "" {
 				c.add(at+".value", "name groups of the job, with commas", "apart_from wants the groups to be apart from")
+				continue
+			}
+			for _, name := range strings.Split(x.GetValue(), ",") {
+				if name = strings.TrimSpace(name); !slices.Contains(c.groups, name) {
+					c.add(at+".value", "name groups of the job, with commas", "the job has no group %q to be apart from", clip(name))
+				}
 			}
 		default:
 			c.comparison(x.GetAttribute(), op, x.GetValue(), at)

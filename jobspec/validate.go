@@ -42,6 +42,7 @@ func jobSize(job *berthv1.Job) int { return proto.Size(job) - proto.Size(job.Get
 // no schema can say (rules.go).
 type checker struct {
 	problems []*problem.Error
+	groups   []string // names of the job's
 }
 
 func (c *checker) add(path, remedy, format string, args ...any) {
