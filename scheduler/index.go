@@ -59,6 +59,8 @@ type index struct {
 	shapes shapes
 	clock  uint64 // of lanes and shapes: the least recently used gives way
 	seen   uint64 // Fleet.moves that are in it
+	// changes is Fleet.changes that the lanes' views have.
+	changes uint64
 
 	looked looks
 	warmth int      // see takeIn: means nothing

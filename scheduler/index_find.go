@@ -146,15 +146,20 @@ func (x *index) relist(entry int32) {
 func (x *index) find(r *run, q *query) int32 {
 	bit := uint64(1) << q.shape
 	i, k := x.locate(&q.from)
-	for ; i < len(x.rows); i, k = i+1, 0 {
-		x.looked.rows++
-		if x.rowFits[q.lane][i]&bit == 0 {
-			continue
+	rowFits := x.rowFits[q.lane]
+	for ; ; i, k = i+1, 0 {
+		first := i
+		for i < len(rowFits) && rowFits[i]&bit == 0 {
+			i, k = i+1, 0
 		}
+		if x.looked.rows += uint64(i - first); i == len(rowFits) {
+			return -1
+		}
+		x.looked.rows++
 		w := x.rows[i]
-		left := k > 0
+		fits, left := &w.fits[q.lane], k > 0
 		for ; k < w.n; k++ {
-			if w.fits[q.lane][k]&bit == 0 {
+			if fits[k]&bit == 0 {
 				continue
 			}
 			entry, any := x.look(r, q, w.blocks[k])
@@ -166,10 +171,9 @@ func (x *index) find(r *run, q *query) int32 {
 			}
 		}
 		if !left {
-			x.rowFits[q.lane][i] = w.sum(q.lane)
+			rowFits[i] = w.sum(q.lane)
 		}
 	}
-	return -1
 }
 
 // lanesOf gives a bit for each lane that an entry's node is in.

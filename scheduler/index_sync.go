@@ -12,8 +12,11 @@ func (x *index) sync() {
 	if x.seen == f.moves {
 		return
 	}
-	for l := range x.lanes {
-		f.refresh(x.lanes[l].view)
+	if x.changes != f.changes {
+		for l := range x.lanes {
+			f.refresh(x.lanes[l].view)
+		}
+		x.changes = f.changes
 	}
 	if oldest := f.moves - uint64(len(f.moveLog)); x.seen == 0 || x.seen < oldest {
 		x.rebuild()
@@ -44,12 +47,18 @@ func (x *index) takeIn(moves []move) {
 			x.warmth += x.warmBlock(&moves[i])
 		}
 	}
+	cells, static := uint64(0), false
 	for i := range moves {
 		m := &moves[i]
-		if m.static {
+		cells, static = cells|m.cells, static || m.static
+		if i+1 < len(moves) && moves[i+1].slot == m.slot {
+			continue // what counts is how the node is now
+		}
+		if static {
 			x.forget(m.slot)
 		}
-		x.update(m.slot, m.cells)
+		x.update(m.slot, cells)
+		cells, static = 0, false
 	}
 }
 
