@@ -9,12 +9,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/berthd/berth/problem"
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
 	picture "github.com/berthd/berth/scheduler/sim/draw"
 	"github.com/berthd/berth/scheduler/sim/whatif"
@@ -68,7 +70,7 @@ func (a *app) whatIf(ctx context.Context, w *whatIf) error {
 			return err
 		}
 	}
-	s := stateOf(view)
+	s := stateOf(view, time.Now())
 	answer, err := whatif.Ask(s, &w.question)
 	if err != nil {
 		return err
@@ -111,10 +113,13 @@ func (a *app) stateFor(ctx context.Context, w *whatIf) (*state.View, error) {
 	return view, err
 }
 
-func stateOf(v *state.View) *whatif.State {
+func stateOf(v *state.View, now time.Time) *whatif.State {
+	reservations := slices.Collect(v.Reservations())
 	return &whatif.State{
-		Config: v.SchedulerConfig(),
-		Nodes:  slices.Collect(v.Nodes("")), Allocs: slices.Collect(v.Allocs("")), Jobs: slices.Collect(v.Jobs("", "")),
+		Namespaces:   slices.Collect(v.Namespaces()),
+		Reservations: slices.DeleteFunc(reservations, func(r *berthv1.Reservation) bool { return !scheduler.ReservationHolds(r, now) }),
+		Config:       v.SchedulerConfig(),
+		Nodes:        slices.Collect(v.Nodes("")), Allocs: slices.Collect(v.Allocs("")), Jobs: slices.Collect(v.Jobs("", "")),
 	}
 }
 

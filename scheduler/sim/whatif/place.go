@@ -120,21 +120,22 @@ func (w *world) place(asks []*ask) {
 		w.answer.Placements = append(w.answer.Placements, Placement{k.Namespace, k.Job, k.Group, a.why, p.NodeID, p.NodeName, p.Assignment})
 	}
 	for _, u := range unplaced {
-		w.unplaced(asks[u.Ask], u.Count+lost[u.Ask], u.Explanation)
+		w.unplaced(asks[u.Ask], u.Count+lost[u.Ask], u.Explanation, u.OverQuota)
 		delete(lost, u.Ask)
 	}
 	for i, a := range asks {
 		if lost[i] > 0 {
-			w.unplaced(a, lost[i], &berthv1.Explanation{Remedies: []string{"the job is a gang, and another of its groups finds no place"}})
+			w.unplaced(a, lost[i], &berthv1.Explanation{Remedies: []string{"the job is a gang, and another of its groups finds no place"}}, false)
 		}
 	}
 }
 
-// unplaced records what found no place, and who would give way to it.
-func (w *world) unplaced(a *ask, count int, e *berthv1.Explanation) {
+// unplaced records what found no place, and who would give way to it: nobody to what its
+// quota keeps out.
+func (w *world) unplaced(a *ask, count int, e *berthv1.Explanation, overQuota bool) {
 	k := a.Group.Key
 	u := Unplaced{Namespace: k.Namespace, Job: k.Job, Group: k.Group, Why: a.why, Count: count, Explanation: e}
-	if !w.Config.GetNoPreemption() && (a.job.Preempt == nil || a.job.GetPreempt()) && a.Nodes == nil {
+	if !overQuota && !w.Config.GetNoPreemption() && (a.job.Preempt == nil || a.job.GetPreempt()) && a.Nodes == nil {
 		trial := scheduler.NewTrial(w.fleet, w.holders, w.budget)
 		rest := a.Ask
 		rest.Count = count

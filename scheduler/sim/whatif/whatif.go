@@ -22,6 +22,9 @@ type State struct {
 	Allocs []*berthv1.Alloc
 	// Jobs are the newest versions.
 	Jobs []*berthv1.Job
+	// Namespaces with their quotas, and the reservations that hold at that moment.
+	Namespaces   []*berthv1.Namespace
+	Reservations []*berthv1.Reservation
 }
 
 // Question is a change.
@@ -211,6 +214,10 @@ func (w *world) build() {
 	w.fleet.SetStrategy(w.Config.GetStrategy())
 	for _, n := range w.nodes {
 		_, _ = w.fleet.UpsertNode(n) // one that makes no sense takes nothing, as on the servers
+	}
+	w.fleet.Reserve(w.Reservations)
+	for _, ns := range w.Namespaces { // what they hold is counted as it is taken in
+		w.fleet.SetQuota(ns.GetName(), ns.GetQuota(), func(func(*berthv1.Alloc) bool) {})
 	}
 	w.fleet.SetDemand(scheduler.DemandOf(slices.Values(w.Jobs)))
 	for _, a := range w.Allocs {

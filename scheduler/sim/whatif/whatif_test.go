@@ -177,3 +177,41 @@ func TestSenselessQuestions(t *testing.T) {
 		t.Error("a job that makes no sense was taken")
 	}
 }
+
+// Quotas and reservations count as they do on the servers.
+func TestLimits(t *testing.T) {
+	two := []*berthv1.Node{node("n1", 4), node("n2", 4)}
+	quota := func(milli uint64) func(*State) {
+		return func(s *State) {
+			s.Namespaces = []*berthv1.Namespace{{Name: "default", Quota: &berthv1.Quota{CpuMilli: milli}}}
+		}
+	}
+	reserved := func(s *State) {
+		s.Reservations = []*berthv1.Reservation{{Name: "r", NodeIds: []string{"id-n1", "id-n2"}, Jobs: []string{"default/mine"}}}
+	}
+	mine := job("mine", 50, 1, 2)
+	mine.Reservation = "r"
+	for _, test := range []struct {
+		name  string
+		limit func(*State)
+		job   *berthv1.Job
+		want  string
+	}{
+		{"no quota", func(*State) {}, job("b", 90, 1, 2), "job b on n1"},
+		{"quota has room", quota(4000), job("b", 90, 1, 2), "job b on n1"},
+		{"quota is used, nobody gives way", quota(3000), job("b", 90, 1, 2), "job: 1 of b not placed"},
+		{"an older version's part of it is free again", quota(2000), job("a", 50, 1, 2), "job a on n1"},
+		{"reserved for another", reserved, job("b", 50, 1, 2), "job: 1 of b not placed"},
+		{"reserved for it", reserved, mine, "job mine on n1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := state(t, two, job("a", 20, 1, 2))
+			on := s.Allocs[0].GetNodeId()
+			test.limit(s)
+			got := words(answer(t, s, &Question{Job: test.job}))
+			if got = strings.ReplaceAll(got, strings.TrimPrefix(on, "id-"), "n1"); got != test.want && strings.ReplaceAll(got, "n2", "n1") != test.want {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
