@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berthd/berth/problem"
+	"github.com/berthd/berth/scheduler/sim/events"
 	"github.com/berthd/berth/scheduler/sim/replay"
 	"github.com/berthd/berth/scheduler/sim/trace"
 	"github.com/berthd/berth/scheduler/sim/vm"
@@ -34,6 +35,7 @@ type replayFlags struct {
 // replays are what can be replayed, by -trace. Each prints its own result.
 var replays = map[string]func(a *app, o *replayFlags) error{
 	"openb": (*app).replayOpenb, "huawei": (*app).replayHuawei, "azure": (*app).replayAzure,
+	"events": (*app).replayEvents,
 }
 
 func (a *app) simReplay() *cobra.Command {
@@ -42,7 +44,7 @@ func (a *app) simReplay() *cobra.Command {
 		"openb (Alibaba's GPU trace of 2023, as CSV): offers the pods of -pods to the nodes of -nodes, one after the other; none leaves, and one that does not fit is dropped. -policy berth places with the servers' own code and knows of the demand only what has come so far; the others are those of the FGD paper (USENIX ATC'23), exact to the published curves.\n"+
 			"Columns are found by the names in the header. The order is that of -arrivals, or drawn from -seed as the paper's authors did: all pods in a random order, then more or fewer of them until -tune times all GPUs are asked for. Files may be gzipped.\n"+
 			"gpu_allocated_percent has 131 numbers: the part of all GPUs that is allocated when 0 to 130 % of them have been asked for; fragmentation, likewise: what of them is free and expected to be of no use to the next pod. violations: grants that a second set of books found wrong.\n"+
-			vmReplays,
+			vmReplays+"\n"+eventReplays,
 		func(_ context.Context, _ []string) error {
 			run := replays[o.trace]
 			if run == nil {
@@ -55,7 +57,7 @@ func (a *app) simReplay() *cobra.Command {
 	f.StringVar(&o.nodes, "nodes", "", "`file` with the nodes")
 	f.StringVar(&o.pods, "pods", "", "`file` with what is asked for")
 	f.StringVar(&o.arrivals, "arrivals", "", "`file` with the order of the pods, and of the nodes among equals (default drawn from -seed)")
-	f.StringVar(&o.policy, "policy", "berth", "`name` of the policy: "+strings.Join(replay.Policies(), ", ")+"; for virtual machines "+strings.Join(vm.Policies(), ", "))
+	f.StringVar(&o.policy, "policy", "berth", "`name` of the policy: "+strings.Join(replay.Policies(), ", ")+"; for virtual machines "+strings.Join(vm.Policies(), ", ")+"; for events "+strings.Join(events.Policies(), ", "))
 	f.Int64Var(&o.seed, "seed", 42, "`number` that the order is drawn from, and what the policy Random does")
 	f.Float64Var(&o.tune, "tune", trace.Tune, "`factor`: how much is asked for, in terms of all GPUs, where the order is drawn")
 	o.vm.register(f)
