@@ -62,3 +62,29 @@ func TestSimBenchPrints(t *testing.T) {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
 }
+
+func TestSimReplayEvents(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "events.ndjson")
+	lines := `{"index":"1"}
+{"index":"2","topic":"node","type":"created","time":"2026-01-01T00:00:00Z","node":{"id":"n1","name":"n1","status":"ready","drivers":[{"name":"exec","healthy":true}],"hardware":{"cells":[{"memory_mib":"100","cores":["0","1"]}]}}}
+{"index":"3","topic":"job","type":"created","time":"2026-01-01T00:01:00Z","job":{"name":"j","namespace":"default","type":"batch","groups":[{"name":"g","tasks":[{"name":"t","driver":"exec","resources":{"cores":1,"memory_mib":"1"}}]}]}}
+{"index":"4","topic":"alloc","type":"created","time":"2026-01-01T00:02:00Z","alloc":{"id":"a1","namespace":"default","job":"j","group":"g","node_id":"elsewhere"}}
+`
+	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"1 of 1 allocations placed, 1 on another node than recorded, 0 violations": {"-pods", file},
+		`"cpu_percent": 50`:         {"-pods", file, "-policy", "spread", "-json"},
+		"-pods: no file is given":   {},
+		"there is no policy":        {"-pods", file, "-policy", "FGD"},
+		"-nodes: open /nonexistent": {"-pods", file, "-nodes", "/nonexistent"},
+	} {
+		var out, errs bytes.Buffer
+		Main(t.Context(), append([]string{"sim", "replay", "-trace", "events"}, args...), Streams{Out: &out, Err: &errs, In: strings.NewReader(""),
+			Getenv: func(string) string { return "" }, Environ: func() []string { return nil }})
+		if text := strings.Join(strings.Fields(out.String()+errs.String()), " "); !strings.Contains(text, want) {
+			t.Errorf("%v: %q, want %q", args, text, want)
+		}
+	}
+}
