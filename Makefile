@@ -131,9 +131,9 @@ bench: build ## Print the benchmarks, then the control plane's and the agent's (
 	$(BUILD)/berth bench plane -servers 3 -nodes 1000 -allocs 100000 -jobs 100
 	$(BUILD)/berth bench agent
 	$(BUILD)/berth sim bench -quiet -nodes 10000 -asks 20000
-	$(BUILD)/berth sim bench -quiet -nodes 10000 -asks 20000 -job-size 100 -references full_scan
-	$(BUILD)/berth sim bench -quiet -nodes 100000 -asks 20000 -references full_scan,log2_sample
-	$(BUILD)/berth sim bench -quiet -nodes 1000 -asks 20000 -verify -references full_scan
+	$(BUILD)/berth sim bench -quiet -nodes 10000 -asks 2000 -job-size 100 -references log2_sample
+	$(BUILD)/berth sim bench -quiet -nodes 100000 -asks 10000 -references log2_sample
+	$(BUILD)/berth sim bench -quiet -nodes 1000 -asks 5000 -verify -references full_scan
 
 ##### Lint and generate
 
