@@ -132,7 +132,7 @@ bench: build ## Print the benchmarks, then the control plane's and the agent's (
 	$(BUILD)/berth bench agent
 	$(BUILD)/berth sim bench -quiet -nodes 10000 -asks 20000
 	$(BUILD)/berth sim bench -quiet -nodes 10000 -asks 2000 -job-size 100 -references log2_sample
-	$(BUILD)/berth sim bench -quiet -nodes 100000 -asks 10000 -references log2_sample
+	$(BUILD)/berth sim bench -quiet -nodes 100000 -asks 10000 -references full_scan
 	$(BUILD)/berth sim bench -quiet -nodes 1000 -asks 5000 -verify -references full_scan
 
 ##### Lint and generate
