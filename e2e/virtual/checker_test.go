@@ -18,9 +18,14 @@ type checker struct {
 	c    *cluster
 	seen map[string]bool // allocations of the newest state so far -> it could be collected
 	top  uint64          // revision of that state
+	// evicted are all that were told to give way; full: the quota was used up once.
+	evicted map[string]bool
+	full    bool
 }
 
-func newChecker(c *cluster) *checker { return &checker{c: c, seen: map[string]bool{}} }
+func newChecker(c *cluster) *checker {
+	return &checker{c: c, seen: map[string]bool{}, evicted: map[string]bool{}}
+}
 
 // check looks at every server's state as it is now.
 func (k *checker) check() {
@@ -34,6 +39,8 @@ func (k *checker) check() {
 			k.c.t.Fatalf("%s: %v", s.name, err)
 		}
 		k.instances(s.name, view)
+		k.evictions(s.name, view)
+		k.quotas(s.name, view)
 		if view.Revision() > k.top {
 			k.remember(s.name, view)
 		}
@@ -86,20 +93,40 @@ func (c *cluster) converged(jobs map[string]int) string {
 		}
 	}
 	for name, count := range jobs {
-		running := 0
-		for a := range view.AllocsByJob("default", name) {
-			if a.Wanted() && a.GetStatus() == berthv1.Alloc_running {
-				running++
-			}
-		}
-		if running != count {
-			return fmt.Sprintf("job %s has %d of %d running", name, running, count)
+		if why := jobDiffers(view, name, count); why != "" {
+			return why
 		}
 	}
 	for _, a := range c.agents {
 		if diff := c.hostDiffers(view, a); diff != "" {
 			return diff
 		}
+	}
+	return ""
+}
+
+// jobDiffers says that a job does not have what it should: all that it asks for, or, of
+// the workload, all that there is room for.
+func jobDiffers(view *state.View, name string, count int) string {
+	running, namespace := 0, job(name, 0).GetNamespace()
+	if namespace == "" {
+		namespace = "default"
+	}
+	for a := range view.AllocsByJob(namespace, name) {
+		switch {
+		case a.Wanted() && a.GetStatus() == berthv1.Alloc_running:
+			running++
+		case !a.Terminal():
+			return fmt.Sprintf("%s is %s, and wanted to %s", a.Name(), a.GetStatus(), a.GetDesired())
+		}
+	}
+	switch n, err := couldPlace(view, namespace, name); {
+	case running == count:
+		return ""
+	case running > count || workload[name] == nil:
+		return fmt.Sprintf("job %s has %d of %d running", name, running, count)
+	case err != nil || n > 0:
+		return fmt.Sprintf("job %s has %d of %d running, and %d more would be placed (%v)", name, running, count, n, err)
 	}
 	return ""
 }

@@ -149,15 +149,16 @@ func chaos(t *testing.T, seed uint64, duration time.Duration) {
 	c := newCluster(t, 3, 5)
 	defer c.close()
 	k := newChecker(c)
+	c.openTeam()
 	jobs := map[string]int{}
 	end := time.Now().Add(duration)
 	for time.Now().Before(end) {
 		c.fault(rng)
 		if rng.IntN(3) == 0 {
-			name := fmt.Sprint("job", rng.IntN(4))
+			name := names[rng.IntN(len(names))]
 			jobs[name] = rng.IntN(8)
 			// Without a quorum it fails, and may be durable all the same; see below.
-			_, _ = call(c, registerJob, &berthv1.RegisterJobRequest{Job: service(name, jobs[name])})
+			_, _ = call(c, registerJob, &berthv1.RegisterJobRequest{Job: job(name, jobs[name])})
 		}
 		for range 1 + rng.IntN(40) {
 			time.Sleep(time.Second)
@@ -166,10 +167,13 @@ func chaos(t *testing.T, seed uint64, duration time.Duration) {
 	}
 	c.heal()
 	for name, count := range jobs {
-		c.register(service(name, count))
+		c.register(job(name, count))
 	}
 	c.waitConverged(jobs, 30*time.Minute)
 	k.check()
+	if len(k.evicted) == 0 || !k.full {
+		t.Errorf("%d were evicted, the quota was used up: %t: the test is void", len(k.evicted), k.full)
+	}
 }
 
 // quorum says whether the servers can lead now.
