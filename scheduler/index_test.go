@@ -284,8 +284,8 @@ func (c *churn) soundBlock(x *index, r, k int) {
 func first(slot int32, _ int) int32 { return slot }
 
 // Every placement is what a full scan finds: random fleets under random churn, indexes
-// made anew in between. BERTH_PLACEMENTS says how many placements; a million take about
-// half an hour.
+// made anew in between. BERTH_PLACEMENTS says how many placements; a million take
+// minutes.
 func TestIndexAgreesWithScan(t *testing.T) {
 	const each = 1000
 	placements := 40 * each

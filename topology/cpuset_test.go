@@ -88,8 +88,8 @@ func FuzzParseCPUSet(f *testing.F) {
 }
 
 func TestPortSet(t *testing.T) {
-	reserved := NewPortSet(20001, 20063)
-	used := NewPortSet(20000, 20002, 65535)
+	reserved := portSet(20001, 20063)
+	used := portSet(20000, 20002, 65535)
 	for _, tt := range []struct{ first, last, want uint16 }{
 		{20000, 32000, 20003}, {20000, 20002, 0}, {20063, 20063, 0}, {65535, 65535, 0}, {65500, 65535, 65500}, {1, 1, 1},
 	} {
@@ -101,4 +101,11 @@ func TestPortSet(t *testing.T) {
 	if used.Contains(20002) || !used.Contains(20000) {
 		t.Error("Remove(20002) took the wrong port")
 	}
+}
+
+func portSet(ports ...uint16) (s PortSet) {
+	for _, p := range ports {
+		s.Add(p)
+	}
+	return s
 }

@@ -18,15 +18,6 @@ type portWord struct {
 	index uint16
 }
 
-// NewPortSet gives the set of the given ports.
-func NewPortSet(ports ...uint16) PortSet {
-	var s PortSet
-	for _, p := range ports {
-		s.Add(p)
-	}
-	return s
-}
-
 // find gives the place of the word with that index, or where it belongs.
 func (s *PortSet) find(index uint16) (int, bool) {
 	if n := len(s.words); n == 0 || s.words[n-1].index < index {

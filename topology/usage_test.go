@@ -23,7 +23,7 @@ func twoCells(t testing.TB) *Machine {
 	a, b := cell(0, 0), cell(1, 4)
 	a.ReservedCPUs = NewCPUSet(0, 8)
 	m, err := NewMachine(Machine{
-		Cells: []Cell{a, b}, DiskMiB: 500, MinPort: 20000, MaxPort: 20010, Reserved: NewPortSet(22),
+		Cells: []Cell{a, b}, DiskMiB: 500, MinPort: 20000, MaxPort: 20010, Reserved: portSet(22),
 		Devices: []Device{
 			{ID: "gpu0", Kind: "gpu", Cell: 0, Healthy: true, Shareable: true},
 			{ID: "gpu1", Kind: "gpu", Cell: 1, Healthy: true},

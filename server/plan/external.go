@@ -130,7 +130,7 @@ func (o *offered) wanted() (out []*berthv1.WantedInstances, more bool) {
 
 // handOver offers what a job lacks to its scheduler, where it names one. It says whether
 // anything is lacking: then the evaluations that ask stay as they are until it is placed.
-func (l *Loop) handOver(j *job, b *batch, now time.Time) bool {
+func (l *Loop) handOver(j *job, b *batch) bool {
 	w := j.work
 	if j.offer != nil && (len(w.handed) == 0 || j.offer.evalID != w.evalID) {
 		reason := "nothing of the job is to be placed now"

@@ -75,7 +75,7 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	if !w.begun {
 		w.begun, slice = true, min(slice, freshSlice)
 	}
-	n := l.advance(j, b, slice, now)
+	n := l.advance(j, b, slice)
 	switch {
 	case w.dropped:
 		j.evals = append(w.evals, j.evals...) // they are still to be answered
@@ -89,7 +89,7 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	case w.spilled && (j.flying > 0 || b.has(j)):
 		return n // answered when all of it has landed: see settle
 	}
-	if !l.handOver(j, b, now) {
+	if !l.handOver(j, b) {
 		l.answer(j, b, now)
 	}
 	j.work = nil

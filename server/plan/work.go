@@ -178,7 +178,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 
 // advance does a slice of a job's work and returns how many instances and changes that
 // took.
-func (l *Loop) advance(j *job, b *batch, slice int, now time.Time) int {
+func (l *Loop) advance(j *job, b *batch, slice int) int {
 	w := j.work
 	n := min(len(w.changes), slice)
 	for _, c := range w.changes[:n] {
