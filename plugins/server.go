@@ -19,10 +19,13 @@ import (
 type server struct {
 	berthv1.UnimplementedDriverServiceServer
 	driver drivers.Driver
+	turns  turns
 }
 
 // NewServer serves a driver on the wire.
-func NewServer(d drivers.Driver) berthv1.DriverServiceServer { return &server{driver: d} }
+func NewServer(d drivers.Driver) berthv1.DriverServiceServer {
+	return &server{driver: d, turns: turns{busy: map[string]chan struct{}{}}}
+}
 
 var done = &berthv1.DriverTaskDone{}
 
@@ -45,23 +48,31 @@ func (s *server) ProbeDriver(ctx context.Context, _ *berthv1.ProbeDriverRequest)
 // PrepareTask answers for Driver.Prepare.
 func (s *server) PrepareTask(t *berthv1.DriverTask, stream grpc.ServerStreamingServer[berthv1.PrepareProgress]) error {
 	var mu sync.Mutex
-	err := s.driver.Prepare(stream.Context(), taskFromWire(t), func(words string) {
-		mu.Lock()
-		defer mu.Unlock()
-		_ = stream.Send(&berthv1.PrepareProgress{Message: words})
+	err := s.turns.do(stream.Context(), t.GetId(), func() error {
+		return s.driver.Prepare(stream.Context(), taskFromWire(t), func(words string) {
+			mu.Lock()
+			defer mu.Unlock()
+			_ = stream.Send(&berthv1.PrepareProgress{Message: words})
+		})
 	})
 	return problem.Wire(err)
 }
 
 // StartTask answers for Driver.Start.
 func (s *server) StartTask(ctx context.Context, t *berthv1.DriverTask) (*berthv1.DriverHandle, error) {
-	h, err := s.driver.Start(ctx, taskFromWire(t))
+	var h *drivers.Handle
+	err := s.turns.do(ctx, t.GetId(), func() (err error) {
+		h, err = s.driver.Start(ctx, taskFromWire(t))
+		return err
+	})
 	return handleToWire(h), problem.Wire(err)
 }
 
 // RecoverTask answers for Driver.Recover.
 func (s *server) RecoverTask(ctx context.Context, r *berthv1.TaskAndHandle) (*berthv1.DriverTaskDone, error) {
-	return done, problem.Wire(s.driver.Recover(ctx, taskFromWire(r.GetTask()), handleFromWire(r.GetHandle())))
+	return done, problem.Wire(s.turns.do(ctx, r.GetTask().GetId(), func() error {
+		return s.driver.Recover(ctx, taskFromWire(r.GetTask()), handleFromWire(r.GetHandle()))
+	}))
 }
 
 // WaitTask answers for Driver.Wait.
@@ -77,7 +88,9 @@ func (s *server) StopTask(ctx context.Context, r *berthv1.StopTaskRequest) (*ber
 
 // RemoveTask answers for Driver.Remove.
 func (s *server) RemoveTask(ctx context.Context, r *berthv1.TaskAndHandle) (*berthv1.DriverTaskDone, error) {
-	return done, problem.Wire(s.driver.Remove(ctx, taskFromWire(r.GetTask()), handleFromWire(r.GetHandle())))
+	return done, problem.Wire(s.turns.do(ctx, r.GetTask().GetId(), func() error {
+		return s.driver.Remove(ctx, taskFromWire(r.GetTask()), handleFromWire(r.GetHandle()))
+	}))
 }
 
 // SignalTask answers for Signaler.Signal.

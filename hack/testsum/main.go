@@ -61,6 +61,9 @@ func test(dir, out string, args []string) (ok bool, err error) {
 	if readErr != nil {
 		return false, fmt.Errorf("reading go test's output: %w", readErr)
 	}
+	for _, f := range r.counts.Failures {
+		fmt.Print(f.lines())
+	}
 	fmt.Println(r.counts.line())
 	if out != "" {
 		if err := write(out, r.counts); err != nil {
@@ -97,6 +100,9 @@ func sum(files []string) (ok bool, err error) {
 	}
 	for _, s := range total.Skipped {
 		fmt.Println(s.line())
+	}
+	for _, f := range total.Failures {
+		fmt.Print(f.lines())
 	}
 	fmt.Println(total.line())
 	return total.ok(), nil

@@ -15,6 +15,18 @@ type counts struct {
 	Failed         int
 	FailedPackages int
 	Skipped        []skip
+	Failures       []failure
+}
+
+// failure is a test that failed, and the lines by which it said why: those that name a
+// place in a test, and panics. Whoever reads only the end of a long log finds them there.
+type failure struct {
+	Package, Test string
+	Words         []string
+}
+
+func (f failure) lines() string {
+	return fmt.Sprintf("failed: %s %s\n%s", f.Package, f.Test, strings.Join(f.Words, ""))
 }
 
 // skip is a test that did not run, and why.
@@ -33,6 +45,7 @@ func (c *counts) add(o counts) {
 	c.Failed += o.Failed
 	c.FailedPackages += o.FailedPackages
 	c.Skipped = append(c.Skipped, o.Skipped...)
+	c.Failures = append(c.Failures, o.Failures...)
 }
 
 func (c *counts) ok() bool {
@@ -110,8 +123,7 @@ func (r *reader) take(e event) {
 	case e.Action == "pass":
 		r.counts.Passed++
 	case e.Action == "fail":
-		r.counts.Failed++
-		r.print(key)
+		r.fail(key)
 	default:
 		r.counts.Skipped = append(r.counts.Skipped, skip{e.Package, e.Test, reasonOf(r.output[key])})
 	}
@@ -129,11 +141,33 @@ func (r *reader) endPackage(e event) {
 		for k := range r.output {
 			if k[0] == e.Package && k[1] != "" {
 				r.print(k)
+				r.note(k)
 				delete(r.output, k)
 			}
 		}
 		r.print(key)
 		fmt.Fprintf(r.out, "FAIL  %7.1fs  %s\n", e.Elapsed, e.Package)
+	}
+}
+
+func (r *reader) fail(key [2]string) {
+	r.counts.Failed++
+	r.print(key)
+	r.note(key)
+}
+
+// note keeps a failed test's own words for the end. One that failed only because a subtest
+// did has none.
+func (r *reader) note(key [2]string) {
+	const most = 40 // lines of one test
+	var words []string
+	for _, line := range r.output[key] {
+		if (position.MatchString(line) || telling.MatchString(line)) && len(words) < most {
+			words = append(words, line)
+		}
+	}
+	if len(words) > 0 {
+		r.counts.Failures = append(r.counts.Failures, failure{key[0], key[1], words})
 	}
 }
 
@@ -143,7 +177,10 @@ func (r *reader) print(key [2]string) {
 	}
 }
 
-var position = regexp.MustCompile(`^\s*[\w.-]+\.go:\d+: `)
+var (
+	position = regexp.MustCompile(`^\s*[\w.-]+\.go:\d+: `)
+	telling  = regexp.MustCompile(`^(panic|fatal error): |^WARNING: DATA RACE`)
+)
 
 // reasonOf finds in a skipped test's output what it gave to Skip: its last log line.
 func reasonOf(output []string) string {

@@ -45,6 +45,12 @@ func TestReader(t *testing.T) {
 	if got, want := r.counts.Skipped[0].line(), "skipped: p TestKVM: no usable /dev/kvm here"; got != want {
 		t.Errorf("skip: %s, want %s", got, want)
 	}
+	if got, want := r.counts.Failures[0].lines(), "failed: p TestBad\n    x_test.go:3: want 1\n"; got != want {
+		t.Errorf("failure: %q, want %q", got, want)
+	}
+	if got, want := r.counts.Failures[1].lines(), "failed: p TestHangs\npanic: test timed out\n"; got != want {
+		t.Errorf("failure: %q, want %q", got, want)
+	}
 	want := "    x_test.go:3: want 1\n" +
 		"panic: test timed out\n" +
 		"FAIL      2.0s  p\n" +
