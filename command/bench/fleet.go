@@ -19,13 +19,20 @@ import (
 type Fleet struct {
 	Servers []string // addresses of gRPC
 	Nodes   int
+	// CPUProfile takes a profile of the agents. Empty: none.
+	CPUProfile string
 }
 
 // Run holds the sessions until in ends, and writes what happens to out: "ready" once all
 // are open, then for allocations that have come "job server number unix-nanoseconds".
-func (f Fleet) Run(ctx context.Context, in io.Reader, out io.Writer) error {
+func (f Fleet) Run(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	stopProfile, err := profile(f.CPUProfile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProfile()) }()
 	go func() {
 		_, _ = io.Copy(io.Discard, in) // until the bench ends, however it does
 		cancel()
@@ -65,7 +72,7 @@ func (r *run) startFleet(ctx context.Context, ready chan<- struct{}) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, program, "bench", "fleet", "-nodes", fmt.Sprint(r.plane.Nodes), strings.Join(r.address, ","))
+	cmd := exec.CommandContext(ctx, program, "bench", "fleet", "-nodes", fmt.Sprint(r.plane.Nodes), "-cpuprofile="+agentsProfile(r.plane.CPUProfile), strings.Join(r.address, ","))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the bench, which ends it
 	cmd.WaitDelay = 5 * time.Second

@@ -35,6 +35,9 @@ type Plane struct {
 	Timeout time.Duration
 	// Apart has this program run the simulated agents as a process of their own.
 	Apart bool
+	// CPUProfile takes a profile of the servers, from the first submission until all run;
+	// the agents' goes to the same name with ".agents" added. Empty: none.
+	CPUProfile string
 	// Progress takes words for people; may be io.Discard.
 	Progress io.Writer
 }
@@ -152,6 +155,10 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	group.Go(func() error { return r.watchPlacements(ctx, leader) })
 
 	heap := heapAfterGC()
+	stopProfile, err := profile(r.plane.CPUProfile)
+	if err != nil {
+		return err
+	}
 	before, began := r.cpu(), time.Now()
 	stats := leader.Stats()
 	stopSmall := r.submitSmall(ctx, group)
@@ -170,6 +177,9 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	}
 	settled := time.Since(began).Seconds()
 	after, cpu := leader.Stats(), r.cpu()
+	if err := stopProfile(); err != nil {
+		return fmt.Errorf("ending the CPU profile: %w", err)
+	}
 	own, err := memoryOf(os.Getpid())
 	if err != nil {
 		return err
