@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ func (a *app) benchCommands() *cobra.Command {
 
 func (a *app) benchPlane() *cobra.Command {
 	p := bench.Plane{Apart: true}
-	var asJSON bool
+	var asJSON, verbose bool
 	cmd := a.leaf("plane", "Measure the control plane: servers, placement, Raft, dispatch",
 		"Starts servers with their data on disk in this process and simulated agents in another, submits jobs through the API, and waits until every allocation is durable and acknowledged by its agent. Put -dir on the kind of disk that the servers will have.\n"+
 			"Rates count from the first submission until the last allocation is durable; one_submit figures are those of single jobs on the idle cluster afterwards.",
@@ -29,6 +30,9 @@ func (a *app) benchPlane() *cobra.Command {
 			p.Progress = a.Err
 			if asJSON {
 				p.Progress = io.Discard
+			}
+			if verbose {
+				p.Log = slog.NewTextHandler(a.Err, nil)
 			}
 			result, err := p.Run(ctx)
 			if err != nil {
@@ -44,6 +48,7 @@ func (a *app) benchPlane() *cobra.Command {
 	f.StringVar(&p.Dir, "dir", "", "`directory` for the servers' data, which is removed at the end (default the system's for temporary files)")
 	f.DurationVar(&p.Timeout, "timeout", 10*time.Minute, "`duration` after which to give up")
 	f.StringVar(&p.CPUProfile, "cpuprofile", "", "`file` for a CPU profile of the servers; FILE.agents takes the simulated agents' (go tool pprof reads both)")
+	f.BoolVar(&verbose, "verbose", false, "print what the servers log to stderr")
 	f.BoolVar(&asJSON, "json", false, "print the figures as JSON")
 	return cmd
 }

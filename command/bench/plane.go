@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -38,6 +39,8 @@ type Plane struct {
 	// CPUProfile takes a profile of the servers, from the first submission until all run;
 	// the agents' goes to the same name with ".agents" added. Empty: none.
 	CPUProfile string
+	// Log takes what the servers log; nil: nobody reads it.
+	Log slog.Handler
 	// Progress takes words for people; may be io.Discard.
 	Progress io.Writer
 }
@@ -63,6 +66,7 @@ type Result struct {
 	SubmitToDurable  Quantiles `json:"submit_to_durable_ms"`
 	SubmitToAgent    Quantiles `json:"submit_to_agent_ms"`
 	SmallDurable     Quantiles `json:"small_job_submit_to_durable_ms"`
+	SmallLegs        Legs      `json:"small_job_legs_ms"`
 	SmallJobs        int       `json:"small_jobs"`
 	OneSubmitDurable Quantiles `json:"one_submit_to_durable_ms"`
 	OneSubmitToAgent Quantiles `json:"one_submit_to_agent_ms"`
@@ -95,7 +99,7 @@ func (p Plane) Run(ctx context.Context) (*Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	run := &run{plane: p, dir: dir, placed: newTracker(), arrived: newTracker(), running: newTracker(), small: newTracker(),
+	run := &run{plane: p, dir: dir, placed: newTracker(), arrived: newTracker(), running: newTracker(), small: newTracker(), legs: newLegs(),
 		atLeader: newTracker(), atFollower: newTracker(), conns: map[string]*grpc.ClientConn{}}
 	defer run.close()
 	group.Go(func() error {
@@ -124,6 +128,7 @@ type run struct {
 	arrived *tracker // allocations that their agent has
 	running *tracker // allocations whose agent's acknowledgement is durable
 	small   *tracker // small jobs under load that are durable
+	legs    *legs    // of those
 	// atLeader and atFollower are the arrived ones of the single jobs.
 	atLeader, atFollower *tracker
 	leader               atomic.Int32         // which of the servers leads
@@ -191,7 +196,7 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 		Seconds: seconds, AllocsPerSecond: n / seconds, JobsPerSecond: float64(r.plane.Jobs) / seconds, SettledSeconds: settled,
 		CPUPerAlloc: per(cpu.servers - before.servers), PlacedCPUPerAlloc: per(durable.servers - before.servers), AgentsCPUPerAlloc: per(cpu.agents - before.agents),
 		SubmitToDurable: r.placed.quantiles(), SubmitToAgent: r.arrived.quantiles(),
-		SmallDurable: r.small.quantiles(), SmallJobs: r.small.count(),
+		SmallDurable: r.small.quantiles(), SmallJobs: r.small.count(), SmallLegs: r.legs.result(),
 		LogBytesPerAlloc: float64(after.LogBytes-stats.LogBytes) / n, Syncs: after.LogAppends - stats.LogAppends,
 		HeapBytesPerAlloc: float64(heapAfterGC()-heap) / n / float64(r.plane.Servers), RSSBytes: own.rss,
 	}
@@ -308,6 +313,9 @@ func (r *run) submitJob(ctx context.Context, address, name string, count int, wh
 		Tasks: []*berthv1.Task{{Name: "t", Driver: "mock", Resources: &berthv1.Resources{CpuMilli: 10, MemoryMib: 16}}},
 	}}}
 	now := time.Now()
+	if strings.HasPrefix(name, smallPrefix) {
+		r.legs.note(name, func(j *journey) { j.submitted = now })
+	}
 	for _, t := range []*tracker{r.placed, r.arrived, r.running, r.small, r.atLeader, r.atFollower} {
 		t.submitted(name, now)
 	}

@@ -27,6 +27,9 @@ func (r *Result) String() string {
 	line("alone, session at", "the leader p50 %.1f ms, p99 %.1f ms; a follower p50 %.1f ms, p99 %.1f ms",
 		r.OneAtLeader.P50, r.OneAtLeader.P99, r.OneAtFollower.P50, r.OneAtFollower.P99)
 	line("small job under load", "durable p50 %.1f ms, p99 %.1f ms over %d jobs of one", r.SmallDurable.P50, r.SmallDurable.P99, r.SmallJobs)
+	legs := r.SmallLegs
+	line("its legs, p50 (p99)", "to the leader %.1f (%.1f) ms, written %.1f (%.1f), waits for its turn %.1f (%.1f), placed and written %.1f (%.1f)",
+		legs.ToLeader.P50, legs.ToLeader.P99, legs.Registered.P50, legs.Registered.P99, legs.Planned.P50, legs.Planned.P99, legs.Placed.P50, legs.Placed.P99)
 	line("Raft log", "%.1f bytes an allocation, %d syncs on the leader", r.LogBytesPerAlloc, r.Syncs)
 	line("memory", "%.0f bytes of heap an allocation and server; %.0f MiB resident in all", r.HeapBytesPerAlloc, float64(r.RSSBytes)/(1<<20))
 	line("snapshot", "pause %.3f ms; %.1f MiB written in %.2f s, restored in %.2f s", r.SnapshotPause, float64(r.SnapshotBytes)/(1<<20), r.SnapshotSeconds, r.RestoreSeconds)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,6 +37,9 @@ func (r *run) startServer(ctx context.Context, group *errgroup.Group, dir string
 		return err
 	}
 	logger := slog.New(slog.DiscardHandler) // what matters ends the run with an error
+	if r.plane.Log != nil {
+		logger = slog.New(r.plane.Log).With("server", filepath.Base(dir))
+	}
 	cfg := server.Config{
 		GRPCListener: listeners[0], HTTPListener: listeners[1], Logger: logger, Version: &berthv1.Version{Version: "bench"},
 		Consensus: consensus.Config{
@@ -103,7 +107,7 @@ func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error 
 	store, seen := leader.Store(), leader.Store().Revision()
 	var changes []state.Change
 	for {
-		watch := store.Watch(state.Topic{Table: state.TableAllocs})
+		watch := store.Watch(state.Topic{Table: state.TableAny})
 		var ok bool
 		if changes, ok = store.ChangesInto(changes, seen, 1<<14); !ok { // it was outrun: count anew
 			view := store.View()
@@ -113,6 +117,9 @@ func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error 
 		for i, now := 0, time.Now(); i < len(changes); i++ {
 			c := &changes[i]
 			seen = c.Revision
+			if c.Table == state.TableJobs {
+				r.registered(c, now)
+			}
 			if c.Table != state.TableAllocs {
 				continue
 			}
@@ -120,6 +127,8 @@ func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error 
 			case !after.Exists():
 			case c.Kind == state.Created && strings.HasPrefix(after.Job(), smallPrefix):
 				r.small.add(after.Job(), 1, now)
+				planned := after.Alloc().GetCreateTime().AsTime()
+				r.legs.note(after.Job(), func(j *journey) { j.planned, j.placed = planned, now })
 			case strings.HasPrefix(after.Job(), smallPrefix):
 			case c.Kind == state.Created:
 				r.placed.add(after.Job(), 1, now)
@@ -137,6 +146,16 @@ func (r *run) watchPlacements(ctx context.Context, leader *server.Server) error 
 		}
 		watch.Close()
 	}
+}
+
+// registered notes that a small job has come to the leader's state.
+func (r *run) registered(c *state.Change, now time.Time) {
+	job, _ := c.Item().(*berthv1.Job)
+	if c.Kind != state.Created || !strings.HasPrefix(job.GetName(), smallPrefix) {
+		return
+	}
+	proposed := job.GetSubmitTime().AsTime()
+	r.legs.note(job.GetName(), func(j *journey) { j.proposed, j.registered = proposed, now })
 }
 
 // recount notes what the changes that were missed must have been.

@@ -101,8 +101,13 @@ func (t *tracker) quantiles() Quantiles { return t.quantilesFrom(0) }
 // quantilesFrom is over what came from the nth on.
 func (t *tracker) quantilesFrom(n int) Quantiles {
 	t.mu.Lock()
-	sorted := slices.Clone(t.delays[n:])
+	delays := slices.Clone(t.delays[n:])
 	t.mu.Unlock()
+	return quantiles(delays)
+}
+
+// quantiles sorts the delays.
+func quantiles(sorted []time.Duration) Quantiles {
 	if len(sorted) == 0 {
 		return Quantiles{}
 	}
