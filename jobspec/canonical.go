@@ -13,6 +13,15 @@ import (
 var absent = map[protoreflect.FullName]bool{
 	"berth.v1.Task.restart":  true, // the group's
 	"berth.v1.Group.network": true, // no ports
+
+	"berth.v1.Job.update":       true, // a quarter at a time, and no deployment
+	"berth.v1.Group.update":     true, // the job's
+	"berth.v1.Job.schedule":     true, // it is run when it is submitted
+	"berth.v1.Job.parameters":   true, // likewise
+	"berth.v1.Group.stateful":   true, // any instance is as good as another
+	"berth.v1.Group.scaling":    true, // no bounds
+	"berth.v1.Group.disruption": true, // all to preemption, a quarter at a time to a drain
+	"berth.v1.Task.lifecycle":   true, // it is a main task
 }
 
 // Canonicalize gives a copy of a valid job with every default filled in, and every other
@@ -28,6 +37,9 @@ func Canonicalize(job *berthv1.Job) *berthv1.Job {
 		} else {
 			fillReschedule(job.GetType(), g.GetReschedule())
 			g.Reschedule.MaxDelay = longer(g.Reschedule.MaxDelay, g.Reschedule.Delay)
+		}
+		if g.Update == nil {
+			g.Update = proto.CloneOf(job.GetUpdate())
 		}
 		g.Restart.MaxDelay = longer(g.Restart.MaxDelay, g.Restart.Delay)
 		for _, t := range g.GetTasks() {

@@ -32,6 +32,39 @@ job "example" {
   # reservation = "training"  # runs on the nodes that are reserved under this name
   # scheduler   = "mine"      # an external scheduler places it
 
+  # How a new version replaces the old one, for groups that do not say it themselves.
+  # With it each version gets a deployment: berth deployment list.
+  update {
+    max_parallel      = "25%"    # so many at a time; or a number
+    stagger           = "0s"     # between one set and the next
+    min_healthy_time  = "10s"    # healthy for so long
+    healthy_deadline  = "5m"     # not healthy by then: unhealthy
+    progress_deadline = "10m"    # none healthy for so long: the roll-out fails
+    health            = "checks" # checks | tasks | manual
+    canary            = "1"      # beside the old ones, without traffic; "100%" is blue-green
+    promote           = "manual" # by berth deployment promote, or "healthy"
+    promote_after     = "0s"     # with "healthy": healthy for so long
+    auto_revert       = true     # back to the last good version when it fails
+  }
+
+  # Run it by the clock, each time as a job of its own.
+  # schedule {
+  #   cron      = ["0 3 * * *", "@every 90s"] # with six fields, the first is seconds
+  #   time_zone = "Europe/Berlin"
+  #   overlap   = "skip"  # allow | skip | replace, while the run before is not over
+  #   catch_up  = "one"   # none | one | all of the times missed without servers
+  #   keep      = 10      # runs that are over
+  #   paused    = false
+  # }
+
+  # Or a form, filled in by berth job dispatch.
+  # parameters {
+  #   payload  = "optional" # | required | forbidden
+  #   required = ["input"]  # keys of meta
+  #   optional = ["speed"]
+  #   keep     = 100
+  # }
+
   # Shares of the architectures: three quarters on x86, the rest on ARM.
   arch_weight "amd64" { weight = 3 }
   arch_weight "arm64" { weight = 1 }
@@ -86,6 +119,53 @@ job "example" {
       max_unavailable = "50%" # or a number
     }
 
+    # Bounds of the count, for berth job scale.
+    scaling {
+      min = 1
+      max = 10
+    }
+
+    # An identity for each instance: there are never two of one index.
+    # stateful {
+    #   order       = "ordered" # or "parallel"
+    #   sticky_disk = true      # alloc/data goes with the index
+    # }
+
+    # It leaves discovery, and goes on for so long before its tasks are stopped.
+    shutdown_delay = "2s"
+
+    # What others find: web.default.berth in DNS, and in templates.
+    service "web" {
+      port = "http"
+      tags = ["frontend"]
+      # canary_tags = ["canary"]
+      meta {
+        team = "web"
+      }
+      check "http" { # http | tcp | grpc | script
+        path     = "/healthz"
+        on       = "readiness" # traffic and roll-outs | liveness: restarts | both
+        interval = "10s"
+        timeout  = "3s"
+        # name              = "http"
+        # port              = "admin"
+        # start_period      = "0s"   # failures do not count so long
+        # success_threshold = 1      # in a row
+        # failure_threshold = 3
+        # method            = "GET"
+        # body              = "..."
+        # expect_status     = "200-399"
+        # tls               = true   # also of grpc
+        # tls_skip_verify   = true
+        # grpc_service      = "shop.Cart"
+        # command           = ["/bin/check", "-v"] # script: inside a task
+        # task              = "server"
+        # headers {
+        #   Accept = "text/plain"
+        # }
+      }
+    }
+
     # How cores, memory and devices must lie in the node's NUMA cells.
     topology {
       policy = "none" # none | best-effort | restricted | single
@@ -132,6 +212,43 @@ job "example" {
       # user        = "nobody"
       # kill_signal = "SIGTERM"
       kill_timeout = "5s"
+      # leader         = true # when it ends, the others are stopped
+      # shutdown_delay = "1s"
+      # payload_file   = "local/payload" # of a dispatched job
+
+      # When it runs, if not for the whole life of the group.
+      # lifecycle {
+      #   hook    = "prestart" # | poststart | poststop
+      #   sidecar = true       # beside the main tasks until they have ended
+      # }
+
+      # Fetched before it starts.
+      # artifact {
+      #   source      = "https://example.com/site.tar.gz" # http, https, file, git::...
+      #   destination = "local"
+      #   mode        = "any" # | file | dir
+      #   checksum    = "sha256:..."
+      #   max_size    = "1GiB" # unpacked
+      #   timeout     = "30m"
+      #   headers { Authorization = "Bearer ..." }
+      #   options { depth = "1" }
+      # }
+
+      # Rendered before it starts, and again when what it reads has changed.
+      template {
+        data          = "{{ range service \"db\" }}server {{ .Address }}:{{ .Port }}\n{{ end }}"
+        destination   = "local/backends"
+        change_mode   = "signal" # restart | signal | script | none
+        change_signal = "SIGHUP"
+        # source          = "local/backends.tmpl" # in place of data
+        # change_script   = ["/bin/reload"]
+        # env             = true # its lines KEY=value become environment variables
+        # perms           = "0644"
+        # splay           = "5s"
+        # left_delimiter  = "{{"
+        # right_delimiter = "}}"
+        # fail_on_missing = true # fail, instead of waiting for what is missing
+      }
 
       config {
         command = "/bin/sh"

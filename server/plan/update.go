@@ -69,8 +69,8 @@ func groupOf(job *berthv1.Job, name string) *berthv1.Group {
 //
 //   - the job's priority, pool, architectures, constraints, affinities, spreads and
 //     tolerations, and the group's: they choose the node (which must pass the new ones);
-//   - the group's count and gang, its disruption budget, and its reschedule, restart and
-//     disconnect policies;
+//   - the group's count and gang and their bounds, its disruption budget, and its update,
+//     reschedule, restart and disconnect policies;
 //   - a task's restart policy, kill signal and kill timeout: the agent reads them when
 //     they are due.
 func sameRun(oldJob, newJob *berthv1.Job, old, now *berthv1.Group) bool {
@@ -97,6 +97,7 @@ func runOf(g *berthv1.Group) *berthv1.Group {
 	c := proto.Clone(g).(*berthv1.Group)
 	c.Count, c.Gang, c.Constraints, c.Affinities, c.Spreads = nil, false, nil, nil, nil
 	c.Restart, c.Reschedule, c.OnDisconnect, c.Disruption, c.Tolerations = nil, nil, nil, nil, nil
+	c.Update, c.Scaling = nil, nil
 	for _, t := range c.GetTasks() {
 		t.Constraints, t.Restart, t.KillSignal, t.KillTimeout = nil, nil, "", nil
 	}

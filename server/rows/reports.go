@@ -46,7 +46,7 @@ func (w *ReportWriter) Add(u *berthv1.AllocStatusUpdate) {
 	id, ok := ParseID(u.GetAllocId())
 	at := u.GetStatusTime()
 	plain := ok && u.GetStatusReason() == "" && len(u.GetTasks()) == 0 && u.GetStatus() >= 0 && u.GetStatus() < 128 &&
-		at != nil && at.IsValid() && max(at.GetSeconds(), -at.GetSeconds()) < maxSeconds
+		u.GetHealth() == berthv1.Alloc_undecided && !u.GetHasServices() && at != nil && at.IsValid() && max(at.GetSeconds(), -at.GetSeconds()) < maxSeconds
 	if !plain {
 		b, _ := proto.Marshal(u) // it was decoded from valid UTF-8
 		w.buf = appendBytes(append(w.buf, recordUpdate), b)

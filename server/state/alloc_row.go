@@ -189,13 +189,15 @@ func coldOf(a *berthv1.Alloc, nodeName string) string {
 		name = ""
 	}
 	if name == "" && a.GetDesiredReason() == "" && a.GetPreemptedBy() == "" && a.GetStatusReason() == "" && len(a.GetTasks()) == 0 &&
-		a.GetPreviousAlloc() == "" && a.GetNextAlloc() == "" && len(a.GetReschedules()) == 0 && a.GetRescheduleAfter() == nil {
+		a.GetPreviousAlloc() == "" && a.GetNextAlloc() == "" && len(a.GetReschedules()) == 0 && a.GetRescheduleAfter() == nil &&
+		!a.GetCanary() && a.GetHealth() == berthv1.Alloc_undecided && a.GetHealthTime() == nil && !a.GetMoved() {
 		return ""
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&berthv1.Alloc{
 		NodeName: name, DesiredReason: a.GetDesiredReason(), PreemptedBy: a.GetPreemptedBy(),
 		StatusReason: a.GetStatusReason(), Tasks: a.GetTasks(), PreviousAlloc: a.GetPreviousAlloc(), NextAlloc: a.GetNextAlloc(),
 		Reschedules: a.GetReschedules(), RescheduleAfter: a.GetRescheduleAfter(),
+		Canary: a.GetCanary(), Health: a.GetHealth(), HealthTime: a.GetHealthTime(), Moved: a.GetMoved(),
 	})
 	if err != nil {
 		// Only invalid UTF-8 fails, and nothing is stored that was not decoded from a valid entry.

@@ -42,6 +42,7 @@ func (a *Alloc) ShallowCopy() *Alloc {
 		Status: a.GetStatus(), StatusReason: a.GetStatusReason(), StatusTime: a.GetStatusTime(), Tasks: a.GetTasks(),
 		PreviousAlloc: a.GetPreviousAlloc(), NextAlloc: a.GetNextAlloc(),
 		Reschedules: a.GetReschedules(), RescheduleAfter: a.GetRescheduleAfter(),
+		Canary: a.GetCanary(), Health: a.GetHealth(), HealthTime: a.GetHealthTime(), Moved: a.GetMoved(),
 		CreateTime: a.GetCreateTime(), ModifyTime: a.GetModifyTime(),
 		CreateRevision: a.GetCreateRevision(), ModifyRevision: a.GetModifyRevision(), AssignRevision: a.GetAssignRevision(),
 	}

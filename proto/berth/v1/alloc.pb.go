@@ -135,6 +135,57 @@ func (Alloc_Status) EnumDescriptor() ([]byte, []int) {
 	return file_berth_v1_alloc_proto_rawDescGZIP(), []int{0, 1}
 }
 
+type Alloc_Health int32
+
+const (
+	// Not known yet.
+	Alloc_undecided Alloc_Health = 0
+	Alloc_healthy   Alloc_Health = 1
+	// Not healthy by its deadline, or ended before.
+	Alloc_unhealthy Alloc_Health = 2
+)
+
+// Enum value maps for Alloc_Health.
+var (
+	Alloc_Health_name = map[int32]string{
+		0: "undecided",
+		1: "healthy",
+		2: "unhealthy",
+	}
+	Alloc_Health_value = map[string]int32{
+		"undecided": 0,
+		"healthy":   1,
+		"unhealthy": 2,
+	}
+)
+
+func (x Alloc_Health) Enum() *Alloc_Health {
+	p := new(Alloc_Health)
+	*p = x
+	return p
+}
+
+func (x Alloc_Health) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Alloc_Health) Descriptor() protoreflect.EnumDescriptor {
+	return file_berth_v1_alloc_proto_enumTypes[2].Descriptor()
+}
+
+func (Alloc_Health) Type() protoreflect.EnumType {
+	return &file_berth_v1_alloc_proto_enumTypes[2]
+}
+
+func (x Alloc_Health) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Alloc_Health.Descriptor instead.
+func (Alloc_Health) EnumDescriptor() ([]byte, []int) {
+	return file_berth_v1_alloc_proto_rawDescGZIP(), []int{0, 2}
+}
+
 type TaskState_Phase int32
 
 const (
@@ -172,11 +223,11 @@ func (x TaskState_Phase) String() string {
 }
 
 func (TaskState_Phase) Descriptor() protoreflect.EnumDescriptor {
-	return file_berth_v1_alloc_proto_enumTypes[2].Descriptor()
+	return file_berth_v1_alloc_proto_enumTypes[3].Descriptor()
 }
 
 func (TaskState_Phase) Type() protoreflect.EnumType {
-	return &file_berth_v1_alloc_proto_enumTypes[2]
+	return &file_berth_v1_alloc_proto_enumTypes[3]
 }
 
 func (x TaskState_Phase) Number() protoreflect.EnumNumber {
@@ -222,9 +273,17 @@ type Alloc struct {
 	Reschedules []*timestamppb.Timestamp `protobuf:"bytes,20,rep,name=reschedules,proto3" json:"reschedules,omitempty"`
 	// It may not be replaced before.
 	RescheduleAfter *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=reschedule_after,json=rescheduleAfter,proto3" json:"reschedule_after,omitempty"`
-	CreateTime      *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	ModifyTime      *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=modify_time,json=modifyTime,proto3" json:"modify_time,omitempty"`
-	CreateRevision  uint64                 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	// It was placed as a canary of its version, and is no longer one when that is promoted.
+	Canary bool `protobuf:"varint,23,opt,name=canary,proto3" json:"canary,omitempty"`
+	// Whether it is healthy by its group's update strategy, written by its agent (or by an
+	// operator, with health = "manual"), and since when.
+	Health     Alloc_Health           `protobuf:"varint,24,opt,name=health,proto3,enum=berth.v1.Alloc_Health" json:"health,omitempty"`
+	HealthTime *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=health_time,json=healthTime,proto3" json:"health_time,omitempty"`
+	// It was told to stop and to be placed on another node (berth alloc stop -reschedule).
+	Moved          bool                   `protobuf:"varint,26,opt,name=moved,proto3" json:"moved,omitempty"`
+	CreateTime     *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	ModifyTime     *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=modify_time,json=modifyTime,proto3" json:"modify_time,omitempty"`
+	CreateRevision uint64                 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
 	// Revision of the last change of any kind.
 	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	// Revision of the last change that its agent must know of.
@@ -408,6 +467,34 @@ func (x *Alloc) GetRescheduleAfter() *timestamppb.Timestamp {
 		return x.RescheduleAfter
 	}
 	return nil
+}
+
+func (x *Alloc) GetCanary() bool {
+	if x != nil {
+		return x.Canary
+	}
+	return false
+}
+
+func (x *Alloc) GetHealth() Alloc_Health {
+	if x != nil {
+		return x.Health
+	}
+	return Alloc_undecided
+}
+
+func (x *Alloc) GetHealthTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HealthTime
+	}
+	return nil
+}
+
+func (x *Alloc) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
 }
 
 func (x *Alloc) GetCreateTime() *timestamppb.Timestamp {
@@ -637,12 +724,20 @@ func (x *TaskEvent) GetOomKilled() bool {
 
 // AllocStatusUpdate is what an agent reports of an allocation.
 type AllocStatusUpdate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
-	Status        Alloc_Status           `protobuf:"varint,2,opt,name=status,proto3,enum=berth.v1.Alloc_Status" json:"status,omitempty"`
-	StatusReason  string                 `protobuf:"bytes,3,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
-	StatusTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=status_time,json=statusTime,proto3" json:"status_time,omitempty"`
-	Tasks         []*TaskState           `protobuf:"bytes,5,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	AllocId      string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Status       Alloc_Status           `protobuf:"varint,2,opt,name=status,proto3,enum=berth.v1.Alloc_Status" json:"status,omitempty"`
+	StatusReason string                 `protobuf:"bytes,3,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
+	StatusTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=status_time,json=statusTime,proto3" json:"status_time,omitempty"`
+	Tasks        []*TaskState           `protobuf:"bytes,5,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// For the version of the job that health_version names.
+	Health        Alloc_Health           `protobuf:"varint,6,opt,name=health,proto3,enum=berth.v1.Alloc_Health" json:"health,omitempty"`
+	HealthTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=health_time,json=healthTime,proto3" json:"health_time,omitempty"`
+	HealthVersion uint64                 `protobuf:"varint,8,opt,name=health_version,json=healthVersion,proto3" json:"health_version,omitempty"`
+	// What it offers: all of it, as it is now. Identity (alloc, job, node) is the servers' to fill in.
+	Services []*ServiceInstance `protobuf:"bytes,9,rep,name=services,proto3" json:"services,omitempty"`
+	// services is meant: without, what is stored stays.
+	HasServices   bool `protobuf:"varint,10,opt,name=has_services,json=hasServices,proto3" json:"has_services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -712,11 +807,47 @@ func (x *AllocStatusUpdate) GetTasks() []*TaskState {
 	return nil
 }
 
+func (x *AllocStatusUpdate) GetHealth() Alloc_Health {
+	if x != nil {
+		return x.Health
+	}
+	return Alloc_undecided
+}
+
+func (x *AllocStatusUpdate) GetHealthTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HealthTime
+	}
+	return nil
+}
+
+func (x *AllocStatusUpdate) GetHealthVersion() uint64 {
+	if x != nil {
+		return x.HealthVersion
+	}
+	return 0
+}
+
+func (x *AllocStatusUpdate) GetServices() []*ServiceInstance {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *AllocStatusUpdate) GetHasServices() bool {
+	if x != nil {
+		return x.HasServices
+	}
+	return false
+}
+
 var File_berth_v1_alloc_proto protoreflect.FileDescriptor
 
 const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\n" +
-	"\x14berth/v1/alloc.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\t\n" +
+	"\x14berth/v1/alloc.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x16berth/v1/service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\n" +
+	"\n" +
 	"\x05Alloc\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -744,7 +875,12 @@ const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\n" +
 	"next_alloc\x18\x13 \x01(\tR\tnextAlloc\x12<\n" +
 	"\vreschedules\x18\x14 \x03(\v2\x1a.google.protobuf.TimestampR\vreschedules\x12E\n" +
-	"\x10reschedule_after\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x0frescheduleAfter\x12;\n" +
+	"\x10reschedule_after\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x0frescheduleAfter\x12\x16\n" +
+	"\x06canary\x18\x17 \x01(\bR\x06canary\x12.\n" +
+	"\x06health\x18\x18 \x01(\x0e2\x16.berth.v1.Alloc.HealthR\x06health\x12;\n" +
+	"\vhealth_time\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"healthTime\x12\x14\n" +
+	"\x05moved\x18\x1a \x01(\bR\x05moved\x12;\n" +
 	"\vcreate_time\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vmodify_time\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -763,7 +899,11 @@ const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\n" +
 	"\x06failed\x10\x03\x12\b\n" +
 	"\x04lost\x10\x04\x12\v\n" +
-	"\aunknown\x10\x05\"\xf7\x02\n" +
+	"\aunknown\x10\x05\"3\n" +
+	"\x06Health\x12\r\n" +
+	"\tundecided\x10\x00\x12\v\n" +
+	"\ahealthy\x10\x01\x12\r\n" +
+	"\tunhealthy\x10\x02\"\xf7\x02\n" +
 	"\tTaskState\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12/\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x19.berth.v1.TaskState.PhaseR\x05phase\x12\x16\n" +
@@ -787,14 +927,21 @@ const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\texit_code\x18\x04 \x01(\x05R\bexitCode\x12\x16\n" +
 	"\x06signal\x18\x05 \x01(\rR\x06signal\x12\x1d\n" +
 	"\n" +
-	"oom_killed\x18\x06 \x01(\bR\toomKilled\"\xeb\x01\n" +
+	"oom_killed\x18\x06 \x01(\bR\toomKilled\"\xd9\x03\n" +
 	"\x11AllocStatusUpdate\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12.\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x16.berth.v1.Alloc.StatusR\x06status\x12#\n" +
 	"\rstatus_reason\x18\x03 \x01(\tR\fstatusReason\x12;\n" +
 	"\vstatus_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"statusTime\x12)\n" +
-	"\x05tasks\x18\x05 \x03(\v2\x13.berth.v1.TaskStateR\x05tasksB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"\x05tasks\x18\x05 \x03(\v2\x13.berth.v1.TaskStateR\x05tasks\x12.\n" +
+	"\x06health\x18\x06 \x01(\x0e2\x16.berth.v1.Alloc.HealthR\x06health\x12;\n" +
+	"\vhealth_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"healthTime\x12%\n" +
+	"\x0ehealth_version\x18\b \x01(\x04R\rhealthVersion\x125\n" +
+	"\bservices\x18\t \x03(\v2\x19.berth.v1.ServiceInstanceR\bservices\x12!\n" +
+	"\fhas_services\x18\n" +
+	" \x01(\bR\vhasServicesB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_alloc_proto_rawDescOnce sync.Once
@@ -808,42 +955,49 @@ func file_berth_v1_alloc_proto_rawDescGZIP() []byte {
 	return file_berth_v1_alloc_proto_rawDescData
 }
 
-var file_berth_v1_alloc_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_berth_v1_alloc_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_berth_v1_alloc_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_berth_v1_alloc_proto_goTypes = []any{
 	(Alloc_Desired)(0),            // 0: berth.v1.Alloc.Desired
 	(Alloc_Status)(0),             // 1: berth.v1.Alloc.Status
-	(TaskState_Phase)(0),          // 2: berth.v1.TaskState.Phase
-	(*Alloc)(nil),                 // 3: berth.v1.Alloc
-	(*TaskState)(nil),             // 4: berth.v1.TaskState
-	(*TaskEvent)(nil),             // 5: berth.v1.TaskEvent
-	(*AllocStatusUpdate)(nil),     // 6: berth.v1.AllocStatusUpdate
-	(*Assignment)(nil),            // 7: berth.v1.Assignment
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(Alloc_Health)(0),             // 2: berth.v1.Alloc.Health
+	(TaskState_Phase)(0),          // 3: berth.v1.TaskState.Phase
+	(*Alloc)(nil),                 // 4: berth.v1.Alloc
+	(*TaskState)(nil),             // 5: berth.v1.TaskState
+	(*TaskEvent)(nil),             // 6: berth.v1.TaskEvent
+	(*AllocStatusUpdate)(nil),     // 7: berth.v1.AllocStatusUpdate
+	(*Assignment)(nil),            // 8: berth.v1.Assignment
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*ServiceInstance)(nil),       // 10: berth.v1.ServiceInstance
 }
 var file_berth_v1_alloc_proto_depIdxs = []int32{
-	7,  // 0: berth.v1.Alloc.assignment:type_name -> berth.v1.Assignment
+	8,  // 0: berth.v1.Alloc.assignment:type_name -> berth.v1.Assignment
 	0,  // 1: berth.v1.Alloc.desired:type_name -> berth.v1.Alloc.Desired
 	1,  // 2: berth.v1.Alloc.status:type_name -> berth.v1.Alloc.Status
-	8,  // 3: berth.v1.Alloc.status_time:type_name -> google.protobuf.Timestamp
-	4,  // 4: berth.v1.Alloc.tasks:type_name -> berth.v1.TaskState
-	8,  // 5: berth.v1.Alloc.reschedules:type_name -> google.protobuf.Timestamp
-	8,  // 6: berth.v1.Alloc.reschedule_after:type_name -> google.protobuf.Timestamp
-	8,  // 7: berth.v1.Alloc.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 8: berth.v1.Alloc.modify_time:type_name -> google.protobuf.Timestamp
-	2,  // 9: berth.v1.TaskState.phase:type_name -> berth.v1.TaskState.Phase
-	8,  // 10: berth.v1.TaskState.start_time:type_name -> google.protobuf.Timestamp
-	8,  // 11: berth.v1.TaskState.finish_time:type_name -> google.protobuf.Timestamp
-	5,  // 12: berth.v1.TaskState.events:type_name -> berth.v1.TaskEvent
-	8,  // 13: berth.v1.TaskEvent.time:type_name -> google.protobuf.Timestamp
-	1,  // 14: berth.v1.AllocStatusUpdate.status:type_name -> berth.v1.Alloc.Status
-	8,  // 15: berth.v1.AllocStatusUpdate.status_time:type_name -> google.protobuf.Timestamp
-	4,  // 16: berth.v1.AllocStatusUpdate.tasks:type_name -> berth.v1.TaskState
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	9,  // 3: berth.v1.Alloc.status_time:type_name -> google.protobuf.Timestamp
+	5,  // 4: berth.v1.Alloc.tasks:type_name -> berth.v1.TaskState
+	9,  // 5: berth.v1.Alloc.reschedules:type_name -> google.protobuf.Timestamp
+	9,  // 6: berth.v1.Alloc.reschedule_after:type_name -> google.protobuf.Timestamp
+	2,  // 7: berth.v1.Alloc.health:type_name -> berth.v1.Alloc.Health
+	9,  // 8: berth.v1.Alloc.health_time:type_name -> google.protobuf.Timestamp
+	9,  // 9: berth.v1.Alloc.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 10: berth.v1.Alloc.modify_time:type_name -> google.protobuf.Timestamp
+	3,  // 11: berth.v1.TaskState.phase:type_name -> berth.v1.TaskState.Phase
+	9,  // 12: berth.v1.TaskState.start_time:type_name -> google.protobuf.Timestamp
+	9,  // 13: berth.v1.TaskState.finish_time:type_name -> google.protobuf.Timestamp
+	6,  // 14: berth.v1.TaskState.events:type_name -> berth.v1.TaskEvent
+	9,  // 15: berth.v1.TaskEvent.time:type_name -> google.protobuf.Timestamp
+	1,  // 16: berth.v1.AllocStatusUpdate.status:type_name -> berth.v1.Alloc.Status
+	9,  // 17: berth.v1.AllocStatusUpdate.status_time:type_name -> google.protobuf.Timestamp
+	5,  // 18: berth.v1.AllocStatusUpdate.tasks:type_name -> berth.v1.TaskState
+	2,  // 19: berth.v1.AllocStatusUpdate.health:type_name -> berth.v1.Alloc.Health
+	9,  // 20: berth.v1.AllocStatusUpdate.health_time:type_name -> google.protobuf.Timestamp
+	10, // 21: berth.v1.AllocStatusUpdate.services:type_name -> berth.v1.ServiceInstance
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_alloc_proto_init() }
@@ -852,12 +1006,13 @@ func file_berth_v1_alloc_proto_init() {
 		return
 	}
 	file_berth_v1_resources_proto_init()
+	file_berth_v1_service_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_alloc_proto_rawDesc), len(file_berth_v1_alloc_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -25,6 +25,8 @@ func TestShallowCopyCopiesEveryField(t *testing.T) {
 			m.Set(f, protoreflect.ValueOfString("x"))
 		case f.Kind() == protoreflect.EnumKind:
 			m.Set(f, protoreflect.ValueOfEnum(1))
+		case f.Kind() == protoreflect.BoolKind:
+			m.Set(f, protoreflect.ValueOfBool(true))
 		case f.Kind() == protoreflect.Uint32Kind:
 			m.Set(f, protoreflect.ValueOfUint32(1))
 		case f.Kind() == protoreflect.Uint64Kind:

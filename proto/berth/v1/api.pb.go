@@ -791,7 +791,11 @@ type PlanJobResponse struct {
 	Diff         []*FieldDiff    `protobuf:"bytes,3,rep,name=diff,proto3" json:"diff,omitempty"`
 	Warnings     []string        `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Something would change.
-	Changes       bool `protobuf:"varint,5,opt,name=changes,proto3" json:"changes,omitempty"`
+	Changes bool `protobuf:"varint,5,opt,name=changes,proto3" json:"changes,omitempty"`
+	// How the change would be rolled out, a line for each step or rule that applies.
+	Rollout []string `protobuf:"bytes,6,rep,name=rollout,proto3" json:"rollout,omitempty"`
+	// Of a job with a schedule: its next times.
+	NextScheduled []*timestamppb.Timestamp `protobuf:"bytes,7,rep,name=next_scheduled,json=nextScheduled,proto3" json:"next_scheduled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -859,6 +863,20 @@ func (x *PlanJobResponse) GetChanges() bool {
 		return x.Changes
 	}
 	return false
+}
+
+func (x *PlanJobResponse) GetRollout() []string {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetNextScheduled() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.NextScheduled
+	}
+	return nil
 }
 
 // FieldDiff is one field that two versions have different.
@@ -1233,6 +1251,8 @@ type ScaleJobRequest struct {
 	Count         uint32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
 	Check         bool   `protobuf:"varint,4,opt,name=check,proto3" json:"check,omitempty"`
 	CheckRevision uint64 `protobuf:"varint,5,opt,name=check_revision,json=checkRevision,proto3" json:"check_revision,omitempty"`
+	// Kept with the scaling event.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Namespace; empty: "default". Lists: "*" for all.
 	Namespace     string `protobuf:"bytes,100,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1304,11 +1324,481 @@ func (x *ScaleJobRequest) GetCheckRevision() uint64 {
 	return 0
 }
 
+func (x *ScaleJobRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 func (x *ScaleJobRequest) GetNamespace() string {
 	if x != nil {
 		return x.Namespace
 	}
 	return ""
+}
+
+// RevertJobRequest names a version.
+type RevertJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// 0: the newest stable one before the current.
+	Version       uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Check         bool   `protobuf:"varint,3,opt,name=check,proto3" json:"check,omitempty"`
+	CheckRevision uint64 `protobuf:"varint,4,opt,name=check_revision,json=checkRevision,proto3" json:"check_revision,omitempty"`
+	// Namespace; empty: "default".
+	Namespace     string `protobuf:"bytes,100,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertJobRequest) Reset() {
+	*x = RevertJobRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertJobRequest) ProtoMessage() {}
+
+func (x *RevertJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertJobRequest.ProtoReflect.Descriptor instead.
+func (*RevertJobRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RevertJobRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *RevertJobRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RevertJobRequest) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+func (x *RevertJobRequest) GetCheckRevision() uint64 {
+	if x != nil {
+		return x.CheckRevision
+	}
+	return 0
+}
+
+func (x *RevertJobRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+// DispatchJobRequest fills in the parameters of a job.
+type DispatchJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// At most 16 KiB.
+	Payload []byte            `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Meta    map[string]string `protobuf:"bytes,3,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// A second dispatch with the same token gives the first one's job and runs nothing.
+	Token string `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`
+	// Namespace; empty: "default".
+	Namespace     string `protobuf:"bytes,100,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DispatchJobRequest) Reset() {
+	*x = DispatchJobRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DispatchJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DispatchJobRequest) ProtoMessage() {}
+
+func (x *DispatchJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DispatchJobRequest.ProtoReflect.Descriptor instead.
+func (*DispatchJobRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DispatchJobRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *DispatchJobRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *DispatchJobRequest) GetMeta() map[string]string {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *DispatchJobRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *DispatchJobRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+// DispatchJobResponse names the job that was made.
+type DispatchJobResponse struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Job          string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	EvaluationId string                 `protobuf:"bytes,2,opt,name=evaluation_id,json=evaluationId,proto3" json:"evaluation_id,omitempty"`
+	// It was dispatched before, with the same token.
+	RepeatedToken bool `protobuf:"varint,3,opt,name=repeated_token,json=repeatedToken,proto3" json:"repeated_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DispatchJobResponse) Reset() {
+	*x = DispatchJobResponse{}
+	mi := &file_berth_v1_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DispatchJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DispatchJobResponse) ProtoMessage() {}
+
+func (x *DispatchJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DispatchJobResponse.ProtoReflect.Descriptor instead.
+func (*DispatchJobResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DispatchJobResponse) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *DispatchJobResponse) GetEvaluationId() string {
+	if x != nil {
+		return x.EvaluationId
+	}
+	return ""
+}
+
+func (x *DispatchJobResponse) GetRepeatedToken() bool {
+	if x != nil {
+		return x.RepeatedToken
+	}
+	return false
+}
+
+// ForceScheduleRequest names a job.
+type ForceScheduleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Namespace; empty: "default".
+	Namespace     string `protobuf:"bytes,100,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceScheduleRequest) Reset() {
+	*x = ForceScheduleRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceScheduleRequest) ProtoMessage() {}
+
+func (x *ForceScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceScheduleRequest.ProtoReflect.Descriptor instead.
+func (*ForceScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ForceScheduleRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ForceScheduleRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+// ForceScheduleResponse names the job that was made.
+type ForceScheduleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	EvaluationId  string                 `protobuf:"bytes,2,opt,name=evaluation_id,json=evaluationId,proto3" json:"evaluation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceScheduleResponse) Reset() {
+	*x = ForceScheduleResponse{}
+	mi := &file_berth_v1_api_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceScheduleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceScheduleResponse) ProtoMessage() {}
+
+func (x *ForceScheduleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceScheduleResponse.ProtoReflect.Descriptor instead.
+func (*ForceScheduleResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ForceScheduleResponse) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ForceScheduleResponse) GetEvaluationId() string {
+	if x != nil {
+		return x.EvaluationId
+	}
+	return ""
+}
+
+// ListScalingEventsRequest names a job.
+type ListScalingEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Namespace; empty: "default".
+	Namespace string `protobuf:"bytes,100,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Answer when the revision has passed this one.
+	Index uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	// How long to wait for that; at most 10m.
+	Wait *durationpb.Duration `protobuf:"bytes,102,opt,name=wait,proto3" json:"wait,omitempty"`
+	// Any server answers, from what it knows.
+	Stale bool `protobuf:"varint,103,opt,name=stale,proto3" json:"stale,omitempty"`
+	// The leader makes sure that it leads before it answers.
+	Consistent    bool `protobuf:"varint,104,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScalingEventsRequest) Reset() {
+	*x = ListScalingEventsRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScalingEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScalingEventsRequest) ProtoMessage() {}
+
+func (x *ListScalingEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScalingEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListScalingEventsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListScalingEventsRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ListScalingEventsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListScalingEventsRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ListScalingEventsRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *ListScalingEventsRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListScalingEventsRequest) GetConsistent() bool {
+	if x != nil {
+		return x.Consistent
+	}
+	return false
+}
+
+// ListScalingEventsResponse is what is kept: the newest 20 of each group.
+type ListScalingEventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*ScalingEvent        `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScalingEventsResponse) Reset() {
+	*x = ListScalingEventsResponse{}
+	mi := &file_berth_v1_api_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScalingEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScalingEventsResponse) ProtoMessage() {}
+
+func (x *ListScalingEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScalingEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListScalingEventsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListScalingEventsResponse) GetEvents() []*ScalingEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
 }
 
 // EvaluateJobRequest names a job.
@@ -1323,7 +1813,7 @@ type EvaluateJobRequest struct {
 
 func (x *EvaluateJobRequest) Reset() {
 	*x = EvaluateJobRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[16]
+	mi := &file_berth_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1825,7 @@ func (x *EvaluateJobRequest) String() string {
 func (*EvaluateJobRequest) ProtoMessage() {}
 
 func (x *EvaluateJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[16]
+	mi := &file_berth_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1838,7 @@ func (x *EvaluateJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateJobRequest.ProtoReflect.Descriptor instead.
 func (*EvaluateJobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EvaluateJobRequest) GetJob() string {
@@ -1375,7 +1865,7 @@ type EvaluateJobResponse struct {
 
 func (x *EvaluateJobResponse) Reset() {
 	*x = EvaluateJobResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[17]
+	mi := &file_berth_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1877,7 @@ func (x *EvaluateJobResponse) String() string {
 func (*EvaluateJobResponse) ProtoMessage() {}
 
 func (x *EvaluateJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[17]
+	mi := &file_berth_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1890,7 @@ func (x *EvaluateJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluateJobResponse.ProtoReflect.Descriptor instead.
 func (*EvaluateJobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EvaluateJobResponse) GetEvaluationId() string {
@@ -1432,7 +1922,7 @@ type GetJobHistoryRequest struct {
 
 func (x *GetJobHistoryRequest) Reset() {
 	*x = GetJobHistoryRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[18]
+	mi := &file_berth_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1934,7 @@ func (x *GetJobHistoryRequest) String() string {
 func (*GetJobHistoryRequest) ProtoMessage() {}
 
 func (x *GetJobHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[18]
+	mi := &file_berth_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1947,7 @@ func (x *GetJobHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetJobHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetJobHistoryRequest) GetJob() string {
@@ -1519,7 +2009,7 @@ type GetJobHistoryResponse struct {
 
 func (x *GetJobHistoryResponse) Reset() {
 	*x = GetJobHistoryResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[19]
+	mi := &file_berth_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +2021,7 @@ func (x *GetJobHistoryResponse) String() string {
 func (*GetJobHistoryResponse) ProtoMessage() {}
 
 func (x *GetJobHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[19]
+	mi := &file_berth_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +2034,7 @@ func (x *GetJobHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetJobHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetJobHistoryResponse) GetVersions() []*JobVersion {
@@ -1565,7 +2055,7 @@ type JobVersion struct {
 
 func (x *JobVersion) Reset() {
 	*x = JobVersion{}
-	mi := &file_berth_v1_api_proto_msgTypes[20]
+	mi := &file_berth_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +2067,7 @@ func (x *JobVersion) String() string {
 func (*JobVersion) ProtoMessage() {}
 
 func (x *JobVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[20]
+	mi := &file_berth_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +2080,7 @@ func (x *JobVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobVersion.ProtoReflect.Descriptor instead.
 func (*JobVersion) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JobVersion) GetJob() *Job {
@@ -1627,7 +2117,7 @@ type GetJobStatusRequest struct {
 
 func (x *GetJobStatusRequest) Reset() {
 	*x = GetJobStatusRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[21]
+	mi := &file_berth_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +2129,7 @@ func (x *GetJobStatusRequest) String() string {
 func (*GetJobStatusRequest) ProtoMessage() {}
 
 func (x *GetJobStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[21]
+	mi := &file_berth_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +2142,7 @@ func (x *GetJobStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetJobStatusRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetJobStatusRequest) GetJob() string {
@@ -1703,14 +2193,22 @@ type JobStatus struct {
 	Job    *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Groups []*GroupSummary        `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
 	// The newest evaluation, with explanations of what waits.
-	Evaluation    *Evaluation `protobuf:"bytes,3,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Evaluation *Evaluation `protobuf:"bytes,3,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
+	// The newest deployment.
+	Deployment *Deployment `protobuf:"bytes,4,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// Of a job with a schedule: when it is run next.
+	NextScheduled *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_scheduled,json=nextScheduled,proto3" json:"next_scheduled,omitempty"`
+	// Of a job with a schedule or parameters: its children by status.
+	ChildrenPending uint32 `protobuf:"varint,6,opt,name=children_pending,json=childrenPending,proto3" json:"children_pending,omitempty"`
+	ChildrenRunning uint32 `protobuf:"varint,7,opt,name=children_running,json=childrenRunning,proto3" json:"children_running,omitempty"`
+	ChildrenDead    uint32 `protobuf:"varint,8,opt,name=children_dead,json=childrenDead,proto3" json:"children_dead,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_berth_v1_api_proto_msgTypes[22]
+	mi := &file_berth_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +2220,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[22]
+	mi := &file_berth_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +2233,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1757,6 +2255,41 @@ func (x *JobStatus) GetEvaluation() *Evaluation {
 		return x.Evaluation
 	}
 	return nil
+}
+
+func (x *JobStatus) GetDeployment() *Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+func (x *JobStatus) GetNextScheduled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextScheduled
+	}
+	return nil
+}
+
+func (x *JobStatus) GetChildrenPending() uint32 {
+	if x != nil {
+		return x.ChildrenPending
+	}
+	return 0
+}
+
+func (x *JobStatus) GetChildrenRunning() uint32 {
+	if x != nil {
+		return x.ChildrenRunning
+	}
+	return 0
+}
+
+func (x *JobStatus) GetChildrenDead() uint32 {
+	if x != nil {
+		return x.ChildrenDead
+	}
+	return 0
 }
 
 // ListAllocsRequest asks for allocations.
@@ -1792,7 +2325,7 @@ type ListAllocsRequest struct {
 
 func (x *ListAllocsRequest) Reset() {
 	*x = ListAllocsRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[23]
+	mi := &file_berth_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +2337,7 @@ func (x *ListAllocsRequest) String() string {
 func (*ListAllocsRequest) ProtoMessage() {}
 
 func (x *ListAllocsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[23]
+	mi := &file_berth_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +2350,7 @@ func (x *ListAllocsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllocsRequest.ProtoReflect.Descriptor instead.
 func (*ListAllocsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListAllocsRequest) GetJob() string {
@@ -1915,7 +2448,7 @@ type ListAllocsResponse struct {
 
 func (x *ListAllocsResponse) Reset() {
 	*x = ListAllocsResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[24]
+	mi := &file_berth_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2460,7 @@ func (x *ListAllocsResponse) String() string {
 func (*ListAllocsResponse) ProtoMessage() {}
 
 func (x *ListAllocsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[24]
+	mi := &file_berth_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2473,7 @@ func (x *ListAllocsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllocsResponse.ProtoReflect.Descriptor instead.
 func (*ListAllocsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListAllocsResponse) GetAllocs() []*Alloc {
@@ -1975,7 +2508,7 @@ type GetAllocRequest struct {
 
 func (x *GetAllocRequest) Reset() {
 	*x = GetAllocRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[25]
+	mi := &file_berth_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2520,7 @@ func (x *GetAllocRequest) String() string {
 func (*GetAllocRequest) ProtoMessage() {}
 
 func (x *GetAllocRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[25]
+	mi := &file_berth_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2533,7 @@ func (x *GetAllocRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAllocRequest.ProtoReflect.Descriptor instead.
 func (*GetAllocRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetAllocRequest) GetAllocId() string {
@@ -2038,17 +2571,72 @@ func (x *GetAllocRequest) GetConsistent() bool {
 	return false
 }
 
-// StopAllocRequest names an allocation.
-type StopAllocRequest struct {
+// SetAllocHealthRequest is an operator's word.
+type SetAllocHealthRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Healthy       bool                   `protobuf:"varint,2,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAllocHealthRequest) Reset() {
+	*x = SetAllocHealthRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAllocHealthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAllocHealthRequest) ProtoMessage() {}
+
+func (x *SetAllocHealthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAllocHealthRequest.ProtoReflect.Descriptor instead.
+func (*SetAllocHealthRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SetAllocHealthRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *SetAllocHealthRequest) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+// StopAllocRequest names an allocation.
+type StopAllocRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	AllocId string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	// Place the next one on another node if any fits.
+	Reschedule    bool `protobuf:"varint,2,opt,name=reschedule,proto3" json:"reschedule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StopAllocRequest) Reset() {
 	*x = StopAllocRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[26]
+	mi := &file_berth_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2648,7 @@ func (x *StopAllocRequest) String() string {
 func (*StopAllocRequest) ProtoMessage() {}
 
 func (x *StopAllocRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[26]
+	mi := &file_berth_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2661,7 @@ func (x *StopAllocRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAllocRequest.ProtoReflect.Descriptor instead.
 func (*StopAllocRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StopAllocRequest) GetAllocId() string {
@@ -2081,6 +2669,13 @@ func (x *StopAllocRequest) GetAllocId() string {
 		return x.AllocId
 	}
 	return ""
+}
+
+func (x *StopAllocRequest) GetReschedule() bool {
+	if x != nil {
+		return x.Reschedule
+	}
+	return false
 }
 
 // StopAllocResponse names the evaluation that replaces it.
@@ -2093,7 +2688,7 @@ type StopAllocResponse struct {
 
 func (x *StopAllocResponse) Reset() {
 	*x = StopAllocResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[27]
+	mi := &file_berth_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2700,7 @@ func (x *StopAllocResponse) String() string {
 func (*StopAllocResponse) ProtoMessage() {}
 
 func (x *StopAllocResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[27]
+	mi := &file_berth_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2713,7 @@ func (x *StopAllocResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAllocResponse.ProtoReflect.Descriptor instead.
 func (*StopAllocResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StopAllocResponse) GetEvaluationId() string {
@@ -2153,7 +2748,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[28]
+	mi := &file_berth_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2760,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[28]
+	mi := &file_berth_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2773,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListNodesRequest) GetIndex() uint64 {
@@ -2248,7 +2843,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[29]
+	mi := &file_berth_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2855,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[29]
+	mi := &file_berth_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2868,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -2308,7 +2903,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[30]
+	mi := &file_berth_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +2915,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[30]
+	mi := &file_berth_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2333,7 +2928,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetNodeRequest) GetNodeId() string {
@@ -2382,7 +2977,7 @@ type SetNodeEligibilityRequest struct {
 
 func (x *SetNodeEligibilityRequest) Reset() {
 	*x = SetNodeEligibilityRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[31]
+	mi := &file_berth_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2989,7 @@ func (x *SetNodeEligibilityRequest) String() string {
 func (*SetNodeEligibilityRequest) ProtoMessage() {}
 
 func (x *SetNodeEligibilityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[31]
+	mi := &file_berth_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +3002,7 @@ func (x *SetNodeEligibilityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeEligibilityRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeEligibilityRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetNodeEligibilityRequest) GetNodeId() string {
@@ -2433,7 +3028,7 @@ type SetNodeEligibilityResponse struct {
 
 func (x *SetNodeEligibilityResponse) Reset() {
 	*x = SetNodeEligibilityResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[32]
+	mi := &file_berth_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +3040,7 @@ func (x *SetNodeEligibilityResponse) String() string {
 func (*SetNodeEligibilityResponse) ProtoMessage() {}
 
 func (x *SetNodeEligibilityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[32]
+	mi := &file_berth_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +3053,7 @@ func (x *SetNodeEligibilityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeEligibilityResponse.ProtoReflect.Descriptor instead.
 func (*SetNodeEligibilityResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 // SetNodeTaintsRequest changes the operator's taints of a node.
@@ -2475,7 +3070,7 @@ type SetNodeTaintsRequest struct {
 
 func (x *SetNodeTaintsRequest) Reset() {
 	*x = SetNodeTaintsRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[33]
+	mi := &file_berth_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +3082,7 @@ func (x *SetNodeTaintsRequest) String() string {
 func (*SetNodeTaintsRequest) ProtoMessage() {}
 
 func (x *SetNodeTaintsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[33]
+	mi := &file_berth_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +3095,7 @@ func (x *SetNodeTaintsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNodeTaintsRequest.ProtoReflect.Descriptor instead.
 func (*SetNodeTaintsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetNodeTaintsRequest) GetNodeId() string {
@@ -2524,6 +3119,95 @@ func (x *SetNodeTaintsRequest) GetRemove() []string {
 	return nil
 }
 
+// DrainNodeRequest empties a node.
+type DrainNodeRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Stop what is left after so long; absent: wait for ever.
+	Deadline *durationpb.Duration `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// Leave system jobs.
+	IgnoreSystem bool `protobuf:"varint,3,opt,name=ignore_system,json=ignoreSystem,proto3" json:"ignore_system,omitempty"`
+	// End the drain instead.
+	Disable bool `protobuf:"varint,4,opt,name=disable,proto3" json:"disable,omitempty"`
+	// With disable: nothing new is placed on it all the same.
+	KeepIneligible bool   `protobuf:"varint,5,opt,name=keep_ineligible,json=keepIneligible,proto3" json:"keep_ineligible,omitempty"`
+	Reason         string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_berth_v1_api_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_api_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DrainNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *DrainNodeRequest) GetIgnoreSystem() bool {
+	if x != nil {
+		return x.IgnoreSystem
+	}
+	return false
+}
+
+func (x *DrainNodeRequest) GetDisable() bool {
+	if x != nil {
+		return x.Disable
+	}
+	return false
+}
+
+func (x *DrainNodeRequest) GetKeepIneligible() bool {
+	if x != nil {
+		return x.KeepIneligible
+	}
+	return false
+}
+
+func (x *DrainNodeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // RemoveNodeRequest names a node.
 type RemoveNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2534,7 +3218,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[34]
+	mi := &file_berth_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2546,7 +3230,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[34]
+	mi := &file_berth_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2559,7 +3243,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -2578,7 +3262,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[35]
+	mi := &file_berth_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +3274,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[35]
+	mi := &file_berth_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +3287,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 // ListEvaluationsRequest asks for evaluations.
@@ -2635,7 +3319,7 @@ type ListEvaluationsRequest struct {
 
 func (x *ListEvaluationsRequest) Reset() {
 	*x = ListEvaluationsRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[36]
+	mi := &file_berth_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +3331,7 @@ func (x *ListEvaluationsRequest) String() string {
 func (*ListEvaluationsRequest) ProtoMessage() {}
 
 func (x *ListEvaluationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[36]
+	mi := &file_berth_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +3344,7 @@ func (x *ListEvaluationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEvaluationsRequest.ProtoReflect.Descriptor instead.
 func (*ListEvaluationsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListEvaluationsRequest) GetJob() string {
@@ -2744,7 +3428,7 @@ type ListEvaluationsResponse struct {
 
 func (x *ListEvaluationsResponse) Reset() {
 	*x = ListEvaluationsResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[37]
+	mi := &file_berth_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +3440,7 @@ func (x *ListEvaluationsResponse) String() string {
 func (*ListEvaluationsResponse) ProtoMessage() {}
 
 func (x *ListEvaluationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[37]
+	mi := &file_berth_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2769,7 +3453,7 @@ func (x *ListEvaluationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEvaluationsResponse.ProtoReflect.Descriptor instead.
 func (*ListEvaluationsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListEvaluationsResponse) GetEvaluations() []*Evaluation {
@@ -2804,7 +3488,7 @@ type GetEvaluationRequest struct {
 
 func (x *GetEvaluationRequest) Reset() {
 	*x = GetEvaluationRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[38]
+	mi := &file_berth_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2816,7 +3500,7 @@ func (x *GetEvaluationRequest) String() string {
 func (*GetEvaluationRequest) ProtoMessage() {}
 
 func (x *GetEvaluationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[38]
+	mi := &file_berth_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2829,7 +3513,7 @@ func (x *GetEvaluationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEvaluationRequest.ProtoReflect.Descriptor instead.
 func (*GetEvaluationRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetEvaluationRequest) GetEvaluationId() string {
@@ -2892,7 +3576,7 @@ type ListNamespacesRequest struct {
 
 func (x *ListNamespacesRequest) Reset() {
 	*x = ListNamespacesRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[39]
+	mi := &file_berth_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3588,7 @@ func (x *ListNamespacesRequest) String() string {
 func (*ListNamespacesRequest) ProtoMessage() {}
 
 func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[39]
+	mi := &file_berth_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3601,7 @@ func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListNamespacesRequest) GetIndex() uint64 {
@@ -2987,7 +3671,7 @@ type ListNamespacesResponse struct {
 
 func (x *ListNamespacesResponse) Reset() {
 	*x = ListNamespacesResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[40]
+	mi := &file_berth_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3683,7 @@ func (x *ListNamespacesResponse) String() string {
 func (*ListNamespacesResponse) ProtoMessage() {}
 
 func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[40]
+	mi := &file_berth_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3696,7 @@ func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesResponse.ProtoReflect.Descriptor instead.
 func (*ListNamespacesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListNamespacesResponse) GetNamespaces() []*Namespace {
@@ -3047,7 +3731,7 @@ type GetNamespaceRequest struct {
 
 func (x *GetNamespaceRequest) Reset() {
 	*x = GetNamespaceRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[41]
+	mi := &file_berth_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3059,7 +3743,7 @@ func (x *GetNamespaceRequest) String() string {
 func (*GetNamespaceRequest) ProtoMessage() {}
 
 func (x *GetNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[41]
+	mi := &file_berth_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3072,7 +3756,7 @@ func (x *GetNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*GetNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetNamespaceRequest) GetName() string {
@@ -3122,7 +3806,7 @@ type GetNamespaceUsageRequest struct {
 
 func (x *GetNamespaceUsageRequest) Reset() {
 	*x = GetNamespaceUsageRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[42]
+	mi := &file_berth_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3818,7 @@ func (x *GetNamespaceUsageRequest) String() string {
 func (*GetNamespaceUsageRequest) ProtoMessage() {}
 
 func (x *GetNamespaceUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[42]
+	mi := &file_berth_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3831,7 @@ func (x *GetNamespaceUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNamespaceUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetNamespaceUsageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetNamespaceUsageRequest) GetName() string {
@@ -3177,7 +3861,7 @@ type NamespaceUsage struct {
 
 func (x *NamespaceUsage) Reset() {
 	*x = NamespaceUsage{}
-	mi := &file_berth_v1_api_proto_msgTypes[43]
+	mi := &file_berth_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3189,7 +3873,7 @@ func (x *NamespaceUsage) String() string {
 func (*NamespaceUsage) ProtoMessage() {}
 
 func (x *NamespaceUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[43]
+	mi := &file_berth_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3202,7 +3886,7 @@ func (x *NamespaceUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceUsage.ProtoReflect.Descriptor instead.
 func (*NamespaceUsage) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NamespaceUsage) GetNamespace() string {
@@ -3236,7 +3920,7 @@ type SetNamespaceRequest struct {
 
 func (x *SetNamespaceRequest) Reset() {
 	*x = SetNamespaceRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[44]
+	mi := &file_berth_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3248,7 +3932,7 @@ func (x *SetNamespaceRequest) String() string {
 func (*SetNamespaceRequest) ProtoMessage() {}
 
 func (x *SetNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[44]
+	mi := &file_berth_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3261,7 +3945,7 @@ func (x *SetNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*SetNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SetNamespaceRequest) GetNamespace() *Namespace {
@@ -3281,7 +3965,7 @@ type DeleteNamespaceRequest struct {
 
 func (x *DeleteNamespaceRequest) Reset() {
 	*x = DeleteNamespaceRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[45]
+	mi := &file_berth_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3977,7 @@ func (x *DeleteNamespaceRequest) String() string {
 func (*DeleteNamespaceRequest) ProtoMessage() {}
 
 func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[45]
+	mi := &file_berth_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3990,7 @@ func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DeleteNamespaceRequest) GetName() string {
@@ -3325,7 +4009,7 @@ type DeleteNamespaceResponse struct {
 
 func (x *DeleteNamespaceResponse) Reset() {
 	*x = DeleteNamespaceResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[46]
+	mi := &file_berth_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +4021,7 @@ func (x *DeleteNamespaceResponse) String() string {
 func (*DeleteNamespaceResponse) ProtoMessage() {}
 
 func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[46]
+	mi := &file_berth_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +4034,7 @@ func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 // GetRaftRequest asks for it.
@@ -3363,7 +4047,7 @@ type GetRaftRequest struct {
 
 func (x *GetRaftRequest) Reset() {
 	*x = GetRaftRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[47]
+	mi := &file_berth_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3375,7 +4059,7 @@ func (x *GetRaftRequest) String() string {
 func (*GetRaftRequest) ProtoMessage() {}
 
 func (x *GetRaftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[47]
+	mi := &file_berth_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3388,7 +4072,7 @@ func (x *GetRaftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRaftRequest.ProtoReflect.Descriptor instead.
 func (*GetRaftRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetRaftRequest) GetStale() bool {
@@ -3411,7 +4095,7 @@ type GetRaftResponse struct {
 
 func (x *GetRaftResponse) Reset() {
 	*x = GetRaftResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[48]
+	mi := &file_berth_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +4107,7 @@ func (x *GetRaftResponse) String() string {
 func (*GetRaftResponse) ProtoMessage() {}
 
 func (x *GetRaftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[48]
+	mi := &file_berth_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +4120,7 @@ func (x *GetRaftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRaftResponse.ProtoReflect.Descriptor instead.
 func (*GetRaftResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetRaftResponse) GetPeers() []*RaftPeer {
@@ -3485,7 +4169,7 @@ type RaftPeer struct {
 
 func (x *RaftPeer) Reset() {
 	*x = RaftPeer{}
-	mi := &file_berth_v1_api_proto_msgTypes[49]
+	mi := &file_berth_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +4181,7 @@ func (x *RaftPeer) String() string {
 func (*RaftPeer) ProtoMessage() {}
 
 func (x *RaftPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[49]
+	mi := &file_berth_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +4194,7 @@ func (x *RaftPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaftPeer.ProtoReflect.Descriptor instead.
 func (*RaftPeer) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RaftPeer) GetId() string {
@@ -3572,7 +4256,7 @@ type RemoveRaftPeerRequest struct {
 
 func (x *RemoveRaftPeerRequest) Reset() {
 	*x = RemoveRaftPeerRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[50]
+	mi := &file_berth_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3584,7 +4268,7 @@ func (x *RemoveRaftPeerRequest) String() string {
 func (*RemoveRaftPeerRequest) ProtoMessage() {}
 
 func (x *RemoveRaftPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[50]
+	mi := &file_berth_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3597,7 +4281,7 @@ func (x *RemoveRaftPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRaftPeerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRaftPeerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{50}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveRaftPeerRequest) GetServerId() string {
@@ -3616,7 +4300,7 @@ type RemoveRaftPeerResponse struct {
 
 func (x *RemoveRaftPeerResponse) Reset() {
 	*x = RemoveRaftPeerResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[51]
+	mi := &file_berth_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3628,7 +4312,7 @@ func (x *RemoveRaftPeerResponse) String() string {
 func (*RemoveRaftPeerResponse) ProtoMessage() {}
 
 func (x *RemoveRaftPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[51]
+	mi := &file_berth_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3641,7 +4325,7 @@ func (x *RemoveRaftPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRaftPeerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveRaftPeerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{51}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 // TransferLeadershipRequest may name a server.
@@ -3654,7 +4338,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[52]
+	mi := &file_berth_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +4350,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[52]
+	mi := &file_berth_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +4363,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TransferLeadershipRequest) GetServerId() string {
@@ -3698,7 +4382,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[53]
+	mi := &file_berth_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3710,7 +4394,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[53]
+	mi := &file_berth_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3723,7 +4407,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 // SaveSnapshotRequest may ask any server.
@@ -3736,7 +4420,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[54]
+	mi := &file_berth_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3748,7 +4432,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[54]
+	mi := &file_berth_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3761,7 +4445,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SaveSnapshotRequest) GetStale() bool {
@@ -3781,7 +4465,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_berth_v1_api_proto_msgTypes[55]
+	mi := &file_berth_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3793,7 +4477,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[55]
+	mi := &file_berth_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3806,7 +4490,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -3827,7 +4511,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[56]
+	mi := &file_berth_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +4523,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[56]
+	mi := &file_berth_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +4536,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RestoreSnapshotResponse) GetRevision() uint64 {
@@ -3879,7 +4563,7 @@ type GetSchedulerConfigRequest struct {
 
 func (x *GetSchedulerConfigRequest) Reset() {
 	*x = GetSchedulerConfigRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[57]
+	mi := &file_berth_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3891,7 +4575,7 @@ func (x *GetSchedulerConfigRequest) String() string {
 func (*GetSchedulerConfigRequest) ProtoMessage() {}
 
 func (x *GetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[57]
+	mi := &file_berth_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3904,7 +4588,7 @@ func (x *GetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetSchedulerConfigRequest) GetStale() bool {
@@ -3926,7 +4610,7 @@ type SetSchedulerConfigRequest struct {
 
 func (x *SetSchedulerConfigRequest) Reset() {
 	*x = SetSchedulerConfigRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[58]
+	mi := &file_berth_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4622,7 @@ func (x *SetSchedulerConfigRequest) String() string {
 func (*SetSchedulerConfigRequest) ProtoMessage() {}
 
 func (x *SetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[58]
+	mi := &file_berth_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4635,7 @@ func (x *SetSchedulerConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchedulerConfigRequest.ProtoReflect.Descriptor instead.
 func (*SetSchedulerConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetSchedulerConfigRequest) GetConfig() *SchedulerConfig {
@@ -3984,7 +4668,7 @@ type CollectGarbageRequest struct {
 
 func (x *CollectGarbageRequest) Reset() {
 	*x = CollectGarbageRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[59]
+	mi := &file_berth_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4680,7 @@ func (x *CollectGarbageRequest) String() string {
 func (*CollectGarbageRequest) ProtoMessage() {}
 
 func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[59]
+	mi := &file_berth_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4693,7 @@ func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
 func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 // CollectGarbageResponse says what was forgotten.
@@ -4025,7 +4709,7 @@ type CollectGarbageResponse struct {
 
 func (x *CollectGarbageResponse) Reset() {
 	*x = CollectGarbageResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[60]
+	mi := &file_berth_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4721,7 @@ func (x *CollectGarbageResponse) String() string {
 func (*CollectGarbageResponse) ProtoMessage() {}
 
 func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[60]
+	mi := &file_berth_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4734,7 @@ func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
 func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CollectGarbageResponse) GetJobs() uint32 {
@@ -4090,7 +4774,7 @@ type GetMembersRequest struct {
 
 func (x *GetMembersRequest) Reset() {
 	*x = GetMembersRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[61]
+	mi := &file_berth_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4102,7 +4786,7 @@ func (x *GetMembersRequest) String() string {
 func (*GetMembersRequest) ProtoMessage() {}
 
 func (x *GetMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[61]
+	mi := &file_berth_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4115,7 +4799,7 @@ func (x *GetMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMembersRequest.ProtoReflect.Descriptor instead.
 func (*GetMembersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 // GetMembersResponse is them.
@@ -4128,7 +4812,7 @@ type GetMembersResponse struct {
 
 func (x *GetMembersResponse) Reset() {
 	*x = GetMembersResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[62]
+	mi := &file_berth_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4140,7 +4824,7 @@ func (x *GetMembersResponse) String() string {
 func (*GetMembersResponse) ProtoMessage() {}
 
 func (x *GetMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[62]
+	mi := &file_berth_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4153,7 +4837,7 @@ func (x *GetMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMembersResponse.ProtoReflect.Descriptor instead.
 func (*GetMembersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetMembersResponse) GetMembers() []*Member {
@@ -4182,7 +4866,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_berth_v1_api_proto_msgTypes[63]
+	mi := &file_berth_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4194,7 +4878,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[63]
+	mi := &file_berth_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +4891,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Member) GetId() string {
@@ -4283,7 +4967,7 @@ type JoinServersRequest struct {
 
 func (x *JoinServersRequest) Reset() {
 	*x = JoinServersRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[64]
+	mi := &file_berth_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4295,7 +4979,7 @@ func (x *JoinServersRequest) String() string {
 func (*JoinServersRequest) ProtoMessage() {}
 
 func (x *JoinServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[64]
+	mi := &file_berth_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4308,7 +4992,7 @@ func (x *JoinServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinServersRequest.ProtoReflect.Descriptor instead.
 func (*JoinServersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *JoinServersRequest) GetAddresses() []string {
@@ -4328,7 +5012,7 @@ type JoinServersResponse struct {
 
 func (x *JoinServersResponse) Reset() {
 	*x = JoinServersResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[65]
+	mi := &file_berth_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +5024,7 @@ func (x *JoinServersResponse) String() string {
 func (*JoinServersResponse) ProtoMessage() {}
 
 func (x *JoinServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[65]
+	mi := &file_berth_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +5037,7 @@ func (x *JoinServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinServersResponse.ProtoReflect.Descriptor instead.
 func (*JoinServersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *JoinServersResponse) GetJoined() uint32 {
@@ -4372,7 +5056,7 @@ type LeaveServerRequest struct {
 
 func (x *LeaveServerRequest) Reset() {
 	*x = LeaveServerRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[66]
+	mi := &file_berth_v1_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4384,7 +5068,7 @@ func (x *LeaveServerRequest) String() string {
 func (*LeaveServerRequest) ProtoMessage() {}
 
 func (x *LeaveServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[66]
+	mi := &file_berth_v1_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4397,7 +5081,7 @@ func (x *LeaveServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveServerRequest.ProtoReflect.Descriptor instead.
 func (*LeaveServerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{75}
 }
 
 // LeaveServerResponse is empty.
@@ -4409,7 +5093,7 @@ type LeaveServerResponse struct {
 
 func (x *LeaveServerResponse) Reset() {
 	*x = LeaveServerResponse{}
-	mi := &file_berth_v1_api_proto_msgTypes[67]
+	mi := &file_berth_v1_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4421,7 +5105,7 @@ func (x *LeaveServerResponse) String() string {
 func (*LeaveServerResponse) ProtoMessage() {}
 
 func (x *LeaveServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[67]
+	mi := &file_berth_v1_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4434,7 +5118,7 @@ func (x *LeaveServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveServerResponse.ProtoReflect.Descriptor instead.
 func (*LeaveServerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{76}
 }
 
 // GetHealthRequest is empty.
@@ -4446,7 +5130,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[68]
+	mi := &file_berth_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +5142,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[68]
+	mi := &file_berth_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4471,7 +5155,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 // Health is how the asked server is.
@@ -4491,7 +5175,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_berth_v1_api_proto_msgTypes[69]
+	mi := &file_berth_v1_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4503,7 +5187,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[69]
+	mi := &file_berth_v1_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4516,7 +5200,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Health) GetHealthy() bool {
@@ -4570,7 +5254,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[70]
+	mi := &file_berth_v1_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +5266,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[70]
+	mi := &file_berth_v1_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +5279,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{79}
 }
 
 // Version is a build.
@@ -4612,7 +5296,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_berth_v1_api_proto_msgTypes[71]
+	mi := &file_berth_v1_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4624,7 +5308,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[71]
+	mi := &file_berth_v1_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4637,7 +5321,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Version) GetVersion() string {
@@ -4693,7 +5377,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_berth_v1_api_proto_msgTypes[72]
+	mi := &file_berth_v1_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4705,7 +5389,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[72]
+	mi := &file_berth_v1_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4718,7 +5402,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *StreamEventsRequest) GetIndex() uint64 {
@@ -4780,7 +5464,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_api_proto_msgTypes[73]
+	mi := &file_berth_v1_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4792,7 +5476,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_api_proto_msgTypes[73]
+	mi := &file_berth_v1_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4805,7 +5489,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_berth_v1_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Event) GetIndex() uint64 {
@@ -4955,7 +5639,7 @@ var File_berth_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x18berth/v1/rebalance.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
+	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x18berth/v1/rebalance.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
 	"\x0fListJobsRequest\x12\x1c\n" +
 	"\tnamespace\x18d \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05index\x18e \x01(\x04R\x05index\x12-\n" +
@@ -5018,13 +5702,15 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"E\n" +
 	"\x0ePlanJobRequest\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.berth.v1.JobR\x03job\x12\x12\n" +
-	"\x04diff\x18\x02 \x01(\bR\x04diff\"\xc5\x01\n" +
+	"\x04diff\x18\x02 \x01(\bR\x04diff\"\xa2\x02\n" +
 	"\x0fPlanJobResponse\x12#\n" +
 	"\rspec_revision\x18\x01 \x01(\x04R\fspecRevision\x12.\n" +
 	"\x06groups\x18\x02 \x03(\v2\x16.berth.v1.GroupOutcomeR\x06groups\x12'\n" +
 	"\x04diff\x18\x03 \x03(\v2\x13.berth.v1.FieldDiffR\x04diff\x12\x1a\n" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12\x18\n" +
-	"\achanges\x18\x05 \x01(\bR\achanges\"\x9d\x01\n" +
+	"\achanges\x18\x05 \x01(\bR\achanges\x12\x18\n" +
+	"\arollout\x18\x06 \x03(\tR\arollout\x12A\n" +
+	"\x0enext_scheduled\x18\a \x03(\v2\x1a.google.protobuf.TimestampR\rnextScheduled\"\x9d\x01\n" +
 	"\tFieldDiff\x12,\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x18.berth.v1.FieldDiff.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x10\n" +
@@ -5055,14 +5741,51 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x0echeck_revision\x18\x04 \x01(\x04R\rcheckRevision\x12\x1c\n" +
 	"\tnamespace\x18d \x01(\tR\tnamespace\"6\n" +
 	"\x0fStopJobResponse\x12#\n" +
-	"\revaluation_id\x18\x01 \x01(\tR\fevaluationId\"\xaa\x01\n" +
+	"\revaluation_id\x18\x01 \x01(\tR\fevaluationId\"\xc2\x01\n" +
 	"\x0fScaleJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\rR\x05count\x12\x14\n" +
 	"\x05check\x18\x04 \x01(\bR\x05check\x12%\n" +
-	"\x0echeck_revision\x18\x05 \x01(\x04R\rcheckRevision\x12\x1c\n" +
-	"\tnamespace\x18d \x01(\tR\tnamespace\"D\n" +
+	"\x0echeck_revision\x18\x05 \x01(\x04R\rcheckRevision\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1c\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\"\x99\x01\n" +
+	"\x10RevertJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05check\x18\x03 \x01(\bR\x05check\x12%\n" +
+	"\x0echeck_revision\x18\x04 \x01(\x04R\rcheckRevision\x12\x1c\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\"\xe9\x01\n" +
+	"\x12DispatchJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12:\n" +
+	"\x04meta\x18\x03 \x03(\v2&.berth.v1.DispatchJobRequest.MetaEntryR\x04meta\x12\x14\n" +
+	"\x05token\x18\x04 \x01(\tR\x05token\x12\x1c\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\x1a7\n" +
+	"\tMetaEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"s\n" +
+	"\x13DispatchJobResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12#\n" +
+	"\revaluation_id\x18\x02 \x01(\tR\fevaluationId\x12%\n" +
+	"\x0erepeated_token\x18\x03 \x01(\bR\rrepeatedToken\"F\n" +
+	"\x14ForceScheduleRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\"N\n" +
+	"\x15ForceScheduleResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12#\n" +
+	"\revaluation_id\x18\x02 \x01(\tR\fevaluationId\"\xc5\x01\n" +
+	"\x18ListScalingEventsRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05index\x18e \x01(\x04R\x05index\x12-\n" +
+	"\x04wait\x18f \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x14\n" +
+	"\x05stale\x18g \x01(\bR\x05stale\x12\x1e\n" +
+	"\n" +
+	"consistent\x18h \x01(\bR\n" +
+	"consistent\"K\n" +
+	"\x19ListScalingEventsResponse\x12.\n" +
+	"\x06events\x18\x01 \x03(\v2\x16.berth.v1.ScalingEventR\x06events\"D\n" +
 	"\x12EvaluateJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
 	"\tnamespace\x18d \x01(\tR\tnamespace\":\n" +
@@ -5092,13 +5815,20 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05stale\x18g \x01(\bR\x05stale\x12\x1e\n" +
 	"\n" +
 	"consistent\x18h \x01(\bR\n" +
-	"consistent\"\x92\x01\n" +
+	"consistent\"\x86\x03\n" +
 	"\tJobStatus\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.berth.v1.JobR\x03job\x12.\n" +
 	"\x06groups\x18\x02 \x03(\v2\x16.berth.v1.GroupSummaryR\x06groups\x124\n" +
 	"\n" +
 	"evaluation\x18\x03 \x01(\v2\x14.berth.v1.EvaluationR\n" +
-	"evaluation\"\xdc\x02\n" +
+	"evaluation\x124\n" +
+	"\n" +
+	"deployment\x18\x04 \x01(\v2\x14.berth.v1.DeploymentR\n" +
+	"deployment\x12A\n" +
+	"\x0enext_scheduled\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextScheduled\x12)\n" +
+	"\x10children_pending\x18\x06 \x01(\rR\x0fchildrenPending\x12)\n" +
+	"\x10children_running\x18\a \x01(\rR\x0fchildrenRunning\x12#\n" +
+	"\rchildren_dead\x18\b \x01(\rR\fchildrenDead\"\xdc\x02\n" +
 	"\x11ListAllocsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x17\n" +
@@ -5125,9 +5855,15 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05stale\x18g \x01(\bR\x05stale\x12\x1e\n" +
 	"\n" +
 	"consistent\x18h \x01(\bR\n" +
-	"consistent\"-\n" +
+	"consistent\"L\n" +
+	"\x15SetAllocHealthRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x18\n" +
+	"\ahealthy\x18\x02 \x01(\bR\ahealthy\"M\n" +
 	"\x10StopAllocRequest\x12\x19\n" +
-	"\balloc_id\x18\x01 \x01(\tR\aallocId\"8\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x1e\n" +
+	"\n" +
+	"reschedule\x18\x02 \x01(\bR\n" +
+	"reschedule\"8\n" +
 	"\x11StopAllocResponse\x12#\n" +
 	"\revaluation_id\x18\x01 \x01(\tR\fevaluationId\"\xf9\x01\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
@@ -5160,7 +5896,14 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x14SetNodeTaintsRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
 	"\x03add\x18\x02 \x03(\v2\x0f.berth.v1.TaintR\x03add\x12\x16\n" +
-	"\x06remove\x18\x03 \x03(\tR\x06remove\",\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\"\xe2\x01\n" +
+	"\x10DrainNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x125\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x12#\n" +
+	"\rignore_system\x18\x03 \x01(\bR\fignoreSystem\x12\x18\n" +
+	"\adisable\x18\x04 \x01(\bR\adisable\x12'\n" +
+	"\x0fkeep_ineligible\x18\x05 \x01(\bR\x0ekeepIneligible\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\",\n" +
 	"\x11RemoveNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x14\n" +
 	"\x12RemoveNodeResponse\"\xaf\x02\n" +
@@ -5402,7 +6145,7 @@ func file_berth_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_berth_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_berth_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
 var file_berth_v1_api_proto_goTypes = []any{
 	(FieldDiff_Kind)(0),                // 0: berth.v1.FieldDiff.Kind
 	(*ListJobsRequest)(nil),            // 1: berth.v1.ListJobsRequest
@@ -5421,250 +6164,269 @@ var file_berth_v1_api_proto_goTypes = []any{
 	(*StopJobRequest)(nil),             // 14: berth.v1.StopJobRequest
 	(*StopJobResponse)(nil),            // 15: berth.v1.StopJobResponse
 	(*ScaleJobRequest)(nil),            // 16: berth.v1.ScaleJobRequest
-	(*EvaluateJobRequest)(nil),         // 17: berth.v1.EvaluateJobRequest
-	(*EvaluateJobResponse)(nil),        // 18: berth.v1.EvaluateJobResponse
-	(*GetJobHistoryRequest)(nil),       // 19: berth.v1.GetJobHistoryRequest
-	(*GetJobHistoryResponse)(nil),      // 20: berth.v1.GetJobHistoryResponse
-	(*JobVersion)(nil),                 // 21: berth.v1.JobVersion
-	(*GetJobStatusRequest)(nil),        // 22: berth.v1.GetJobStatusRequest
-	(*JobStatus)(nil),                  // 23: berth.v1.JobStatus
-	(*ListAllocsRequest)(nil),          // 24: berth.v1.ListAllocsRequest
-	(*ListAllocsResponse)(nil),         // 25: berth.v1.ListAllocsResponse
-	(*GetAllocRequest)(nil),            // 26: berth.v1.GetAllocRequest
-	(*StopAllocRequest)(nil),           // 27: berth.v1.StopAllocRequest
-	(*StopAllocResponse)(nil),          // 28: berth.v1.StopAllocResponse
-	(*ListNodesRequest)(nil),           // 29: berth.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),          // 30: berth.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),             // 31: berth.v1.GetNodeRequest
-	(*SetNodeEligibilityRequest)(nil),  // 32: berth.v1.SetNodeEligibilityRequest
-	(*SetNodeEligibilityResponse)(nil), // 33: berth.v1.SetNodeEligibilityResponse
-	(*SetNodeTaintsRequest)(nil),       // 34: berth.v1.SetNodeTaintsRequest
-	(*RemoveNodeRequest)(nil),          // 35: berth.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 36: berth.v1.RemoveNodeResponse
-	(*ListEvaluationsRequest)(nil),     // 37: berth.v1.ListEvaluationsRequest
-	(*ListEvaluationsResponse)(nil),    // 38: berth.v1.ListEvaluationsResponse
-	(*GetEvaluationRequest)(nil),       // 39: berth.v1.GetEvaluationRequest
-	(*ListNamespacesRequest)(nil),      // 40: berth.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),     // 41: berth.v1.ListNamespacesResponse
-	(*GetNamespaceRequest)(nil),        // 42: berth.v1.GetNamespaceRequest
-	(*GetNamespaceUsageRequest)(nil),   // 43: berth.v1.GetNamespaceUsageRequest
-	(*NamespaceUsage)(nil),             // 44: berth.v1.NamespaceUsage
-	(*SetNamespaceRequest)(nil),        // 45: berth.v1.SetNamespaceRequest
-	(*DeleteNamespaceRequest)(nil),     // 46: berth.v1.DeleteNamespaceRequest
-	(*DeleteNamespaceResponse)(nil),    // 47: berth.v1.DeleteNamespaceResponse
-	(*GetRaftRequest)(nil),             // 48: berth.v1.GetRaftRequest
-	(*GetRaftResponse)(nil),            // 49: berth.v1.GetRaftResponse
-	(*RaftPeer)(nil),                   // 50: berth.v1.RaftPeer
-	(*RemoveRaftPeerRequest)(nil),      // 51: berth.v1.RemoveRaftPeerRequest
-	(*RemoveRaftPeerResponse)(nil),     // 52: berth.v1.RemoveRaftPeerResponse
-	(*TransferLeadershipRequest)(nil),  // 53: berth.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 54: berth.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 55: berth.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 56: berth.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 57: berth.v1.RestoreSnapshotResponse
-	(*GetSchedulerConfigRequest)(nil),  // 58: berth.v1.GetSchedulerConfigRequest
-	(*SetSchedulerConfigRequest)(nil),  // 59: berth.v1.SetSchedulerConfigRequest
-	(*CollectGarbageRequest)(nil),      // 60: berth.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),     // 61: berth.v1.CollectGarbageResponse
-	(*GetMembersRequest)(nil),          // 62: berth.v1.GetMembersRequest
-	(*GetMembersResponse)(nil),         // 63: berth.v1.GetMembersResponse
-	(*Member)(nil),                     // 64: berth.v1.Member
-	(*JoinServersRequest)(nil),         // 65: berth.v1.JoinServersRequest
-	(*JoinServersResponse)(nil),        // 66: berth.v1.JoinServersResponse
-	(*LeaveServerRequest)(nil),         // 67: berth.v1.LeaveServerRequest
-	(*LeaveServerResponse)(nil),        // 68: berth.v1.LeaveServerResponse
-	(*GetHealthRequest)(nil),           // 69: berth.v1.GetHealthRequest
-	(*Health)(nil),                     // 70: berth.v1.Health
-	(*GetVersionRequest)(nil),          // 71: berth.v1.GetVersionRequest
-	(*Version)(nil),                    // 72: berth.v1.Version
-	(*StreamEventsRequest)(nil),        // 73: berth.v1.StreamEventsRequest
-	(*Event)(nil),                      // 74: berth.v1.Event
-	nil,                                // 75: berth.v1.ParseJobRequest.VariablesEntry
-	(*durationpb.Duration)(nil),        // 76: google.protobuf.Duration
-	(Job_Type)(0),                      // 77: berth.v1.Job.Type
-	(Job_Status)(0),                    // 78: berth.v1.Job.Status
-	(*timestamppb.Timestamp)(nil),      // 79: google.protobuf.Timestamp
-	(*Job)(nil),                        // 80: berth.v1.Job
-	(*GroupOutcome)(nil),               // 81: berth.v1.GroupOutcome
-	(*Problem)(nil),                    // 82: berth.v1.Problem
-	(*Evaluation)(nil),                 // 83: berth.v1.Evaluation
-	(*Alloc)(nil),                      // 84: berth.v1.Alloc
-	(*Node)(nil),                       // 85: berth.v1.Node
-	(Node_Eligibility)(0),              // 86: berth.v1.Node.Eligibility
-	(*Taint)(nil),                      // 87: berth.v1.Taint
-	(*Namespace)(nil),                  // 88: berth.v1.Namespace
-	(*Quota)(nil),                      // 89: berth.v1.Quota
-	(*SchedulerConfig)(nil),            // 90: berth.v1.SchedulerConfig
-	(*Reservation)(nil),                // 91: berth.v1.Reservation
-	(*RestartAllocRequest)(nil),        // 92: berth.v1.RestartAllocRequest
-	(*SignalAllocRequest)(nil),         // 93: berth.v1.SignalAllocRequest
-	(*LogsRequest)(nil),                // 94: berth.v1.LogsRequest
-	(*ExecFrame)(nil),                  // 95: berth.v1.ExecFrame
-	(*ListFilesRequest)(nil),           // 96: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),            // 97: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),            // 98: berth.v1.ReadFileRequest
-	(*PlanRebalanceRequest)(nil),       // 99: berth.v1.PlanRebalanceRequest
-	(*RestartAllocResponse)(nil),       // 100: berth.v1.RestartAllocResponse
-	(*SignalAllocResponse)(nil),        // 101: berth.v1.SignalAllocResponse
-	(*LogFrame)(nil),                   // 102: berth.v1.LogFrame
-	(*ListFilesResponse)(nil),          // 103: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),                   // 104: berth.v1.FileInfo
-	(*FileChunk)(nil),                  // 105: berth.v1.FileChunk
-	(*RebalancePlan)(nil),              // 106: berth.v1.RebalancePlan
+	(*RevertJobRequest)(nil),           // 17: berth.v1.RevertJobRequest
+	(*DispatchJobRequest)(nil),         // 18: berth.v1.DispatchJobRequest
+	(*DispatchJobResponse)(nil),        // 19: berth.v1.DispatchJobResponse
+	(*ForceScheduleRequest)(nil),       // 20: berth.v1.ForceScheduleRequest
+	(*ForceScheduleResponse)(nil),      // 21: berth.v1.ForceScheduleResponse
+	(*ListScalingEventsRequest)(nil),   // 22: berth.v1.ListScalingEventsRequest
+	(*ListScalingEventsResponse)(nil),  // 23: berth.v1.ListScalingEventsResponse
+	(*EvaluateJobRequest)(nil),         // 24: berth.v1.EvaluateJobRequest
+	(*EvaluateJobResponse)(nil),        // 25: berth.v1.EvaluateJobResponse
+	(*GetJobHistoryRequest)(nil),       // 26: berth.v1.GetJobHistoryRequest
+	(*GetJobHistoryResponse)(nil),      // 27: berth.v1.GetJobHistoryResponse
+	(*JobVersion)(nil),                 // 28: berth.v1.JobVersion
+	(*GetJobStatusRequest)(nil),        // 29: berth.v1.GetJobStatusRequest
+	(*JobStatus)(nil),                  // 30: berth.v1.JobStatus
+	(*ListAllocsRequest)(nil),          // 31: berth.v1.ListAllocsRequest
+	(*ListAllocsResponse)(nil),         // 32: berth.v1.ListAllocsResponse
+	(*GetAllocRequest)(nil),            // 33: berth.v1.GetAllocRequest
+	(*SetAllocHealthRequest)(nil),      // 34: berth.v1.SetAllocHealthRequest
+	(*StopAllocRequest)(nil),           // 35: berth.v1.StopAllocRequest
+	(*StopAllocResponse)(nil),          // 36: berth.v1.StopAllocResponse
+	(*ListNodesRequest)(nil),           // 37: berth.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),          // 38: berth.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),             // 39: berth.v1.GetNodeRequest
+	(*SetNodeEligibilityRequest)(nil),  // 40: berth.v1.SetNodeEligibilityRequest
+	(*SetNodeEligibilityResponse)(nil), // 41: berth.v1.SetNodeEligibilityResponse
+	(*SetNodeTaintsRequest)(nil),       // 42: berth.v1.SetNodeTaintsRequest
+	(*DrainNodeRequest)(nil),           // 43: berth.v1.DrainNodeRequest
+	(*RemoveNodeRequest)(nil),          // 44: berth.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 45: berth.v1.RemoveNodeResponse
+	(*ListEvaluationsRequest)(nil),     // 46: berth.v1.ListEvaluationsRequest
+	(*ListEvaluationsResponse)(nil),    // 47: berth.v1.ListEvaluationsResponse
+	(*GetEvaluationRequest)(nil),       // 48: berth.v1.GetEvaluationRequest
+	(*ListNamespacesRequest)(nil),      // 49: berth.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),     // 50: berth.v1.ListNamespacesResponse
+	(*GetNamespaceRequest)(nil),        // 51: berth.v1.GetNamespaceRequest
+	(*GetNamespaceUsageRequest)(nil),   // 52: berth.v1.GetNamespaceUsageRequest
+	(*NamespaceUsage)(nil),             // 53: berth.v1.NamespaceUsage
+	(*SetNamespaceRequest)(nil),        // 54: berth.v1.SetNamespaceRequest
+	(*DeleteNamespaceRequest)(nil),     // 55: berth.v1.DeleteNamespaceRequest
+	(*DeleteNamespaceResponse)(nil),    // 56: berth.v1.DeleteNamespaceResponse
+	(*GetRaftRequest)(nil),             // 57: berth.v1.GetRaftRequest
+	(*GetRaftResponse)(nil),            // 58: berth.v1.GetRaftResponse
+	(*RaftPeer)(nil),                   // 59: berth.v1.RaftPeer
+	(*RemoveRaftPeerRequest)(nil),      // 60: berth.v1.RemoveRaftPeerRequest
+	(*RemoveRaftPeerResponse)(nil),     // 61: berth.v1.RemoveRaftPeerResponse
+	(*TransferLeadershipRequest)(nil),  // 62: berth.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 63: berth.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 64: berth.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 65: berth.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 66: berth.v1.RestoreSnapshotResponse
+	(*GetSchedulerConfigRequest)(nil),  // 67: berth.v1.GetSchedulerConfigRequest
+	(*SetSchedulerConfigRequest)(nil),  // 68: berth.v1.SetSchedulerConfigRequest
+	(*CollectGarbageRequest)(nil),      // 69: berth.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),     // 70: berth.v1.CollectGarbageResponse
+	(*GetMembersRequest)(nil),          // 71: berth.v1.GetMembersRequest
+	(*GetMembersResponse)(nil),         // 72: berth.v1.GetMembersResponse
+	(*Member)(nil),                     // 73: berth.v1.Member
+	(*JoinServersRequest)(nil),         // 74: berth.v1.JoinServersRequest
+	(*JoinServersResponse)(nil),        // 75: berth.v1.JoinServersResponse
+	(*LeaveServerRequest)(nil),         // 76: berth.v1.LeaveServerRequest
+	(*LeaveServerResponse)(nil),        // 77: berth.v1.LeaveServerResponse
+	(*GetHealthRequest)(nil),           // 78: berth.v1.GetHealthRequest
+	(*Health)(nil),                     // 79: berth.v1.Health
+	(*GetVersionRequest)(nil),          // 80: berth.v1.GetVersionRequest
+	(*Version)(nil),                    // 81: berth.v1.Version
+	(*StreamEventsRequest)(nil),        // 82: berth.v1.StreamEventsRequest
+	(*Event)(nil),                      // 83: berth.v1.Event
+	nil,                                // 84: berth.v1.ParseJobRequest.VariablesEntry
+	nil,                                // 85: berth.v1.DispatchJobRequest.MetaEntry
+	(*durationpb.Duration)(nil),        // 86: google.protobuf.Duration
+	(Job_Type)(0),                      // 87: berth.v1.Job.Type
+	(Job_Status)(0),                    // 88: berth.v1.Job.Status
+	(*timestamppb.Timestamp)(nil),      // 89: google.protobuf.Timestamp
+	(*Job)(nil),                        // 90: berth.v1.Job
+	(*GroupOutcome)(nil),               // 91: berth.v1.GroupOutcome
+	(*Problem)(nil),                    // 92: berth.v1.Problem
+	(*ScalingEvent)(nil),               // 93: berth.v1.ScalingEvent
+	(*Evaluation)(nil),                 // 94: berth.v1.Evaluation
+	(*Deployment)(nil),                 // 95: berth.v1.Deployment
+	(*Alloc)(nil),                      // 96: berth.v1.Alloc
+	(*Node)(nil),                       // 97: berth.v1.Node
+	(Node_Eligibility)(0),              // 98: berth.v1.Node.Eligibility
+	(*Taint)(nil),                      // 99: berth.v1.Taint
+	(*Namespace)(nil),                  // 100: berth.v1.Namespace
+	(*Quota)(nil),                      // 101: berth.v1.Quota
+	(*SchedulerConfig)(nil),            // 102: berth.v1.SchedulerConfig
+	(*Reservation)(nil),                // 103: berth.v1.Reservation
+	(*RestartAllocRequest)(nil),        // 104: berth.v1.RestartAllocRequest
+	(*SignalAllocRequest)(nil),         // 105: berth.v1.SignalAllocRequest
+	(*LogsRequest)(nil),                // 106: berth.v1.LogsRequest
+	(*ExecFrame)(nil),                  // 107: berth.v1.ExecFrame
+	(*ListFilesRequest)(nil),           // 108: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),            // 109: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),            // 110: berth.v1.ReadFileRequest
+	(*PlanRebalanceRequest)(nil),       // 111: berth.v1.PlanRebalanceRequest
+	(*RestartAllocResponse)(nil),       // 112: berth.v1.RestartAllocResponse
+	(*SignalAllocResponse)(nil),        // 113: berth.v1.SignalAllocResponse
+	(*LogFrame)(nil),                   // 114: berth.v1.LogFrame
+	(*ListFilesResponse)(nil),          // 115: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                   // 116: berth.v1.FileInfo
+	(*FileChunk)(nil),                  // 117: berth.v1.FileChunk
+	(*RebalancePlan)(nil),              // 118: berth.v1.RebalancePlan
 }
 var file_berth_v1_api_proto_depIdxs = []int32{
-	76,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
+	86,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
 	3,   // 1: berth.v1.ListJobsResponse.jobs:type_name -> berth.v1.JobSummary
-	77,  // 2: berth.v1.JobSummary.type:type_name -> berth.v1.Job.Type
-	78,  // 3: berth.v1.JobSummary.status:type_name -> berth.v1.Job.Status
-	79,  // 4: berth.v1.JobSummary.submit_time:type_name -> google.protobuf.Timestamp
+	87,  // 2: berth.v1.JobSummary.type:type_name -> berth.v1.Job.Type
+	88,  // 3: berth.v1.JobSummary.status:type_name -> berth.v1.Job.Status
+	89,  // 4: berth.v1.JobSummary.submit_time:type_name -> google.protobuf.Timestamp
 	4,   // 5: berth.v1.JobSummary.groups:type_name -> berth.v1.GroupSummary
-	76,  // 6: berth.v1.GetJobRequest.wait:type_name -> google.protobuf.Duration
-	80,  // 7: berth.v1.RegisterJobRequest.job:type_name -> berth.v1.Job
-	80,  // 8: berth.v1.PlanJobRequest.job:type_name -> berth.v1.Job
-	81,  // 9: berth.v1.PlanJobResponse.groups:type_name -> berth.v1.GroupOutcome
+	86,  // 6: berth.v1.GetJobRequest.wait:type_name -> google.protobuf.Duration
+	90,  // 7: berth.v1.RegisterJobRequest.job:type_name -> berth.v1.Job
+	90,  // 8: berth.v1.PlanJobRequest.job:type_name -> berth.v1.Job
+	91,  // 9: berth.v1.PlanJobResponse.groups:type_name -> berth.v1.GroupOutcome
 	10,  // 10: berth.v1.PlanJobResponse.diff:type_name -> berth.v1.FieldDiff
-	0,   // 11: berth.v1.FieldDiff.kind:type_name -> berth.v1.FieldDiff.Kind
-	80,  // 12: berth.v1.ValidateJobRequest.job:type_name -> berth.v1.Job
-	82,  // 13: berth.v1.ValidateJobResponse.problems:type_name -> berth.v1.Problem
-	75,  // 14: berth.v1.ParseJobRequest.variables:type_name -> berth.v1.ParseJobRequest.VariablesEntry
-	76,  // 15: berth.v1.GetJobHistoryRequest.wait:type_name -> google.protobuf.Duration
-	21,  // 16: berth.v1.GetJobHistoryResponse.versions:type_name -> berth.v1.JobVersion
-	80,  // 17: berth.v1.JobVersion.job:type_name -> berth.v1.Job
-	10,  // 18: berth.v1.JobVersion.diff:type_name -> berth.v1.FieldDiff
-	76,  // 19: berth.v1.GetJobStatusRequest.wait:type_name -> google.protobuf.Duration
-	80,  // 20: berth.v1.JobStatus.job:type_name -> berth.v1.Job
-	4,   // 21: berth.v1.JobStatus.groups:type_name -> berth.v1.GroupSummary
-	83,  // 22: berth.v1.JobStatus.evaluation:type_name -> berth.v1.Evaluation
-	76,  // 23: berth.v1.ListAllocsRequest.wait:type_name -> google.protobuf.Duration
-	84,  // 24: berth.v1.ListAllocsResponse.allocs:type_name -> berth.v1.Alloc
-	76,  // 25: berth.v1.GetAllocRequest.wait:type_name -> google.protobuf.Duration
-	76,  // 26: berth.v1.ListNodesRequest.wait:type_name -> google.protobuf.Duration
-	85,  // 27: berth.v1.ListNodesResponse.nodes:type_name -> berth.v1.Node
-	76,  // 28: berth.v1.GetNodeRequest.wait:type_name -> google.protobuf.Duration
-	86,  // 29: berth.v1.SetNodeEligibilityRequest.eligibility:type_name -> berth.v1.Node.Eligibility
-	87,  // 30: berth.v1.SetNodeTaintsRequest.add:type_name -> berth.v1.Taint
-	76,  // 31: berth.v1.ListEvaluationsRequest.wait:type_name -> google.protobuf.Duration
-	83,  // 32: berth.v1.ListEvaluationsResponse.evaluations:type_name -> berth.v1.Evaluation
-	76,  // 33: berth.v1.GetEvaluationRequest.wait:type_name -> google.protobuf.Duration
-	76,  // 34: berth.v1.ListNamespacesRequest.wait:type_name -> google.protobuf.Duration
-	88,  // 35: berth.v1.ListNamespacesResponse.namespaces:type_name -> berth.v1.Namespace
-	76,  // 36: berth.v1.GetNamespaceRequest.wait:type_name -> google.protobuf.Duration
-	89,  // 37: berth.v1.NamespaceUsage.quota:type_name -> berth.v1.Quota
-	89,  // 38: berth.v1.NamespaceUsage.used:type_name -> berth.v1.Quota
-	88,  // 39: berth.v1.SetNamespaceRequest.namespace:type_name -> berth.v1.Namespace
-	50,  // 40: berth.v1.GetRaftResponse.peers:type_name -> berth.v1.RaftPeer
-	90,  // 41: berth.v1.SetSchedulerConfigRequest.config:type_name -> berth.v1.SchedulerConfig
-	64,  // 42: berth.v1.GetMembersResponse.members:type_name -> berth.v1.Member
-	76,  // 43: berth.v1.Health.last_contact:type_name -> google.protobuf.Duration
-	79,  // 44: berth.v1.Event.time:type_name -> google.protobuf.Timestamp
-	80,  // 45: berth.v1.Event.job:type_name -> berth.v1.Job
-	84,  // 46: berth.v1.Event.alloc:type_name -> berth.v1.Alloc
-	85,  // 47: berth.v1.Event.node:type_name -> berth.v1.Node
-	83,  // 48: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
-	88,  // 49: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
-	91,  // 50: berth.v1.Event.reservation:type_name -> berth.v1.Reservation
-	1,   // 51: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
-	5,   // 52: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
-	6,   // 53: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
-	8,   // 54: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
-	11,  // 55: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
-	13,  // 56: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
-	14,  // 57: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
-	16,  // 58: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
-	17,  // 59: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
-	19,  // 60: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
-	22,  // 61: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
-	24,  // 62: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
-	26,  // 63: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
-	27,  // 64: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
-	92,  // 65: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
-	93,  // 66: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
-	94,  // 67: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
-	95,  // 68: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	96,  // 69: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	97,  // 70: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	98,  // 71: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	29,  // 72: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	31,  // 73: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	32,  // 74: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	34,  // 75: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
-	35,  // 76: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	37,  // 77: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	39,  // 78: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	40,  // 79: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	42,  // 80: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	43,  // 81: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
-	45,  // 82: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	46,  // 83: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	48,  // 84: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	51,  // 85: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	53,  // 86: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	55,  // 87: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	56,  // 88: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	58,  // 89: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	59,  // 90: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	99,  // 91: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
-	60,  // 92: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	62,  // 93: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	65,  // 94: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	67,  // 95: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	69,  // 96: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	71,  // 97: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	73,  // 98: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 99: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	80,  // 100: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 101: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 102: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 103: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	80,  // 104: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 105: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 106: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	18,  // 107: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	20,  // 108: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	23,  // 109: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	25,  // 110: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	84,  // 111: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	28,  // 112: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	100, // 113: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	101, // 114: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	102, // 115: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	95,  // 116: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	103, // 117: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	104, // 118: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	105, // 119: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	30,  // 120: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	85,  // 121: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	33,  // 122: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	85,  // 123: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
-	36,  // 124: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	38,  // 125: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	83,  // 126: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	41,  // 127: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	88,  // 128: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	44,  // 129: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
-	88,  // 130: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	47,  // 131: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	49,  // 132: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	52,  // 133: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	54,  // 134: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	56,  // 135: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	57,  // 136: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	90,  // 137: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	90,  // 138: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	106, // 139: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
-	61,  // 140: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	63,  // 141: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	66,  // 142: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	68,  // 143: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	70,  // 144: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	72,  // 145: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	74,  // 146: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	99,  // [99:147] is the sub-list for method output_type
-	51,  // [51:99] is the sub-list for method input_type
-	51,  // [51:51] is the sub-list for extension type_name
-	51,  // [51:51] is the sub-list for extension extendee
-	0,   // [0:51] is the sub-list for field type_name
+	89,  // 11: berth.v1.PlanJobResponse.next_scheduled:type_name -> google.protobuf.Timestamp
+	0,   // 12: berth.v1.FieldDiff.kind:type_name -> berth.v1.FieldDiff.Kind
+	90,  // 13: berth.v1.ValidateJobRequest.job:type_name -> berth.v1.Job
+	92,  // 14: berth.v1.ValidateJobResponse.problems:type_name -> berth.v1.Problem
+	84,  // 15: berth.v1.ParseJobRequest.variables:type_name -> berth.v1.ParseJobRequest.VariablesEntry
+	85,  // 16: berth.v1.DispatchJobRequest.meta:type_name -> berth.v1.DispatchJobRequest.MetaEntry
+	86,  // 17: berth.v1.ListScalingEventsRequest.wait:type_name -> google.protobuf.Duration
+	93,  // 18: berth.v1.ListScalingEventsResponse.events:type_name -> berth.v1.ScalingEvent
+	86,  // 19: berth.v1.GetJobHistoryRequest.wait:type_name -> google.protobuf.Duration
+	28,  // 20: berth.v1.GetJobHistoryResponse.versions:type_name -> berth.v1.JobVersion
+	90,  // 21: berth.v1.JobVersion.job:type_name -> berth.v1.Job
+	10,  // 22: berth.v1.JobVersion.diff:type_name -> berth.v1.FieldDiff
+	86,  // 23: berth.v1.GetJobStatusRequest.wait:type_name -> google.protobuf.Duration
+	90,  // 24: berth.v1.JobStatus.job:type_name -> berth.v1.Job
+	4,   // 25: berth.v1.JobStatus.groups:type_name -> berth.v1.GroupSummary
+	94,  // 26: berth.v1.JobStatus.evaluation:type_name -> berth.v1.Evaluation
+	95,  // 27: berth.v1.JobStatus.deployment:type_name -> berth.v1.Deployment
+	89,  // 28: berth.v1.JobStatus.next_scheduled:type_name -> google.protobuf.Timestamp
+	86,  // 29: berth.v1.ListAllocsRequest.wait:type_name -> google.protobuf.Duration
+	96,  // 30: berth.v1.ListAllocsResponse.allocs:type_name -> berth.v1.Alloc
+	86,  // 31: berth.v1.GetAllocRequest.wait:type_name -> google.protobuf.Duration
+	86,  // 32: berth.v1.ListNodesRequest.wait:type_name -> google.protobuf.Duration
+	97,  // 33: berth.v1.ListNodesResponse.nodes:type_name -> berth.v1.Node
+	86,  // 34: berth.v1.GetNodeRequest.wait:type_name -> google.protobuf.Duration
+	98,  // 35: berth.v1.SetNodeEligibilityRequest.eligibility:type_name -> berth.v1.Node.Eligibility
+	99,  // 36: berth.v1.SetNodeTaintsRequest.add:type_name -> berth.v1.Taint
+	86,  // 37: berth.v1.DrainNodeRequest.deadline:type_name -> google.protobuf.Duration
+	86,  // 38: berth.v1.ListEvaluationsRequest.wait:type_name -> google.protobuf.Duration
+	94,  // 39: berth.v1.ListEvaluationsResponse.evaluations:type_name -> berth.v1.Evaluation
+	86,  // 40: berth.v1.GetEvaluationRequest.wait:type_name -> google.protobuf.Duration
+	86,  // 41: berth.v1.ListNamespacesRequest.wait:type_name -> google.protobuf.Duration
+	100, // 42: berth.v1.ListNamespacesResponse.namespaces:type_name -> berth.v1.Namespace
+	86,  // 43: berth.v1.GetNamespaceRequest.wait:type_name -> google.protobuf.Duration
+	101, // 44: berth.v1.NamespaceUsage.quota:type_name -> berth.v1.Quota
+	101, // 45: berth.v1.NamespaceUsage.used:type_name -> berth.v1.Quota
+	100, // 46: berth.v1.SetNamespaceRequest.namespace:type_name -> berth.v1.Namespace
+	59,  // 47: berth.v1.GetRaftResponse.peers:type_name -> berth.v1.RaftPeer
+	102, // 48: berth.v1.SetSchedulerConfigRequest.config:type_name -> berth.v1.SchedulerConfig
+	73,  // 49: berth.v1.GetMembersResponse.members:type_name -> berth.v1.Member
+	86,  // 50: berth.v1.Health.last_contact:type_name -> google.protobuf.Duration
+	89,  // 51: berth.v1.Event.time:type_name -> google.protobuf.Timestamp
+	90,  // 52: berth.v1.Event.job:type_name -> berth.v1.Job
+	96,  // 53: berth.v1.Event.alloc:type_name -> berth.v1.Alloc
+	97,  // 54: berth.v1.Event.node:type_name -> berth.v1.Node
+	94,  // 55: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
+	100, // 56: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
+	103, // 57: berth.v1.Event.reservation:type_name -> berth.v1.Reservation
+	1,   // 58: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
+	5,   // 59: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
+	6,   // 60: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
+	8,   // 61: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
+	11,  // 62: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
+	13,  // 63: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
+	14,  // 64: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
+	16,  // 65: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
+	24,  // 66: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
+	26,  // 67: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
+	29,  // 68: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
+	31,  // 69: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
+	33,  // 70: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
+	35,  // 71: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
+	104, // 72: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
+	105, // 73: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
+	106, // 74: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
+	107, // 75: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
+	108, // 76: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	109, // 77: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	110, // 78: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	37,  // 79: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	39,  // 80: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	40,  // 81: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	42,  // 82: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
+	44,  // 83: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	46,  // 84: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	48,  // 85: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	49,  // 86: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	51,  // 87: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	52,  // 88: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
+	54,  // 89: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	55,  // 90: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	57,  // 91: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	60,  // 92: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	62,  // 93: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	64,  // 94: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	65,  // 95: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	67,  // 96: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	68,  // 97: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	111, // 98: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
+	69,  // 99: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	71,  // 100: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	74,  // 101: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	76,  // 102: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	78,  // 103: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	80,  // 104: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	82,  // 105: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 106: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	90,  // 107: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 108: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 109: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 110: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	90,  // 111: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 112: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 113: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	25,  // 114: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	27,  // 115: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	30,  // 116: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	32,  // 117: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	96,  // 118: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	36,  // 119: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	112, // 120: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	113, // 121: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	114, // 122: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	107, // 123: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	115, // 124: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	116, // 125: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	117, // 126: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	38,  // 127: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	97,  // 128: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	41,  // 129: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	97,  // 130: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	45,  // 131: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	47,  // 132: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	94,  // 133: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	50,  // 134: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	100, // 135: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	53,  // 136: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	100, // 137: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	56,  // 138: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	58,  // 139: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	61,  // 140: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	63,  // 141: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	65,  // 142: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	66,  // 143: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	102, // 144: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	102, // 145: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	118, // 146: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
+	70,  // 147: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	72,  // 148: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	75,  // 149: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	77,  // 150: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	79,  // 151: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	81,  // 152: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	83,  // 153: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	106, // [106:154] is the sub-list for method output_type
+	58,  // [58:106] is the sub-list for method input_type
+	58,  // [58:58] is the sub-list for extension type_name
+	58,  // [58:58] is the sub-list for extension extendee
+	0,   // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_api_proto_init() }
@@ -5674,13 +6436,14 @@ func file_berth_v1_api_proto_init() {
 	}
 	file_berth_v1_access_proto_init()
 	file_berth_v1_alloc_proto_init()
+	file_berth_v1_deployment_proto_init()
 	file_berth_v1_evaluation_proto_init()
 	file_berth_v1_job_proto_init()
 	file_berth_v1_namespace_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_problem_proto_init()
 	file_berth_v1_rebalance_proto_init()
-	file_berth_v1_api_proto_msgTypes[73].OneofWrappers = []any{
+	file_berth_v1_api_proto_msgTypes[82].OneofWrappers = []any{
 		(*Event_Job)(nil),
 		(*Event_Alloc)(nil),
 		(*Event_Node)(nil),
@@ -5694,7 +6457,7 @@ func file_berth_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_api_proto_rawDesc), len(file_berth_v1_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   75,
+			NumMessages:   85,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

@@ -806,8 +806,11 @@ type Plan struct {
 	Rows []byte `protobuf:"bytes,7,opt,name=rows,proto3" json:"rows,omitempty"`
 	// Part of a gang that takes several entries: its name, and how many parts there are. They
 	// are staged until all have come; then all of the gang is placed, or all of it refused.
-	Gang          string `protobuf:"bytes,20,opt,name=gang,proto3" json:"gang,omitempty"`
-	GangParts     uint32 `protobuf:"varint,21,opt,name=gang_parts,json=gangParts,proto3" json:"gang_parts,omitempty"`
+	Gang      string `protobuf:"bytes,20,opt,name=gang,proto3" json:"gang,omitempty"`
+	GangParts uint32 `protobuf:"varint,21,opt,name=gang_parts,json=gangParts,proto3" json:"gang_parts,omitempty"`
+	// Deployments as they are from now on; revisions are ignored. One that a newer entry has
+	// changed (its modify_revision is another) is refused and looked at again.
+	Deployments   []*Deployment `protobuf:"bytes,22,rep,name=deployments,proto3" json:"deployments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -903,6 +906,13 @@ func (x *Plan) GetGangParts() uint32 {
 		return x.GangParts
 	}
 	return 0
+}
+
+func (x *Plan) GetDeployments() []*Deployment {
+	if x != nil {
+		return x.Deployments
+	}
+	return nil
 }
 
 // StagedGang is a gang of which not all parts have come yet.
@@ -1103,7 +1113,13 @@ type AllocChange struct {
 	JobVersion      uint64                 `protobuf:"varint,7,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	RescheduleAfter *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=reschedule_after,json=rescheduleAfter,proto3" json:"reschedule_after,omitempty"`
 	// Evicted for this one: namespace/job/group.
-	PreemptedBy   string `protobuf:"bytes,9,opt,name=preempted_by,json=preemptedBy,proto3" json:"preempted_by,omitempty"`
+	PreemptedBy string `protobuf:"bytes,9,opt,name=preempted_by,json=preemptedBy,proto3" json:"preempted_by,omitempty"`
+	// In-place update of limits: the grant from now on, on the same node.
+	Assignment *Assignment `protobuf:"bytes,10,opt,name=assignment,proto3" json:"assignment,omitempty"`
+	// A canary becomes an ordinary instance.
+	Promote bool `protobuf:"varint,11,opt,name=promote,proto3" json:"promote,omitempty"`
+	// Stopped in order to be placed on another node.
+	Moved         bool `protobuf:"varint,12,opt,name=moved,proto3" json:"moved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1201,11 +1217,32 @@ func (x *AllocChange) GetPreemptedBy() string {
 	return ""
 }
 
+func (x *AllocChange) GetAssignment() *Assignment {
+	if x != nil {
+		return x.Assignment
+	}
+	return nil
+}
+
+func (x *AllocChange) GetPromote() bool {
+	if x != nil {
+		return x.Promote
+	}
+	return false
+}
+
+func (x *AllocChange) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
 var File_berth_v1_evaluation_proto protoreflect.FileDescriptor
 
 const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\n" +
-	"\x19berth/v1/evaluation.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x12berth/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
+	"\x19berth/v1/evaluation.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
 	"\n" +
 	"Evaluation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -1280,7 +1317,7 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\x06wanted\x18\x03 \x01(\x04R\x06wanted\x12\x12\n" +
 	"\x04free\x18\x04 \x01(\x04R\x04free\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x17\n" +
-	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\xcc\x02\n" +
+	"\aheld_by\x18\x06 \x03(\tR\x06heldBy\"\x84\x03\n" +
 	"\x04Plan\x12/\n" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x0f.berth.v1.AllocR\n" +
@@ -1293,7 +1330,8 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\x04rows\x18\a \x01(\fR\x04rows\x12\x12\n" +
 	"\x04gang\x18\x14 \x01(\tR\x04gang\x12\x1d\n" +
 	"\n" +
-	"gang_parts\x18\x15 \x01(\rR\tgangParts\"\x96\x01\n" +
+	"gang_parts\x18\x15 \x01(\rR\tgangParts\x126\n" +
+	"\vdeployments\x18\x16 \x03(\v2\x14.berth.v1.DeploymentR\vdeployments\"\x96\x01\n" +
 	"\n" +
 	"StagedGang\x12\x12\n" +
 	"\x04gang\x18\x01 \x01(\tR\x04gang\x12\x12\n" +
@@ -1308,7 +1346,7 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12,\n" +
 	"\x06status\x18\x03 \x01(\x0e2\x14.berth.v1.Job.StatusR\x06status\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa2\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x88\x04\n" +
 	"\vAllocChange\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x126\n" +
 	"\adesired\x18\x02 \x01(\x0e2\x17.berth.v1.Alloc.DesiredH\x00R\adesired\x88\x01\x01\x12%\n" +
@@ -1320,7 +1358,13 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\vjob_version\x18\a \x01(\x04R\n" +
 	"jobVersion\x12E\n" +
 	"\x10reschedule_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0frescheduleAfter\x12!\n" +
-	"\fpreempted_by\x18\t \x01(\tR\vpreemptedByB\n" +
+	"\fpreempted_by\x18\t \x01(\tR\vpreemptedBy\x124\n" +
+	"\n" +
+	"assignment\x18\n" +
+	" \x01(\v2\x14.berth.v1.AssignmentR\n" +
+	"assignment\x12\x18\n" +
+	"\apromote\x18\v \x01(\bR\apromote\x12\x14\n" +
+	"\x05moved\x18\f \x01(\bR\x05movedB\n" +
 	"\n" +
 	"\b_desiredB\t\n" +
 	"\a_statusB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
@@ -1356,9 +1400,11 @@ var file_berth_v1_evaluation_proto_goTypes = []any{
 	(*AllocChange)(nil),           // 13: berth.v1.AllocChange
 	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 	(*Alloc)(nil),                 // 15: berth.v1.Alloc
-	(Job_Status)(0),               // 16: berth.v1.Job.Status
-	(Alloc_Desired)(0),            // 17: berth.v1.Alloc.Desired
-	(Alloc_Status)(0),             // 18: berth.v1.Alloc.Status
+	(*Deployment)(nil),            // 16: berth.v1.Deployment
+	(Job_Status)(0),               // 17: berth.v1.Job.Status
+	(Alloc_Desired)(0),            // 18: berth.v1.Alloc.Desired
+	(Alloc_Status)(0),             // 19: berth.v1.Alloc.Status
+	(*Assignment)(nil),            // 20: berth.v1.Assignment
 }
 var file_berth_v1_evaluation_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Evaluation.trigger:type_name -> berth.v1.Evaluation.Trigger
@@ -1375,17 +1421,19 @@ var file_berth_v1_evaluation_proto_depIdxs = []int32{
 	13, // 11: berth.v1.Plan.changes:type_name -> berth.v1.AllocChange
 	2,  // 12: berth.v1.Plan.evaluations:type_name -> berth.v1.Evaluation
 	12, // 13: berth.v1.Plan.jobs:type_name -> berth.v1.JobStatusChange
-	15, // 14: berth.v1.StagedGang.placements:type_name -> berth.v1.Alloc
-	13, // 15: berth.v1.StagedGang.changes:type_name -> berth.v1.AllocChange
-	16, // 16: berth.v1.JobStatusChange.status:type_name -> berth.v1.Job.Status
-	17, // 17: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
-	18, // 18: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
-	14, // 19: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	16, // 14: berth.v1.Plan.deployments:type_name -> berth.v1.Deployment
+	15, // 15: berth.v1.StagedGang.placements:type_name -> berth.v1.Alloc
+	13, // 16: berth.v1.StagedGang.changes:type_name -> berth.v1.AllocChange
+	17, // 17: berth.v1.JobStatusChange.status:type_name -> berth.v1.Job.Status
+	18, // 18: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
+	19, // 19: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
+	14, // 20: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
+	20, // 21: berth.v1.AllocChange.assignment:type_name -> berth.v1.Assignment
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_evaluation_proto_init() }
@@ -1394,7 +1442,9 @@ func file_berth_v1_evaluation_proto_init() {
 		return
 	}
 	file_berth_v1_alloc_proto_init()
+	file_berth_v1_deployment_proto_init()
 	file_berth_v1_job_proto_init()
+	file_berth_v1_resources_proto_init()
 	file_berth_v1_evaluation_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -172,6 +172,12 @@ type Job struct {
 	Reservation string `protobuf:"bytes,17,opt,name=reservation,proto3" json:"reservation,omitempty"`
 	// Who places it: "" is the built-in scheduler, else an external one by its name.
 	Scheduler string `protobuf:"bytes,18,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	// How a new version replaces the old one, for groups that do not say themselves.
+	Update *UpdateStrategy `protobuf:"bytes,19,opt,name=update,proto3" json:"update,omitempty"`
+	// It is run by the clock: each time as a job of its own, named after this one.
+	Schedule *Schedule `protobuf:"bytes,20,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// It is a form that is filled in and run by berth job dispatch, each time as a job of its own.
+	Parameters *Parameters `protobuf:"bytes,21,opt,name=parameters,proto3" json:"parameters,omitempty"`
 	// Number of this version, from 1; decided when it was submitted.
 	Version uint64 `protobuf:"varint,50,opt,name=version,proto3" json:"version,omitempty"`
 	// The job is to have nothing running.
@@ -190,7 +196,21 @@ type Job struct {
 	// The text that was submitted, kept for `berth job inspect -source`.
 	Source *JobSource `protobuf:"bytes,58,opt,name=source,proto3" json:"source,omitempty"`
 	// Stopped for good: forgotten as soon as nothing of it runs.
-	Purge         bool `protobuf:"varint,59,opt,name=purge,proto3" json:"purge,omitempty"`
+	Purge bool `protobuf:"varint,59,opt,name=purge,proto3" json:"purge,omitempty"`
+	// Job that it was run from, by its schedule or by dispatch.
+	Parent string `protobuf:"bytes,60,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Time of the schedule that it was run for.
+	ScheduledTime *timestamppb.Timestamp `protobuf:"bytes,61,opt,name=scheduled_time,json=scheduledTime,proto3" json:"scheduled_time,omitempty"`
+	// What it was dispatched with, at most 16 KiB.
+	Payload []byte `protobuf:"bytes,62,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Token by which dispatching it again is known.
+	DispatchToken string `protobuf:"bytes,63,opt,name=dispatch_token,json=dispatchToken,proto3" json:"dispatch_token,omitempty"`
+	// Newest time of the schedule that was run or passed over.
+	LastScheduled *timestamppb.Timestamp `protobuf:"bytes,64,opt,name=last_scheduled,json=lastScheduled,proto3" json:"last_scheduled,omitempty"`
+	// This version was rolled out and found healthy: what auto_revert goes back to.
+	Stable bool `protobuf:"varint,65,opt,name=stable,proto3" json:"stable,omitempty"`
+	// Version whose spec this one took over: berth job revert, or a roll-out that failed. 0: none.
+	RevertedTo    uint64 `protobuf:"varint,66,opt,name=reverted_to,json=revertedTo,proto3" json:"reverted_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +371,27 @@ func (x *Job) GetScheduler() string {
 	return ""
 }
 
+func (x *Job) GetUpdate() *UpdateStrategy {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *Job) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+func (x *Job) GetParameters() *Parameters {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
 func (x *Job) GetVersion() uint64 {
 	if x != nil {
 		return x.Version
@@ -421,6 +462,575 @@ func (x *Job) GetPurge() bool {
 	return false
 }
 
+func (x *Job) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *Job) GetScheduledTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ScheduledTime
+	}
+	return nil
+}
+
+func (x *Job) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *Job) GetDispatchToken() string {
+	if x != nil {
+		return x.DispatchToken
+	}
+	return ""
+}
+
+func (x *Job) GetLastScheduled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastScheduled
+	}
+	return nil
+}
+
+func (x *Job) GetStable() bool {
+	if x != nil {
+		return x.Stable
+	}
+	return false
+}
+
+func (x *Job) GetRevertedTo() uint64 {
+	if x != nil {
+		return x.RevertedTo
+	}
+	return 0
+}
+
+// Schedule runs a job by the clock.
+type Schedule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When: cron expressions of five fields (minute hour day month weekday), six with the
+	// seconds first, or @hourly, @daily, @weekly, @monthly, @yearly, "@every 90s".
+	Crons []string `protobuf:"bytes,1,rep,name=crons,proto3" json:"crons,omitempty"`
+	// Time zone of the expressions, such as "Europe/Berlin".
+	TimeZone string `protobuf:"bytes,2,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	// When the run before is not over: "allow" both, "skip" the new one, or "replace" the old one.
+	Overlap string `protobuf:"bytes,3,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	// Times that passed while there was no server to run it: run "none", "one" (the newest) or "all" of them.
+	CatchUp string `protobuf:"bytes,4,opt,name=catch_up,json=catchUp,proto3" json:"catch_up,omitempty"`
+	// Runs that are over and kept, for each of well and badly ended ones.
+	Keep *uint32 `protobuf:"varint,5,opt,name=keep,proto3,oneof" json:"keep,omitempty"`
+	// Nothing is run.
+	Paused        bool `protobuf:"varint,6,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_berth_v1_job_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Schedule) GetCrons() []string {
+	if x != nil {
+		return x.Crons
+	}
+	return nil
+}
+
+func (x *Schedule) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *Schedule) GetOverlap() string {
+	if x != nil {
+		return x.Overlap
+	}
+	return ""
+}
+
+func (x *Schedule) GetCatchUp() string {
+	if x != nil {
+		return x.CatchUp
+	}
+	return ""
+}
+
+func (x *Schedule) GetKeep() uint32 {
+	if x != nil && x.Keep != nil {
+		return *x.Keep
+	}
+	return 0
+}
+
+func (x *Schedule) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+// Parameters are what a job takes when it is dispatched.
+type Parameters struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it takes a payload.
+	Payload string `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Keys of meta that have to be given.
+	Required []string `protobuf:"bytes,2,rep,name=required,proto3" json:"required,omitempty"`
+	// Keys of meta that may be given.
+	Optional []string `protobuf:"bytes,3,rep,name=optional,proto3" json:"optional,omitempty"`
+	// Dispatched jobs that are over and kept, for each of well and badly ended ones.
+	Keep          *uint32 `protobuf:"varint,4,opt,name=keep,proto3,oneof" json:"keep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Parameters) Reset() {
+	*x = Parameters{}
+	mi := &file_berth_v1_job_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Parameters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Parameters) ProtoMessage() {}
+
+func (x *Parameters) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Parameters.ProtoReflect.Descriptor instead.
+func (*Parameters) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Parameters) GetPayload() string {
+	if x != nil {
+		return x.Payload
+	}
+	return ""
+}
+
+func (x *Parameters) GetRequired() []string {
+	if x != nil {
+		return x.Required
+	}
+	return nil
+}
+
+func (x *Parameters) GetOptional() []string {
+	if x != nil {
+		return x.Optional
+	}
+	return nil
+}
+
+func (x *Parameters) GetKeep() uint32 {
+	if x != nil && x.Keep != nil {
+		return *x.Keep
+	}
+	return 0
+}
+
+// UpdateStrategy is how a new version of a service replaces the old one. With it each
+// version gets a deployment.
+type UpdateStrategy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Instances that may be replaced at a time: a number, or a percentage of the count,
+	// rounded down but at least 1.
+	MaxParallel string `protobuf:"bytes,1,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
+	// Wait between one set of replacements and the next.
+	Stagger *durationpb.Duration `protobuf:"bytes,2,opt,name=stagger,proto3" json:"stagger,omitempty"`
+	// How long an instance must have been healthy to count as such.
+	MinHealthyTime *durationpb.Duration `protobuf:"bytes,3,opt,name=min_healthy_time,json=minHealthyTime,proto3" json:"min_healthy_time,omitempty"`
+	// An instance that is not healthy by then is unhealthy.
+	HealthyDeadline *durationpb.Duration `protobuf:"bytes,4,opt,name=healthy_deadline,json=healthyDeadline,proto3" json:"healthy_deadline,omitempty"`
+	// The roll-out fails when no instance becomes healthy for so long. 0: it fails with the
+	// first unhealthy one.
+	ProgressDeadline *durationpb.Duration `protobuf:"bytes,5,opt,name=progress_deadline,json=progressDeadline,proto3" json:"progress_deadline,omitempty"`
+	// What makes an instance healthy: its tasks run and "checks" pass, its "tasks" run, or
+	// somebody says so ("manual").
+	Health string `protobuf:"bytes,6,opt,name=health,proto3" json:"health,omitempty"`
+	// Instances of the new version that are placed beside the old ones and get no traffic
+	// until they are promoted: a number, or a percentage of the count ("100%" is blue-green).
+	Canary string `protobuf:"bytes,7,opt,name=canary,proto3" json:"canary,omitempty"`
+	// Who promotes the canaries: an operator ("manual"), or their being healthy ("healthy").
+	Promote string `protobuf:"bytes,8,opt,name=promote,proto3" json:"promote,omitempty"`
+	// With promote = "healthy": how long all canaries must have been healthy.
+	PromoteAfter *durationpb.Duration `protobuf:"bytes,9,opt,name=promote_after,json=promoteAfter,proto3" json:"promote_after,omitempty"`
+	// A roll-out that fails goes back to the newest version that was rolled out well.
+	AutoRevert    bool `protobuf:"varint,10,opt,name=auto_revert,json=autoRevert,proto3" json:"auto_revert,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateStrategy) Reset() {
+	*x = UpdateStrategy{}
+	mi := &file_berth_v1_job_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateStrategy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateStrategy) ProtoMessage() {}
+
+func (x *UpdateStrategy) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateStrategy.ProtoReflect.Descriptor instead.
+func (*UpdateStrategy) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UpdateStrategy) GetMaxParallel() string {
+	if x != nil {
+		return x.MaxParallel
+	}
+	return ""
+}
+
+func (x *UpdateStrategy) GetStagger() *durationpb.Duration {
+	if x != nil {
+		return x.Stagger
+	}
+	return nil
+}
+
+func (x *UpdateStrategy) GetMinHealthyTime() *durationpb.Duration {
+	if x != nil {
+		return x.MinHealthyTime
+	}
+	return nil
+}
+
+func (x *UpdateStrategy) GetHealthyDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.HealthyDeadline
+	}
+	return nil
+}
+
+func (x *UpdateStrategy) GetProgressDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.ProgressDeadline
+	}
+	return nil
+}
+
+func (x *UpdateStrategy) GetHealth() string {
+	if x != nil {
+		return x.Health
+	}
+	return ""
+}
+
+func (x *UpdateStrategy) GetCanary() string {
+	if x != nil {
+		return x.Canary
+	}
+	return ""
+}
+
+func (x *UpdateStrategy) GetPromote() string {
+	if x != nil {
+		return x.Promote
+	}
+	return ""
+}
+
+func (x *UpdateStrategy) GetPromoteAfter() *durationpb.Duration {
+	if x != nil {
+		return x.PromoteAfter
+	}
+	return nil
+}
+
+func (x *UpdateStrategy) GetAutoRevert() bool {
+	if x != nil {
+		return x.AutoRevert
+	}
+	return false
+}
+
+// Scaling bounds a group's count.
+type Scaling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Smallest count.
+	Min uint32 `protobuf:"varint,1,opt,name=min,proto3" json:"min,omitempty"`
+	// Largest count.
+	Max           uint32 `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scaling) Reset() {
+	*x = Scaling{}
+	mi := &file_berth_v1_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scaling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scaling) ProtoMessage() {}
+
+func (x *Scaling) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scaling.ProtoReflect.Descriptor instead.
+func (*Scaling) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Scaling) GetMin() uint32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *Scaling) GetMax() uint32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+// ScalingEvent is a change of a count, kept with the job (the newest 20).
+type ScalingEvent struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Job       string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	Group     string                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	Previous  uint32                 `protobuf:"varint,4,opt,name=previous,proto3" json:"previous,omitempty"`
+	Count     uint32                 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
+	// In words: who or what asked for it.
+	Reason         string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Time           *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=time,proto3" json:"time,omitempty"`
+	JobVersion     uint64                 `protobuf:"varint,8,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
+	CreateRevision uint64                 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ScalingEvent) Reset() {
+	*x = ScalingEvent{}
+	mi := &file_berth_v1_job_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScalingEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScalingEvent) ProtoMessage() {}
+
+func (x *ScalingEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScalingEvent.ProtoReflect.Descriptor instead.
+func (*ScalingEvent) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ScalingEvent) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ScalingEvent) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ScalingEvent) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ScalingEvent) GetPrevious() uint32 {
+	if x != nil {
+		return x.Previous
+	}
+	return 0
+}
+
+func (x *ScalingEvent) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ScalingEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ScalingEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ScalingEvent) GetJobVersion() uint64 {
+	if x != nil {
+		return x.JobVersion
+	}
+	return 0
+}
+
+func (x *ScalingEvent) GetCreateRevision() uint64 {
+	if x != nil {
+		return x.CreateRevision
+	}
+	return 0
+}
+
+// Stateful gives instances an identity that outlives their allocations: there are never
+// two of one index at a time.
+type Stateful struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How instances are started (0 first, each when the one before is healthy), stopped and
+	// updated (the last first): "ordered", or "parallel".
+	Order string `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	// The shared directory alloc/data stays with the index: a successor gets it, on another node by a
+	// copy where the old one can still be reached.
+	StickyDisk    bool `protobuf:"varint,2,opt,name=sticky_disk,json=stickyDisk,proto3" json:"sticky_disk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stateful) Reset() {
+	*x = Stateful{}
+	mi := &file_berth_v1_job_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stateful) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stateful) ProtoMessage() {}
+
+func (x *Stateful) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stateful.ProtoReflect.Descriptor instead.
+func (*Stateful) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Stateful) GetOrder() string {
+	if x != nil {
+		return x.Order
+	}
+	return ""
+}
+
+func (x *Stateful) GetStickyDisk() bool {
+	if x != nil {
+		return x.StickyDisk
+	}
+	return false
+}
+
 // ArchWeight is the share of the instances that one architecture should get.
 type ArchWeight struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -434,7 +1044,7 @@ type ArchWeight struct {
 
 func (x *ArchWeight) Reset() {
 	*x = ArchWeight{}
-	mi := &file_berth_v1_job_proto_msgTypes[1]
+	mi := &file_berth_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +1056,7 @@ func (x *ArchWeight) String() string {
 func (*ArchWeight) ProtoMessage() {}
 
 func (x *ArchWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[1]
+	mi := &file_berth_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +1069,7 @@ func (x *ArchWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchWeight.ProtoReflect.Descriptor instead.
 func (*ArchWeight) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{1}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ArchWeight) GetArch() string {
@@ -492,7 +1102,7 @@ type JobSource struct {
 
 func (x *JobSource) Reset() {
 	*x = JobSource{}
-	mi := &file_berth_v1_job_proto_msgTypes[2]
+	mi := &file_berth_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +1114,7 @@ func (x *JobSource) String() string {
 func (*JobSource) ProtoMessage() {}
 
 func (x *JobSource) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[2]
+	mi := &file_berth_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +1127,7 @@ func (x *JobSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSource.ProtoReflect.Descriptor instead.
 func (*JobSource) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobSource) GetFormat() string {
@@ -580,14 +1190,24 @@ type Group struct {
 	// Taints that its nodes may have, beside the job's.
 	Tolerations []*Toleration `protobuf:"bytes,16,rep,name=tolerations,proto3" json:"tolerations,omitempty"`
 	// What the servers may take away of it at a time.
-	Disruption    *Disruption `protobuf:"bytes,17,opt,name=disruption,proto3" json:"disruption,omitempty"`
+	Disruption *Disruption `protobuf:"bytes,17,opt,name=disruption,proto3" json:"disruption,omitempty"`
+	// How a new version replaces the old one; in place of the job's.
+	Update *UpdateStrategy `protobuf:"bytes,18,opt,name=update,proto3" json:"update,omitempty"`
+	// What others find by name.
+	Services []*Service `protobuf:"bytes,19,rep,name=services,proto3" json:"services,omitempty"`
+	// Instances with an identity.
+	Stateful *Stateful `protobuf:"bytes,20,opt,name=stateful,proto3" json:"stateful,omitempty"`
+	// Bounds of the count.
+	Scaling *Scaling `protobuf:"bytes,21,opt,name=scaling,proto3" json:"scaling,omitempty"`
+	// How long an instance that is to stop goes on after it has left discovery.
+	ShutdownDelay *durationpb.Duration `protobuf:"bytes,22,opt,name=shutdown_delay,json=shutdownDelay,proto3" json:"shutdown_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_berth_v1_job_proto_msgTypes[3]
+	mi := &file_berth_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +1219,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[3]
+	mi := &file_berth_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +1232,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Group) GetName() string {
@@ -734,12 +1354,48 @@ func (x *Group) GetDisruption() *Disruption {
 	return nil
 }
 
+func (x *Group) GetUpdate() *UpdateStrategy {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *Group) GetServices() []*Service {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *Group) GetStateful() *Stateful {
+	if x != nil {
+		return x.Stateful
+	}
+	return nil
+}
+
+func (x *Group) GetScaling() *Scaling {
+	if x != nil {
+		return x.Scaling
+	}
+	return nil
+}
+
+func (x *Group) GetShutdownDelay() *durationpb.Duration {
+	if x != nil {
+		return x.ShutdownDelay
+	}
+	return nil
+}
+
 // Disruption bounds what the servers take away from a group by their own doing:
 // preemption, drains, rebalancing.
 type Disruption struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Instances that may be missing at a time: a number, or a percentage such as "25%"
-	// of the count, rounded down but at least 1. "0": none is ever taken away.
+	// of the count, rounded down but at least 1. "0": none is ever taken away. Without this
+	// block preemption may take all, a drain a quarter at a time.
 	MaxUnavailable string `protobuf:"bytes,1,opt,name=max_unavailable,json=maxUnavailable,proto3" json:"max_unavailable,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -747,7 +1403,7 @@ type Disruption struct {
 
 func (x *Disruption) Reset() {
 	*x = Disruption{}
-	mi := &file_berth_v1_job_proto_msgTypes[4]
+	mi := &file_berth_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1415,7 @@ func (x *Disruption) String() string {
 func (*Disruption) ProtoMessage() {}
 
 func (x *Disruption) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[4]
+	mi := &file_berth_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1428,7 @@ func (x *Disruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disruption.ProtoReflect.Descriptor instead.
 func (*Disruption) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Disruption) GetMaxUnavailable() string {
@@ -808,14 +1464,26 @@ type Task struct {
 	// What is kept of its output.
 	Logs *LogPolicy `protobuf:"bytes,11,opt,name=logs,proto3" json:"logs,omitempty"`
 	// Free words, given to the task as BERTH_META_<KEY> over the group's.
-	Meta          map[string]string `protobuf:"bytes,12,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Meta map[string]string `protobuf:"bytes,12,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it runs, if not for the whole life of the group.
+	Lifecycle *Lifecycle `protobuf:"bytes,13,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"`
+	// When it ends, the group's other tasks are stopped.
+	Leader bool `protobuf:"varint,14,opt,name=leader,proto3" json:"leader,omitempty"`
+	// How long the task goes on after it was told to stop, before its kill_signal.
+	ShutdownDelay *durationpb.Duration `protobuf:"bytes,15,opt,name=shutdown_delay,json=shutdownDelay,proto3" json:"shutdown_delay,omitempty"`
+	// Fetched before it starts.
+	Artifacts []*Artifact `protobuf:"bytes,16,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
+	// Rendered before it starts, and again when what they read has changed.
+	Templates []*Template `protobuf:"bytes,17,rep,name=templates,proto3" json:"templates,omitempty"`
+	// File in the task's directory that gets the payload of a dispatched job: "local/payload".
+	PayloadFile   string `protobuf:"bytes,18,opt,name=payload_file,json=payloadFile,proto3" json:"payload_file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_berth_v1_job_proto_msgTypes[5]
+	mi := &file_berth_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +1495,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[5]
+	mi := &file_berth_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +1508,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Task) GetName() string {
@@ -927,6 +1595,357 @@ func (x *Task) GetMeta() map[string]string {
 	return nil
 }
 
+func (x *Task) GetLifecycle() *Lifecycle {
+	if x != nil {
+		return x.Lifecycle
+	}
+	return nil
+}
+
+func (x *Task) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *Task) GetShutdownDelay() *durationpb.Duration {
+	if x != nil {
+		return x.ShutdownDelay
+	}
+	return nil
+}
+
+func (x *Task) GetArtifacts() []*Artifact {
+	if x != nil {
+		return x.Artifacts
+	}
+	return nil
+}
+
+func (x *Task) GetTemplates() []*Template {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
+func (x *Task) GetPayloadFile() string {
+	if x != nil {
+		return x.PayloadFile
+	}
+	return ""
+}
+
+// Lifecycle places a task in the life of its group.
+type Lifecycle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "prestart": before the main tasks, which wait for its end (a sidecar's start);
+	// "poststart": after the main tasks have started; "poststop": after they have ended.
+	Hook string `protobuf:"bytes,1,opt,name=hook,proto3" json:"hook,omitempty"`
+	// It runs beside the main tasks until they have ended, instead of to its own end.
+	Sidecar       bool `protobuf:"varint,2,opt,name=sidecar,proto3" json:"sidecar,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lifecycle) Reset() {
+	*x = Lifecycle{}
+	mi := &file_berth_v1_job_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lifecycle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lifecycle) ProtoMessage() {}
+
+func (x *Lifecycle) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lifecycle.ProtoReflect.Descriptor instead.
+func (*Lifecycle) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Lifecycle) GetHook() string {
+	if x != nil {
+		return x.Hook
+	}
+	return ""
+}
+
+func (x *Lifecycle) GetSidecar() bool {
+	if x != nil {
+		return x.Sidecar
+	}
+	return false
+}
+
+// Artifact is a file, archive or repository that the agent fetches.
+type Artifact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where from: a URL (http, https, file, git::https://...), as go-getter reads it.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Where to, in the task's directory.
+	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	// What it is: "file", "dir" (an archive is unpacked), or "any" of them by its name.
+	Mode string `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	// "sha256:<hex>" of what is fetched. Without one there is a warning.
+	Checksum string `protobuf:"bytes,4,opt,name=checksum,proto3" json:"checksum,omitempty"`
+	// HTTP headers; ${...} takes what env takes.
+	Headers map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Options of go-getter: ref, depth, ...
+	Options map[string]string `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Most that it may take on disk, unpacked.
+	MaxSizeMib uint64 `protobuf:"varint,7,opt,name=max_size_mib,json=maxSizeMib,proto3" json:"max_size_mib,omitempty"`
+	// Longest time that fetching may take.
+	Timeout       *durationpb.Duration `protobuf:"bytes,8,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Artifact) Reset() {
+	*x = Artifact{}
+	mi := &file_berth_v1_job_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Artifact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Artifact) ProtoMessage() {}
+
+func (x *Artifact) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
+func (*Artifact) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Artifact) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Artifact) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Artifact) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Artifact) GetChecksum() string {
+	if x != nil {
+		return x.Checksum
+	}
+	return ""
+}
+
+func (x *Artifact) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Artifact) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Artifact) GetMaxSizeMib() uint64 {
+	if x != nil {
+		return x.MaxSizeMib
+	}
+	return 0
+}
+
+func (x *Artifact) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// Template is a file, or a part of the environment, that is made of what the agent knows.
+type Template struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The template's text: Go's text/template.
+	Data string `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// File in the task's directory that has the text (an artifact, say); in place of data.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// File that is written, in the task's directory.
+	Destination string `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	// What happens when it comes out otherwise while the task runs.
+	ChangeMode string `protobuf:"bytes,4,opt,name=change_mode,json=changeMode,proto3" json:"change_mode,omitempty"`
+	// Signal that is sent.
+	ChangeSignal string `protobuf:"bytes,5,opt,name=change_signal,json=changeSignal,proto3" json:"change_signal,omitempty"`
+	// Command that is run in the task.
+	ChangeScript []string `protobuf:"bytes,6,rep,name=change_script,json=changeScript,proto3" json:"change_script,omitempty"`
+	// Its lines, KEY=value, become environment variables of the task.
+	Env bool `protobuf:"varint,7,opt,name=env,proto3" json:"env,omitempty"`
+	// Permissions of the file, in octal.
+	Perms string `protobuf:"bytes,8,opt,name=perms,proto3" json:"perms,omitempty"`
+	// Longest random wait before what change_mode says, so that not all instances act at once.
+	Splay          *durationpb.Duration `protobuf:"bytes,9,opt,name=splay,proto3" json:"splay,omitempty"`
+	LeftDelimiter  string               `protobuf:"bytes,10,opt,name=left_delimiter,json=leftDelimiter,proto3" json:"left_delimiter,omitempty"`
+	RightDelimiter string               `protobuf:"bytes,11,opt,name=right_delimiter,json=rightDelimiter,proto3" json:"right_delimiter,omitempty"`
+	// A key, service or variable that is not there fails the task, instead of holding it
+	// back until it is there.
+	FailOnMissing bool `protobuf:"varint,12,opt,name=fail_on_missing,json=failOnMissing,proto3" json:"fail_on_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Template) Reset() {
+	*x = Template{}
+	mi := &file_berth_v1_job_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Template) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Template) ProtoMessage() {}
+
+func (x *Template) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Template.ProtoReflect.Descriptor instead.
+func (*Template) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Template) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *Template) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Template) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Template) GetChangeMode() string {
+	if x != nil {
+		return x.ChangeMode
+	}
+	return ""
+}
+
+func (x *Template) GetChangeSignal() string {
+	if x != nil {
+		return x.ChangeSignal
+	}
+	return ""
+}
+
+func (x *Template) GetChangeScript() []string {
+	if x != nil {
+		return x.ChangeScript
+	}
+	return nil
+}
+
+func (x *Template) GetEnv() bool {
+	if x != nil {
+		return x.Env
+	}
+	return false
+}
+
+func (x *Template) GetPerms() string {
+	if x != nil {
+		return x.Perms
+	}
+	return ""
+}
+
+func (x *Template) GetSplay() *durationpb.Duration {
+	if x != nil {
+		return x.Splay
+	}
+	return nil
+}
+
+func (x *Template) GetLeftDelimiter() string {
+	if x != nil {
+		return x.LeftDelimiter
+	}
+	return ""
+}
+
+func (x *Template) GetRightDelimiter() string {
+	if x != nil {
+		return x.RightDelimiter
+	}
+	return ""
+}
+
+func (x *Template) GetFailOnMissing() bool {
+	if x != nil {
+		return x.FailOnMissing
+	}
+	return false
+}
+
 // RestartPolicy is how the agent starts a task again on the same node.
 type RestartPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -947,7 +1966,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[6]
+	mi := &file_berth_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1978,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[6]
+	mi := &file_berth_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1991,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RestartPolicy) GetAttempts() uint32 {
@@ -1031,7 +2050,7 @@ type ReschedulePolicy struct {
 
 func (x *ReschedulePolicy) Reset() {
 	*x = ReschedulePolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[7]
+	mi := &file_berth_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +2062,7 @@ func (x *ReschedulePolicy) String() string {
 func (*ReschedulePolicy) ProtoMessage() {}
 
 func (x *ReschedulePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[7]
+	mi := &file_berth_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +2075,7 @@ func (x *ReschedulePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReschedulePolicy.ProtoReflect.Descriptor instead.
 func (*ReschedulePolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReschedulePolicy) GetAttempts() uint32 {
@@ -1118,7 +2137,7 @@ type DisconnectPolicy struct {
 
 func (x *DisconnectPolicy) Reset() {
 	*x = DisconnectPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[8]
+	mi := &file_berth_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +2149,7 @@ func (x *DisconnectPolicy) String() string {
 func (*DisconnectPolicy) ProtoMessage() {}
 
 func (x *DisconnectPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[8]
+	mi := &file_berth_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +2162,7 @@ func (x *DisconnectPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPolicy.ProtoReflect.Descriptor instead.
 func (*DisconnectPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DisconnectPolicy) GetLostAfter() *durationpb.Duration {
@@ -1186,7 +2205,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_berth_v1_job_proto_msgTypes[9]
+	mi := &file_berth_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +2217,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[9]
+	mi := &file_berth_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +2230,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Network) GetMode() string {
@@ -1243,7 +2262,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_berth_v1_job_proto_msgTypes[10]
+	mi := &file_berth_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +2274,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[10]
+	mi := &file_berth_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +2287,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Port) GetName() string {
@@ -1305,7 +2324,7 @@ type LogPolicy struct {
 
 func (x *LogPolicy) Reset() {
 	*x = LogPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[11]
+	mi := &file_berth_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +2336,7 @@ func (x *LogPolicy) String() string {
 func (*LogPolicy) ProtoMessage() {}
 
 func (x *LogPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[11]
+	mi := &file_berth_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +2349,7 @@ func (x *LogPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPolicy.ProtoReflect.Descriptor instead.
 func (*LogPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogPolicy) GetMaxFiles() uint32 {
@@ -1351,7 +2370,7 @@ var File_berth_v1_job_proto protoreflect.FileDescriptor
 
 const file_berth_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\v\n" +
+	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x16berth/v1/service.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x0f\n" +
 	"\x03Job\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12-\n" +
 	"\tnamespace\x18\x02 \x01(\tB\x0f\xea\xe0\x18\v:\t\"default\"R\tnamespace\x127\n" +
@@ -1383,7 +2402,12 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"tolerationR\vtolerations\x12 \n" +
 	"\vreservation\x18\x11 \x01(\tR\vreservation\x12\x1c\n" +
-	"\tscheduler\x18\x12 \x01(\tR\tscheduler\x12 \n" +
+	"\tscheduler\x18\x12 \x01(\tR\tscheduler\x120\n" +
+	"\x06update\x18\x13 \x01(\v2\x18.berth.v1.UpdateStrategyR\x06update\x12.\n" +
+	"\bschedule\x18\x14 \x01(\v2\x12.berth.v1.ScheduleR\bschedule\x124\n" +
+	"\n" +
+	"parameters\x18\x15 \x01(\v2\x14.berth.v1.ParametersR\n" +
+	"parameters\x12 \n" +
 	"\aversion\x182 \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\aversion\x12 \n" +
 	"\astopped\x183 \x01(\bB\x06\xea\xe0\x18\x02(\x01R\astopped\x124\n" +
 	"\x06status\x184 \x01(\x0e2\x14.berth.v1.Job.StatusB\x06\xea\xe0\x18\x02(\x01R\x06status\x12+\n" +
@@ -1394,7 +2418,15 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\x0fmodify_revision\x188 \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\x0emodifyRevision\x12+\n" +
 	"\rspec_revision\x189 \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\fspecRevision\x123\n" +
 	"\x06source\x18: \x01(\v2\x13.berth.v1.JobSourceB\x06\xea\xe0\x18\x02(\x01R\x06source\x12\x1c\n" +
-	"\x05purge\x18; \x01(\bB\x06\xea\xe0\x18\x02(\x01R\x05purge\x1a7\n" +
+	"\x05purge\x18; \x01(\bB\x06\xea\xe0\x18\x02(\x01R\x05purge\x12\x1e\n" +
+	"\x06parent\x18< \x01(\tB\x06\xea\xe0\x18\x02(\x01R\x06parent\x12I\n" +
+	"\x0escheduled_time\x18= \x01(\v2\x1a.google.protobuf.TimestampB\x06\xea\xe0\x18\x02(\x01R\rscheduledTime\x12 \n" +
+	"\apayload\x18> \x01(\fB\x06\xea\xe0\x18\x02(\x01R\apayload\x12-\n" +
+	"\x0edispatch_token\x18? \x01(\tB\x06\xea\xe0\x18\x02(\x01R\rdispatchToken\x12I\n" +
+	"\x0elast_scheduled\x18@ \x01(\v2\x1a.google.protobuf.TimestampB\x06\xea\xe0\x18\x02(\x01R\rlastScheduled\x12\x1e\n" +
+	"\x06stable\x18A \x01(\bB\x06\xea\xe0\x18\x02(\x01R\x06stable\x12'\n" +
+	"\vreverted_to\x18B \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\n" +
+	"revertedTo\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"8\n" +
@@ -1409,7 +2441,59 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\arunning\x10\x01\x12\b\n" +
 	"\x04dead\x10\x02B\n" +
 	"\n" +
-	"\b_preempt\"O\n" +
+	"\b_preempt\"\x97\x02\n" +
+	"\bSchedule\x12\"\n" +
+	"\x05crons\x18\x01 \x03(\tB\f\xea\xe0\x18\b\n" +
+	"\x04cron \x01R\x05crons\x12(\n" +
+	"\ttime_zone\x18\x02 \x01(\tB\v\xea\xe0\x18\a:\x05\"UTC\"R\btimeZone\x12=\n" +
+	"\aoverlap\x18\x03 \x01(\tB#\xea\xe0\x18\x1f2\x05allow2\x04skip2\areplace:\a\"allow\"R\aoverlap\x126\n" +
+	"\bcatch_up\x18\x04 \x01(\tB\x1b\xea\xe0\x18\x172\x04none2\x03one2\x03all:\x05\"one\"R\acatchUp\x12%\n" +
+	"\x04keep\x18\x05 \x01(\rB\f\xea\xe0\x18\b:\x0210H\xa0\x8d\x06H\x00R\x04keep\x88\x01\x01\x12\x16\n" +
+	"\x06paused\x18\x06 \x01(\bR\x06pausedB\a\n" +
+	"\x05_keep\"\xc0\x01\n" +
+	"\n" +
+	"Parameters\x12I\n" +
+	"\apayload\x18\x01 \x01(\tB/\xea\xe0\x18+2\boptional2\brequired2\tforbidden:\n" +
+	"\"optional\"R\apayload\x12\x1a\n" +
+	"\brequired\x18\x02 \x03(\tR\brequired\x12\x1a\n" +
+	"\boptional\x18\x03 \x03(\tR\boptional\x12&\n" +
+	"\x04keep\x18\x04 \x01(\rB\r\xea\xe0\x18\t:\x03100H\xa0\x8d\x06H\x00R\x04keep\x88\x01\x01B\a\n" +
+	"\x05_keep\"\x82\x05\n" +
+	"\x0eUpdateStrategy\x12,\n" +
+	"\fmax_parallel\x18\x01 \x01(\tB\t\xea\xe0\x18\x05:\x03\"1\"R\vmaxParallel\x12?\n" +
+	"\astagger\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xea\xe0\x18\x06:\x04\"0s\"R\astagger\x12P\n" +
+	"\x10min_healthy_time\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\v\xea\xe0\x18\a:\x05\"10s\"R\x0eminHealthyTime\x12P\n" +
+	"\x10healthy_deadline\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xea\xe0\x18\x06:\x04\"5m\"R\x0fhealthyDeadline\x12S\n" +
+	"\x11progress_deadline\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\v\xea\xe0\x18\a:\x05\"10m\"R\x10progressDeadline\x12=\n" +
+	"\x06health\x18\x06 \x01(\tB%\xea\xe0\x18!2\x06checks2\x05tasks2\x06manual:\b\"checks\"R\x06health\x12!\n" +
+	"\x06canary\x18\a \x01(\tB\t\xea\xe0\x18\x05:\x03\"0\"R\x06canary\x129\n" +
+	"\apromote\x18\b \x01(\tB\x1f\xea\xe0\x18\x1b2\x06manual2\ahealthy:\b\"manual\"R\apromote\x12J\n" +
+	"\rpromote_after\x18\t \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xea\xe0\x18\x06:\x04\"0s\"R\fpromoteAfter\x12\x1f\n" +
+	"\vauto_revert\x18\n" +
+	" \x01(\bR\n" +
+	"autoRevert\"9\n" +
+	"\aScaling\x12\x10\n" +
+	"\x03min\x18\x01 \x01(\rR\x03min\x12\x1c\n" +
+	"\x03max\x18\x02 \x01(\rB\n" +
+	"\xea\xe0\x18\x06 \x01H\xc0\x84=R\x03max\"\x98\x02\n" +
+	"\fScalingEvent\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\tR\x03job\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x1a\n" +
+	"\bprevious\x18\x04 \x01(\rR\bprevious\x12\x14\n" +
+	"\x05count\x18\x05 \x01(\rR\x05count\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12.\n" +
+	"\x04time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
+	"\vjob_version\x18\b \x01(\x04R\n" +
+	"jobVersion\x12'\n" +
+	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\"e\n" +
+	"\bStateful\x128\n" +
+	"\x05order\x18\x01 \x01(\tB\"\xea\xe0\x18\x1e2\aordered2\bparallel:\t\"ordered\"R\x05order\x12\x1f\n" +
+	"\vsticky_disk\x18\x02 \x01(\bR\n" +
+	"stickyDisk\"O\n" +
 	"\n" +
 	"ArchWeight\x12\x1c\n" +
 	"\x04arch\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04arch\x12#\n" +
@@ -1421,7 +2505,7 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\tvariables\x18\x04 \x03(\v2\".berth.v1.JobSource.VariablesEntryR\tvariables\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\a\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc3\t\n" +
 	"\x05Group\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12&\n" +
 	"\x05count\x18\x02 \x01(\rB\v\xea\xe0\x18\a:\x011H\xc0\x84=H\x00R\x05count\x88\x01\x01\x12\x12\n" +
@@ -1456,14 +2540,20 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"tolerationR\vtolerations\x124\n" +
 	"\n" +
 	"disruption\x18\x11 \x01(\v2\x14.berth.v1.DisruptionR\n" +
-	"disruption\x1a7\n" +
+	"disruption\x120\n" +
+	"\x06update\x18\x12 \x01(\v2\x18.berth.v1.UpdateStrategyR\x06update\x12<\n" +
+	"\bservices\x18\x13 \x03(\v2\x11.berth.v1.ServiceB\r\xea\xe0\x18\t\n" +
+	"\aserviceR\bservices\x12.\n" +
+	"\bstateful\x18\x14 \x01(\v2\x12.berth.v1.StatefulR\bstateful\x12+\n" +
+	"\ascaling\x18\x15 \x01(\v2\x11.berth.v1.ScalingR\ascaling\x12@\n" +
+	"\x0eshutdown_delay\x18\x16 \x01(\v2\x19.google.protobuf.DurationR\rshutdownDelay\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
 	"\x06_count\"C\n" +
 	"\n" +
 	"Disruption\x125\n" +
-	"\x0fmax_unavailable\x18\x01 \x01(\tB\f\xea\xe0\x18\b:\x06\"100%\"R\x0emaxUnavailable\"\xa8\x05\n" +
+	"\x0fmax_unavailable\x18\x01 \x01(\tB\f\xea\xe0\x18\b:\x06\"100%\"R\x0emaxUnavailable\"\xdc\a\n" +
 	"\x04Task\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12\x1e\n" +
 	"\x06driver\x18\x02 \x01(\tB\x06\xea\xe0\x18\x02 \x01R\x06driver\x12/\n" +
@@ -1481,13 +2571,61 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\arestart\x18\n" +
 	" \x01(\v2\x17.berth.v1.RestartPolicyR\arestart\x12'\n" +
 	"\x04logs\x18\v \x01(\v2\x13.berth.v1.LogPolicyR\x04logs\x12,\n" +
-	"\x04meta\x18\f \x03(\v2\x18.berth.v1.Task.MetaEntryR\x04meta\x1a6\n" +
+	"\x04meta\x18\f \x03(\v2\x18.berth.v1.Task.MetaEntryR\x04meta\x121\n" +
+	"\tlifecycle\x18\r \x01(\v2\x13.berth.v1.LifecycleR\tlifecycle\x12\x16\n" +
+	"\x06leader\x18\x0e \x01(\bR\x06leader\x12@\n" +
+	"\x0eshutdown_delay\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\rshutdownDelay\x12@\n" +
+	"\tartifacts\x18\x10 \x03(\v2\x12.berth.v1.ArtifactB\x0e\xea\xe0\x18\n" +
+	"\n" +
+	"\bartifactR\tartifacts\x12@\n" +
+	"\ttemplates\x18\x11 \x03(\v2\x12.berth.v1.TemplateB\x0e\xea\xe0\x18\n" +
+	"\n" +
+	"\btemplateR\ttemplates\x12!\n" +
+	"\fpayload_file\x18\x12 \x01(\tR\vpayloadFile\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
+	"\tLifecycle\x129\n" +
+	"\x04hook\x18\x01 \x01(\tB%\xea\xe0\x18! \x012\bprestart2\tpoststart2\bpoststopR\x04hook\x12\x18\n" +
+	"\asidecar\x18\x02 \x01(\bR\asidecar\"\x94\x04\n" +
+	"\bArtifact\x12\x1e\n" +
+	"\x06source\x18\x01 \x01(\tB\x06\xea\xe0\x18\x02 \x01R\x06source\x12/\n" +
+	"\vdestination\x18\x02 \x01(\tB\r\xea\xe0\x18\t:\a\"local\"R\vdestination\x12/\n" +
+	"\x04mode\x18\x03 \x01(\tB\x1b\xea\xe0\x18\x172\x03any2\x04file2\x03dir:\x05\"any\"R\x04mode\x12\x1a\n" +
+	"\bchecksum\x18\x04 \x01(\tR\bchecksum\x129\n" +
+	"\aheaders\x18\x05 \x03(\v2\x1f.berth.v1.Artifact.HeadersEntryR\aheaders\x129\n" +
+	"\aoptions\x18\x06 \x03(\v2\x1f.berth.v1.Artifact.OptionsEntryR\aoptions\x12:\n" +
+	"\fmax_size_mib\x18\a \x01(\x04B\x18\xea\xe0\x18\x14\n" +
+	"\bmax_size\x10\x01:\x06\"1GiB\"R\n" +
+	"maxSizeMib\x12@\n" +
+	"\atimeout\x18\b \x01(\v2\x19.google.protobuf.DurationB\v\xea\xe0\x18\a:\x05\"30m\"R\atimeout\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x03\n" +
+	"\bTemplate\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\tR\x04data\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12(\n" +
+	"\vdestination\x18\x03 \x01(\tB\x06\xea\xe0\x18\x02 \x01R\vdestination\x12O\n" +
+	"\vchange_mode\x18\x04 \x01(\tB.\xea\xe0\x18*2\arestart2\x06signal2\x06script2\x04none:\t\"restart\"R\n" +
+	"changeMode\x12#\n" +
+	"\rchange_signal\x18\x05 \x01(\tR\fchangeSignal\x12#\n" +
+	"\rchange_script\x18\x06 \x03(\tR\fchangeScript\x12\x10\n" +
+	"\x03env\x18\a \x01(\bR\x03env\x12\"\n" +
+	"\x05perms\x18\b \x01(\tB\f\xea\xe0\x18\b:\x06\"0644\"R\x05perms\x12;\n" +
+	"\x05splay\x18\t \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xea\xe0\x18\x06:\x04\"5s\"R\x05splay\x121\n" +
+	"\x0eleft_delimiter\x18\n" +
+	" \x01(\tB\n" +
+	"\xea\xe0\x18\x06:\x04\"{{\"R\rleftDelimiter\x123\n" +
+	"\x0fright_delimiter\x18\v \x01(\tB\n" +
+	"\xea\xe0\x18\x06:\x04\"}}\"R\x0erightDelimiter\x12&\n" +
+	"\x0ffail_on_missing\x18\f \x01(\bR\rfailOnMissing\"\xba\x02\n" +
 	"\rRestartPolicy\x12(\n" +
 	"\battempts\x18\x01 \x01(\rB\a\xea\xe0\x18\x03:\x013H\x00R\battempts\x88\x01\x01\x12B\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\v\xea\xe0\x18\a:\x05\"10m\"R\binterval\x12;\n" +
@@ -1548,84 +2686,120 @@ func file_berth_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_berth_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_berth_v1_job_proto_goTypes = []any{
 	(Job_Type)(0),                 // 0: berth.v1.Job.Type
 	(Job_Status)(0),               // 1: berth.v1.Job.Status
 	(*Job)(nil),                   // 2: berth.v1.Job
-	(*ArchWeight)(nil),            // 3: berth.v1.ArchWeight
-	(*JobSource)(nil),             // 4: berth.v1.JobSource
-	(*Group)(nil),                 // 5: berth.v1.Group
-	(*Disruption)(nil),            // 6: berth.v1.Disruption
-	(*Task)(nil),                  // 7: berth.v1.Task
-	(*RestartPolicy)(nil),         // 8: berth.v1.RestartPolicy
-	(*ReschedulePolicy)(nil),      // 9: berth.v1.ReschedulePolicy
-	(*DisconnectPolicy)(nil),      // 10: berth.v1.DisconnectPolicy
-	(*Network)(nil),               // 11: berth.v1.Network
-	(*Port)(nil),                  // 12: berth.v1.Port
-	(*LogPolicy)(nil),             // 13: berth.v1.LogPolicy
-	nil,                           // 14: berth.v1.Job.MetaEntry
-	nil,                           // 15: berth.v1.JobSource.VariablesEntry
-	nil,                           // 16: berth.v1.Group.MetaEntry
-	nil,                           // 17: berth.v1.Task.EnvEntry
-	nil,                           // 18: berth.v1.Task.MetaEntry
-	(*Constraint)(nil),            // 19: berth.v1.Constraint
-	(*Affinity)(nil),              // 20: berth.v1.Affinity
-	(*Spread)(nil),                // 21: berth.v1.Spread
-	(*Toleration)(nil),            // 22: berth.v1.Toleration
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*TopologyPolicy)(nil),        // 24: berth.v1.TopologyPolicy
-	(*structpb.Struct)(nil),       // 25: google.protobuf.Struct
-	(*Resources)(nil),             // 26: berth.v1.Resources
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*Schedule)(nil),              // 3: berth.v1.Schedule
+	(*Parameters)(nil),            // 4: berth.v1.Parameters
+	(*UpdateStrategy)(nil),        // 5: berth.v1.UpdateStrategy
+	(*Scaling)(nil),               // 6: berth.v1.Scaling
+	(*ScalingEvent)(nil),          // 7: berth.v1.ScalingEvent
+	(*Stateful)(nil),              // 8: berth.v1.Stateful
+	(*ArchWeight)(nil),            // 9: berth.v1.ArchWeight
+	(*JobSource)(nil),             // 10: berth.v1.JobSource
+	(*Group)(nil),                 // 11: berth.v1.Group
+	(*Disruption)(nil),            // 12: berth.v1.Disruption
+	(*Task)(nil),                  // 13: berth.v1.Task
+	(*Lifecycle)(nil),             // 14: berth.v1.Lifecycle
+	(*Artifact)(nil),              // 15: berth.v1.Artifact
+	(*Template)(nil),              // 16: berth.v1.Template
+	(*RestartPolicy)(nil),         // 17: berth.v1.RestartPolicy
+	(*ReschedulePolicy)(nil),      // 18: berth.v1.ReschedulePolicy
+	(*DisconnectPolicy)(nil),      // 19: berth.v1.DisconnectPolicy
+	(*Network)(nil),               // 20: berth.v1.Network
+	(*Port)(nil),                  // 21: berth.v1.Port
+	(*LogPolicy)(nil),             // 22: berth.v1.LogPolicy
+	nil,                           // 23: berth.v1.Job.MetaEntry
+	nil,                           // 24: berth.v1.JobSource.VariablesEntry
+	nil,                           // 25: berth.v1.Group.MetaEntry
+	nil,                           // 26: berth.v1.Task.EnvEntry
+	nil,                           // 27: berth.v1.Task.MetaEntry
+	nil,                           // 28: berth.v1.Artifact.HeadersEntry
+	nil,                           // 29: berth.v1.Artifact.OptionsEntry
+	(*Constraint)(nil),            // 30: berth.v1.Constraint
+	(*Affinity)(nil),              // 31: berth.v1.Affinity
+	(*Spread)(nil),                // 32: berth.v1.Spread
+	(*Toleration)(nil),            // 33: berth.v1.Toleration
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
+	(*TopologyPolicy)(nil),        // 36: berth.v1.TopologyPolicy
+	(*Service)(nil),               // 37: berth.v1.Service
+	(*structpb.Struct)(nil),       // 38: google.protobuf.Struct
+	(*Resources)(nil),             // 39: berth.v1.Resources
 }
 var file_berth_v1_job_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Job.type:type_name -> berth.v1.Job.Type
-	19, // 1: berth.v1.Job.constraints:type_name -> berth.v1.Constraint
-	20, // 2: berth.v1.Job.affinities:type_name -> berth.v1.Affinity
-	21, // 3: berth.v1.Job.spreads:type_name -> berth.v1.Spread
-	5,  // 4: berth.v1.Job.groups:type_name -> berth.v1.Group
-	14, // 5: berth.v1.Job.meta:type_name -> berth.v1.Job.MetaEntry
-	3,  // 6: berth.v1.Job.arch_weights:type_name -> berth.v1.ArchWeight
-	22, // 7: berth.v1.Job.tolerations:type_name -> berth.v1.Toleration
-	1,  // 8: berth.v1.Job.status:type_name -> berth.v1.Job.Status
-	23, // 9: berth.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	4,  // 10: berth.v1.Job.source:type_name -> berth.v1.JobSource
-	15, // 11: berth.v1.JobSource.variables:type_name -> berth.v1.JobSource.VariablesEntry
-	24, // 12: berth.v1.Group.topology:type_name -> berth.v1.TopologyPolicy
-	19, // 13: berth.v1.Group.constraints:type_name -> berth.v1.Constraint
-	20, // 14: berth.v1.Group.affinities:type_name -> berth.v1.Affinity
-	21, // 15: berth.v1.Group.spreads:type_name -> berth.v1.Spread
-	8,  // 16: berth.v1.Group.restart:type_name -> berth.v1.RestartPolicy
-	9,  // 17: berth.v1.Group.reschedule:type_name -> berth.v1.ReschedulePolicy
-	10, // 18: berth.v1.Group.on_disconnect:type_name -> berth.v1.DisconnectPolicy
-	11, // 19: berth.v1.Group.network:type_name -> berth.v1.Network
-	7,  // 20: berth.v1.Group.tasks:type_name -> berth.v1.Task
-	16, // 21: berth.v1.Group.meta:type_name -> berth.v1.Group.MetaEntry
-	22, // 22: berth.v1.Group.tolerations:type_name -> berth.v1.Toleration
-	6,  // 23: berth.v1.Group.disruption:type_name -> berth.v1.Disruption
-	25, // 24: berth.v1.Task.config:type_name -> google.protobuf.Struct
-	17, // 25: berth.v1.Task.env:type_name -> berth.v1.Task.EnvEntry
-	26, // 26: berth.v1.Task.resources:type_name -> berth.v1.Resources
-	19, // 27: berth.v1.Task.constraints:type_name -> berth.v1.Constraint
-	27, // 28: berth.v1.Task.kill_timeout:type_name -> google.protobuf.Duration
-	8,  // 29: berth.v1.Task.restart:type_name -> berth.v1.RestartPolicy
-	13, // 30: berth.v1.Task.logs:type_name -> berth.v1.LogPolicy
-	18, // 31: berth.v1.Task.meta:type_name -> berth.v1.Task.MetaEntry
-	27, // 32: berth.v1.RestartPolicy.interval:type_name -> google.protobuf.Duration
-	27, // 33: berth.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	27, // 34: berth.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
-	27, // 35: berth.v1.ReschedulePolicy.interval:type_name -> google.protobuf.Duration
-	27, // 36: berth.v1.ReschedulePolicy.delay:type_name -> google.protobuf.Duration
-	27, // 37: berth.v1.ReschedulePolicy.max_delay:type_name -> google.protobuf.Duration
-	27, // 38: berth.v1.DisconnectPolicy.lost_after:type_name -> google.protobuf.Duration
-	27, // 39: berth.v1.DisconnectPolicy.stop_after:type_name -> google.protobuf.Duration
-	12, // 40: berth.v1.Network.ports:type_name -> berth.v1.Port
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	30, // 1: berth.v1.Job.constraints:type_name -> berth.v1.Constraint
+	31, // 2: berth.v1.Job.affinities:type_name -> berth.v1.Affinity
+	32, // 3: berth.v1.Job.spreads:type_name -> berth.v1.Spread
+	11, // 4: berth.v1.Job.groups:type_name -> berth.v1.Group
+	23, // 5: berth.v1.Job.meta:type_name -> berth.v1.Job.MetaEntry
+	9,  // 6: berth.v1.Job.arch_weights:type_name -> berth.v1.ArchWeight
+	33, // 7: berth.v1.Job.tolerations:type_name -> berth.v1.Toleration
+	5,  // 8: berth.v1.Job.update:type_name -> berth.v1.UpdateStrategy
+	3,  // 9: berth.v1.Job.schedule:type_name -> berth.v1.Schedule
+	4,  // 10: berth.v1.Job.parameters:type_name -> berth.v1.Parameters
+	1,  // 11: berth.v1.Job.status:type_name -> berth.v1.Job.Status
+	34, // 12: berth.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	10, // 13: berth.v1.Job.source:type_name -> berth.v1.JobSource
+	34, // 14: berth.v1.Job.scheduled_time:type_name -> google.protobuf.Timestamp
+	34, // 15: berth.v1.Job.last_scheduled:type_name -> google.protobuf.Timestamp
+	35, // 16: berth.v1.UpdateStrategy.stagger:type_name -> google.protobuf.Duration
+	35, // 17: berth.v1.UpdateStrategy.min_healthy_time:type_name -> google.protobuf.Duration
+	35, // 18: berth.v1.UpdateStrategy.healthy_deadline:type_name -> google.protobuf.Duration
+	35, // 19: berth.v1.UpdateStrategy.progress_deadline:type_name -> google.protobuf.Duration
+	35, // 20: berth.v1.UpdateStrategy.promote_after:type_name -> google.protobuf.Duration
+	34, // 21: berth.v1.ScalingEvent.time:type_name -> google.protobuf.Timestamp
+	24, // 22: berth.v1.JobSource.variables:type_name -> berth.v1.JobSource.VariablesEntry
+	36, // 23: berth.v1.Group.topology:type_name -> berth.v1.TopologyPolicy
+	30, // 24: berth.v1.Group.constraints:type_name -> berth.v1.Constraint
+	31, // 25: berth.v1.Group.affinities:type_name -> berth.v1.Affinity
+	32, // 26: berth.v1.Group.spreads:type_name -> berth.v1.Spread
+	17, // 27: berth.v1.Group.restart:type_name -> berth.v1.RestartPolicy
+	18, // 28: berth.v1.Group.reschedule:type_name -> berth.v1.ReschedulePolicy
+	19, // 29: berth.v1.Group.on_disconnect:type_name -> berth.v1.DisconnectPolicy
+	20, // 30: berth.v1.Group.network:type_name -> berth.v1.Network
+	13, // 31: berth.v1.Group.tasks:type_name -> berth.v1.Task
+	25, // 32: berth.v1.Group.meta:type_name -> berth.v1.Group.MetaEntry
+	33, // 33: berth.v1.Group.tolerations:type_name -> berth.v1.Toleration
+	12, // 34: berth.v1.Group.disruption:type_name -> berth.v1.Disruption
+	5,  // 35: berth.v1.Group.update:type_name -> berth.v1.UpdateStrategy
+	37, // 36: berth.v1.Group.services:type_name -> berth.v1.Service
+	8,  // 37: berth.v1.Group.stateful:type_name -> berth.v1.Stateful
+	6,  // 38: berth.v1.Group.scaling:type_name -> berth.v1.Scaling
+	35, // 39: berth.v1.Group.shutdown_delay:type_name -> google.protobuf.Duration
+	38, // 40: berth.v1.Task.config:type_name -> google.protobuf.Struct
+	26, // 41: berth.v1.Task.env:type_name -> berth.v1.Task.EnvEntry
+	39, // 42: berth.v1.Task.resources:type_name -> berth.v1.Resources
+	30, // 43: berth.v1.Task.constraints:type_name -> berth.v1.Constraint
+	35, // 44: berth.v1.Task.kill_timeout:type_name -> google.protobuf.Duration
+	17, // 45: berth.v1.Task.restart:type_name -> berth.v1.RestartPolicy
+	22, // 46: berth.v1.Task.logs:type_name -> berth.v1.LogPolicy
+	27, // 47: berth.v1.Task.meta:type_name -> berth.v1.Task.MetaEntry
+	14, // 48: berth.v1.Task.lifecycle:type_name -> berth.v1.Lifecycle
+	35, // 49: berth.v1.Task.shutdown_delay:type_name -> google.protobuf.Duration
+	15, // 50: berth.v1.Task.artifacts:type_name -> berth.v1.Artifact
+	16, // 51: berth.v1.Task.templates:type_name -> berth.v1.Template
+	28, // 52: berth.v1.Artifact.headers:type_name -> berth.v1.Artifact.HeadersEntry
+	29, // 53: berth.v1.Artifact.options:type_name -> berth.v1.Artifact.OptionsEntry
+	35, // 54: berth.v1.Artifact.timeout:type_name -> google.protobuf.Duration
+	35, // 55: berth.v1.Template.splay:type_name -> google.protobuf.Duration
+	35, // 56: berth.v1.RestartPolicy.interval:type_name -> google.protobuf.Duration
+	35, // 57: berth.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	35, // 58: berth.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	35, // 59: berth.v1.ReschedulePolicy.interval:type_name -> google.protobuf.Duration
+	35, // 60: berth.v1.ReschedulePolicy.delay:type_name -> google.protobuf.Duration
+	35, // 61: berth.v1.ReschedulePolicy.max_delay:type_name -> google.protobuf.Duration
+	35, // 62: berth.v1.DisconnectPolicy.lost_after:type_name -> google.protobuf.Duration
+	35, // 63: berth.v1.DisconnectPolicy.stop_after:type_name -> google.protobuf.Duration
+	21, // 64: berth.v1.Network.ports:type_name -> berth.v1.Port
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_job_proto_init() }
@@ -1635,19 +2809,22 @@ func file_berth_v1_job_proto_init() {
 	}
 	file_berth_v1_constraint_proto_init()
 	file_berth_v1_resources_proto_init()
+	file_berth_v1_service_proto_init()
 	file_berth_v1_spec_proto_init()
 	file_berth_v1_job_proto_msgTypes[0].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[3].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[6].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[7].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[8].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[1].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[9].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[15].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[16].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_job_proto_rawDesc), len(file_berth_v1_job_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

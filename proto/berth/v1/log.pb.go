@@ -50,6 +50,11 @@ type LogEntry struct {
 	//	*LogEntry_ReservationDeleted
 	//	*LogEntry_Collected
 	//	*LogEntry_GangsDropped
+	//	*LogEntry_DeploymentChanged
+	//	*LogEntry_AllocHealthSet
+	//	*LogEntry_VariableSet
+	//	*LogEntry_VariableDeleted
+	//	*LogEntry_ScheduleRun
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -241,6 +246,51 @@ func (x *LogEntry) GetGangsDropped() *GangsDropped {
 	return nil
 }
 
+func (x *LogEntry) GetDeploymentChanged() *DeploymentChanged {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_DeploymentChanged); ok {
+			return x.DeploymentChanged
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetAllocHealthSet() *AllocHealthSet {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_AllocHealthSet); ok {
+			return x.AllocHealthSet
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetVariableSet() *VariableSet {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_VariableSet); ok {
+			return x.VariableSet
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetVariableDeleted() *VariableDeleted {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_VariableDeleted); ok {
+			return x.VariableDeleted
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetScheduleRun() *ScheduleRun {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_ScheduleRun); ok {
+			return x.ScheduleRun
+		}
+	}
+	return nil
+}
+
 type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
@@ -305,6 +355,26 @@ type LogEntry_GangsDropped struct {
 	GangsDropped *GangsDropped `protobuf:"bytes,70,opt,name=gangs_dropped,json=gangsDropped,proto3,oneof"`
 }
 
+type LogEntry_DeploymentChanged struct {
+	DeploymentChanged *DeploymentChanged `protobuf:"bytes,80,opt,name=deployment_changed,json=deploymentChanged,proto3,oneof"`
+}
+
+type LogEntry_AllocHealthSet struct {
+	AllocHealthSet *AllocHealthSet `protobuf:"bytes,81,opt,name=alloc_health_set,json=allocHealthSet,proto3,oneof"`
+}
+
+type LogEntry_VariableSet struct {
+	VariableSet *VariableSet `protobuf:"bytes,82,opt,name=variable_set,json=variableSet,proto3,oneof"`
+}
+
+type LogEntry_VariableDeleted struct {
+	VariableDeleted *VariableDeleted `protobuf:"bytes,83,opt,name=variable_deleted,json=variableDeleted,proto3,oneof"`
+}
+
+type LogEntry_ScheduleRun struct {
+	ScheduleRun *ScheduleRun `protobuf:"bytes,84,opt,name=schedule_run,json=scheduleRun,proto3,oneof"`
+}
+
 func (*LogEntry_ClusterCreated) isLogEntry_Fact() {}
 
 func (*LogEntry_JobRegistered) isLogEntry_Fact() {}
@@ -334,6 +404,16 @@ func (*LogEntry_ReservationDeleted) isLogEntry_Fact() {}
 func (*LogEntry_Collected) isLogEntry_Fact() {}
 
 func (*LogEntry_GangsDropped) isLogEntry_Fact() {}
+
+func (*LogEntry_DeploymentChanged) isLogEntry_Fact() {}
+
+func (*LogEntry_AllocHealthSet) isLogEntry_Fact() {}
+
+func (*LogEntry_VariableSet) isLogEntry_Fact() {}
+
+func (*LogEntry_VariableDeleted) isLogEntry_Fact() {}
+
+func (*LogEntry_ScheduleRun) isLogEntry_Fact() {}
 
 // ClusterCreated is the first leader's first entry. A second one is ignored.
 type ClusterCreated struct {
@@ -390,6 +470,10 @@ type JobRegistered struct {
 	Check         bool        `protobuf:"varint,2,opt,name=check,proto3" json:"check,omitempty"`
 	CheckRevision uint64      `protobuf:"varint,3,opt,name=check_revision,json=checkRevision,proto3" json:"check_revision,omitempty"`
 	Evaluation    *Evaluation `protobuf:"bytes,4,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
+	// The stored job must have no other child with this job's dispatch_token.
+	UniqueToken bool `protobuf:"varint,5,opt,name=unique_token,json=uniqueToken,proto3" json:"unique_token,omitempty"`
+	// Set where only counts changed by berth job scale.
+	Scaling       *ScalingEvent `protobuf:"bytes,6,opt,name=scaling,proto3" json:"scaling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,6 +536,377 @@ func (x *JobRegistered) GetEvaluation() *Evaluation {
 	return nil
 }
 
+func (x *JobRegistered) GetUniqueToken() bool {
+	if x != nil {
+		return x.UniqueToken
+	}
+	return false
+}
+
+func (x *JobRegistered) GetScaling() *ScalingEvent {
+	if x != nil {
+		return x.Scaling
+	}
+	return nil
+}
+
+// ScheduleRun runs a job for one time of its schedule, or passes the time over. It is
+// ignored for a time that is not newer than the parent's last_scheduled.
+type ScheduleRun struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Job       string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	// Time of the schedule; absent: it was run by hand, and last_scheduled stays.
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// The child; absent: the time is passed over.
+	Child      *Job        `protobuf:"bytes,4,opt,name=child,proto3" json:"child,omitempty"`
+	Evaluation *Evaluation `protobuf:"bytes,5,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
+	// Children to be stopped first (overlap = "replace").
+	Replaced            []string      `protobuf:"bytes,6,rep,name=replaced,proto3" json:"replaced,omitempty"`
+	ReplacedEvaluations []*Evaluation `protobuf:"bytes,7,rep,name=replaced_evaluations,json=replacedEvaluations,proto3" json:"replaced_evaluations,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *ScheduleRun) Reset() {
+	*x = ScheduleRun{}
+	mi := &file_berth_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduleRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduleRun) ProtoMessage() {}
+
+func (x *ScheduleRun) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduleRun.ProtoReflect.Descriptor instead.
+func (*ScheduleRun) Descriptor() ([]byte, []int) {
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ScheduleRun) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetChild() *Job {
+	if x != nil {
+		return x.Child
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetEvaluation() *Evaluation {
+	if x != nil {
+		return x.Evaluation
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetReplaced() []string {
+	if x != nil {
+		return x.Replaced
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetReplacedEvaluations() []*Evaluation {
+	if x != nil {
+		return x.ReplacedEvaluations
+	}
+	return nil
+}
+
+// DeploymentChanged is what an operator does with a deployment.
+type DeploymentChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeploymentId  string                 `protobuf:"bytes,1,opt,name=deployment_id,json=deploymentId,proto3" json:"deployment_id,omitempty"`
+	Action        DeploymentAction       `protobuf:"varint,2,opt,name=action,proto3,enum=berth.v1.DeploymentAction" json:"action,omitempty"`
+	Groups        []string               `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
+	Evaluation    *Evaluation            `protobuf:"bytes,4,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeploymentChanged) Reset() {
+	*x = DeploymentChanged{}
+	mi := &file_berth_v1_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeploymentChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeploymentChanged) ProtoMessage() {}
+
+func (x *DeploymentChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeploymentChanged.ProtoReflect.Descriptor instead.
+func (*DeploymentChanged) Descriptor() ([]byte, []int) {
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DeploymentChanged) GetDeploymentId() string {
+	if x != nil {
+		return x.DeploymentId
+	}
+	return ""
+}
+
+func (x *DeploymentChanged) GetAction() DeploymentAction {
+	if x != nil {
+		return x.Action
+	}
+	return DeploymentAction_DEPLOYMENT_ACTION_NONE
+}
+
+func (x *DeploymentChanged) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *DeploymentChanged) GetEvaluation() *Evaluation {
+	if x != nil {
+		return x.Evaluation
+	}
+	return nil
+}
+
+// AllocHealthSet is an operator's word on allocations with health = "manual".
+type AllocHealthSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AllocIds      []string               `protobuf:"bytes,1,rep,name=alloc_ids,json=allocIds,proto3" json:"alloc_ids,omitempty"`
+	Health        Alloc_Health           `protobuf:"varint,2,opt,name=health,proto3,enum=berth.v1.Alloc_Health" json:"health,omitempty"`
+	Evaluations   []*Evaluation          `protobuf:"bytes,3,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocHealthSet) Reset() {
+	*x = AllocHealthSet{}
+	mi := &file_berth_v1_log_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocHealthSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocHealthSet) ProtoMessage() {}
+
+func (x *AllocHealthSet) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_log_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocHealthSet.ProtoReflect.Descriptor instead.
+func (*AllocHealthSet) Descriptor() ([]byte, []int) {
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AllocHealthSet) GetAllocIds() []string {
+	if x != nil {
+		return x.AllocIds
+	}
+	return nil
+}
+
+func (x *AllocHealthSet) GetHealth() Alloc_Health {
+	if x != nil {
+		return x.Health
+	}
+	return Alloc_undecided
+}
+
+func (x *AllocHealthSet) GetEvaluations() []*Evaluation {
+	if x != nil {
+		return x.Evaluations
+	}
+	return nil
+}
+
+// VariableDeleted forgets a variable.
+type VariableDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Check         bool                   `protobuf:"varint,3,opt,name=check,proto3" json:"check,omitempty"`
+	CheckRevision uint64                 `protobuf:"varint,4,opt,name=check_revision,json=checkRevision,proto3" json:"check_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VariableDeleted) Reset() {
+	*x = VariableDeleted{}
+	mi := &file_berth_v1_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VariableDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VariableDeleted) ProtoMessage() {}
+
+func (x *VariableDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VariableDeleted.ProtoReflect.Descriptor instead.
+func (*VariableDeleted) Descriptor() ([]byte, []int) {
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *VariableDeleted) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *VariableDeleted) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VariableDeleted) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+func (x *VariableDeleted) GetCheckRevision() uint64 {
+	if x != nil {
+		return x.CheckRevision
+	}
+	return 0
+}
+
+// VariableSet is a variable's new content.
+type VariableSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Variable      *Variable              `protobuf:"bytes,1,opt,name=variable,proto3" json:"variable,omitempty"`
+	Check         bool                   `protobuf:"varint,2,opt,name=check,proto3" json:"check,omitempty"`
+	CheckRevision uint64                 `protobuf:"varint,3,opt,name=check_revision,json=checkRevision,proto3" json:"check_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VariableSet) Reset() {
+	*x = VariableSet{}
+	mi := &file_berth_v1_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VariableSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VariableSet) ProtoMessage() {}
+
+func (x *VariableSet) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VariableSet.ProtoReflect.Descriptor instead.
+func (*VariableSet) Descriptor() ([]byte, []int) {
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VariableSet) GetVariable() *Variable {
+	if x != nil {
+		return x.Variable
+	}
+	return nil
+}
+
+func (x *VariableSet) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+func (x *VariableSet) GetCheckRevision() uint64 {
+	if x != nil {
+		return x.CheckRevision
+	}
+	return 0
+}
+
 // JobStopped says that a job is to have nothing running.
 type JobStopped struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -468,7 +923,7 @@ type JobStopped struct {
 
 func (x *JobStopped) Reset() {
 	*x = JobStopped{}
-	mi := &file_berth_v1_log_proto_msgTypes[3]
+	mi := &file_berth_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +935,7 @@ func (x *JobStopped) String() string {
 func (*JobStopped) ProtoMessage() {}
 
 func (x *JobStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[3]
+	mi := &file_berth_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +948,7 @@ func (x *JobStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStopped.ProtoReflect.Descriptor instead.
 func (*JobStopped) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobStopped) GetNamespace() string {
@@ -550,7 +1005,7 @@ type NodeRegistered struct {
 
 func (x *NodeRegistered) Reset() {
 	*x = NodeRegistered{}
-	mi := &file_berth_v1_log_proto_msgTypes[4]
+	mi := &file_berth_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +1017,7 @@ func (x *NodeRegistered) String() string {
 func (*NodeRegistered) ProtoMessage() {}
 
 func (x *NodeRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[4]
+	mi := &file_berth_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +1030,7 @@ func (x *NodeRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRegistered.ProtoReflect.Descriptor instead.
 func (*NodeRegistered) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeRegistered) GetNode() *Node {
@@ -596,15 +1051,19 @@ type NodesChanged struct {
 	Remove bool `protobuf:"varint,5,opt,name=remove,proto3" json:"remove,omitempty"`
 	// Operator's taints that are added (in place of one with the same key and value), and
 	// removed: "key", or "key=value".
-	AddTaints     []*Taint `protobuf:"bytes,6,rep,name=add_taints,json=addTaints,proto3" json:"add_taints,omitempty"`
-	RemoveTaints  []string `protobuf:"bytes,7,rep,name=remove_taints,json=removeTaints,proto3" json:"remove_taints,omitempty"`
+	AddTaints    []*Taint `protobuf:"bytes,6,rep,name=add_taints,json=addTaints,proto3" json:"add_taints,omitempty"`
+	RemoveTaints []string `protobuf:"bytes,7,rep,name=remove_taints,json=removeTaints,proto3" json:"remove_taints,omitempty"`
+	// Begins a drain, or is what it has come to; the nodes become ineligible.
+	Drain *Drain `protobuf:"bytes,8,opt,name=drain,proto3" json:"drain,omitempty"`
+	// Ends a drain before it is done.
+	EndDrain      bool `protobuf:"varint,9,opt,name=end_drain,json=endDrain,proto3" json:"end_drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodesChanged) Reset() {
 	*x = NodesChanged{}
-	mi := &file_berth_v1_log_proto_msgTypes[5]
+	mi := &file_berth_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +1075,7 @@ func (x *NodesChanged) String() string {
 func (*NodesChanged) ProtoMessage() {}
 
 func (x *NodesChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[5]
+	mi := &file_berth_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +1088,7 @@ func (x *NodesChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesChanged.ProtoReflect.Descriptor instead.
 func (*NodesChanged) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodesChanged) GetNodeIds() []string {
@@ -681,6 +1140,20 @@ func (x *NodesChanged) GetRemoveTaints() []string {
 	return nil
 }
 
+func (x *NodesChanged) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *NodesChanged) GetEndDrain() bool {
+	if x != nil {
+		return x.EndDrain
+	}
+	return false
+}
+
 // AllocsReported is what agents report. A report on an allocation that is unknown, or on
 // another node, is ignored.
 type AllocsReported struct {
@@ -694,7 +1167,7 @@ type AllocsReported struct {
 
 func (x *AllocsReported) Reset() {
 	*x = AllocsReported{}
-	mi := &file_berth_v1_log_proto_msgTypes[6]
+	mi := &file_berth_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +1179,7 @@ func (x *AllocsReported) String() string {
 func (*AllocsReported) ProtoMessage() {}
 
 func (x *AllocsReported) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[6]
+	mi := &file_berth_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +1192,7 @@ func (x *AllocsReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocsReported.ProtoReflect.Descriptor instead.
 func (*AllocsReported) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AllocsReported) GetUpdates() []*AllocStatusUpdate {
@@ -746,7 +1219,7 @@ type EvaluationsCreated struct {
 
 func (x *EvaluationsCreated) Reset() {
 	*x = EvaluationsCreated{}
-	mi := &file_berth_v1_log_proto_msgTypes[7]
+	mi := &file_berth_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +1231,7 @@ func (x *EvaluationsCreated) String() string {
 func (*EvaluationsCreated) ProtoMessage() {}
 
 func (x *EvaluationsCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[7]
+	mi := &file_berth_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +1244,7 @@ func (x *EvaluationsCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationsCreated.ProtoReflect.Descriptor instead.
 func (*EvaluationsCreated) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EvaluationsCreated) GetEvaluations() []*Evaluation {
@@ -791,7 +1264,7 @@ type NamespaceDeleted struct {
 
 func (x *NamespaceDeleted) Reset() {
 	*x = NamespaceDeleted{}
-	mi := &file_berth_v1_log_proto_msgTypes[8]
+	mi := &file_berth_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1276,7 @@ func (x *NamespaceDeleted) String() string {
 func (*NamespaceDeleted) ProtoMessage() {}
 
 func (x *NamespaceDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[8]
+	mi := &file_berth_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1289,7 @@ func (x *NamespaceDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceDeleted.ProtoReflect.Descriptor instead.
 func (*NamespaceDeleted) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NamespaceDeleted) GetName() string {
@@ -836,7 +1309,7 @@ type ReservationDeleted struct {
 
 func (x *ReservationDeleted) Reset() {
 	*x = ReservationDeleted{}
-	mi := &file_berth_v1_log_proto_msgTypes[9]
+	mi := &file_berth_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1321,7 @@ func (x *ReservationDeleted) String() string {
 func (*ReservationDeleted) ProtoMessage() {}
 
 func (x *ReservationDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[9]
+	mi := &file_berth_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1334,7 @@ func (x *ReservationDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReservationDeleted.ProtoReflect.Descriptor instead.
 func (*ReservationDeleted) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReservationDeleted) GetName() string {
@@ -878,13 +1351,14 @@ type Collected struct {
 	EvaluationIds []string               `protobuf:"bytes,2,rep,name=evaluation_ids,json=evaluationIds,proto3" json:"evaluation_ids,omitempty"`
 	Jobs          []*JobRef              `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	NodeIds       []string               `protobuf:"bytes,4,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
+	DeploymentIds []string               `protobuf:"bytes,5,rep,name=deployment_ids,json=deploymentIds,proto3" json:"deployment_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Collected) Reset() {
 	*x = Collected{}
-	mi := &file_berth_v1_log_proto_msgTypes[10]
+	mi := &file_berth_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1370,7 @@ func (x *Collected) String() string {
 func (*Collected) ProtoMessage() {}
 
 func (x *Collected) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[10]
+	mi := &file_berth_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1383,7 @@ func (x *Collected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collected.ProtoReflect.Descriptor instead.
 func (*Collected) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Collected) GetAllocIds() []string {
@@ -940,6 +1414,13 @@ func (x *Collected) GetNodeIds() []string {
 	return nil
 }
 
+func (x *Collected) GetDeploymentIds() []string {
+	if x != nil {
+		return x.DeploymentIds
+	}
+	return nil
+}
+
 // JobRef names a job, or one version of it.
 type JobRef struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -953,7 +1434,7 @@ type JobRef struct {
 
 func (x *JobRef) Reset() {
 	*x = JobRef{}
-	mi := &file_berth_v1_log_proto_msgTypes[11]
+	mi := &file_berth_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1446,7 @@ func (x *JobRef) String() string {
 func (*JobRef) ProtoMessage() {}
 
 func (x *JobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[11]
+	mi := &file_berth_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1459,7 @@ func (x *JobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRef.ProtoReflect.Descriptor instead.
 func (*JobRef) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobRef) GetNamespace() string {
@@ -1017,7 +1498,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_berth_v1_log_proto_msgTypes[12]
+	mi := &file_berth_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1510,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[12]
+	mi := &file_berth_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1523,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SnapshotHeader) GetVersion() uint32 {
@@ -1083,6 +1564,10 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Reservation
 	//	*SnapshotRecord_AllocRows
 	//	*SnapshotRecord_StagedGang
+	//	*SnapshotRecord_Deployment
+	//	*SnapshotRecord_ServiceInstance
+	//	*SnapshotRecord_Variable
+	//	*SnapshotRecord_ScalingEvent
 	//	*SnapshotRecord_End
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
@@ -1091,7 +1576,7 @@ type SnapshotRecord struct {
 
 func (x *SnapshotRecord) Reset() {
 	*x = SnapshotRecord{}
-	mi := &file_berth_v1_log_proto_msgTypes[13]
+	mi := &file_berth_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1588,7 @@ func (x *SnapshotRecord) String() string {
 func (*SnapshotRecord) ProtoMessage() {}
 
 func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[13]
+	mi := &file_berth_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1601,7 @@ func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
 func (*SnapshotRecord) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SnapshotRecord) GetRecord() isSnapshotRecord_Record {
@@ -1225,6 +1710,42 @@ func (x *SnapshotRecord) GetStagedGang() *StagedGang {
 	return nil
 }
 
+func (x *SnapshotRecord) GetDeployment() *Deployment {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Deployment); ok {
+			return x.Deployment
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetServiceInstance() *ServiceInstance {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_ServiceInstance); ok {
+			return x.ServiceInstance
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetVariable() *Variable {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Variable); ok {
+			return x.Variable
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetScalingEvent() *ScalingEvent {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_ScalingEvent); ok {
+			return x.ScalingEvent
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetEnd() *SnapshotEnd {
 	if x != nil {
 		if x, ok := x.Record.(*SnapshotRecord_End); ok {
@@ -1284,6 +1805,22 @@ type SnapshotRecord_StagedGang struct {
 	StagedGang *StagedGang `protobuf:"bytes,20,opt,name=staged_gang,json=stagedGang,proto3,oneof"`
 }
 
+type SnapshotRecord_Deployment struct {
+	Deployment *Deployment `protobuf:"bytes,21,opt,name=deployment,proto3,oneof"`
+}
+
+type SnapshotRecord_ServiceInstance struct {
+	ServiceInstance *ServiceInstance `protobuf:"bytes,22,opt,name=service_instance,json=serviceInstance,proto3,oneof"`
+}
+
+type SnapshotRecord_Variable struct {
+	Variable *Variable `protobuf:"bytes,23,opt,name=variable,proto3,oneof"`
+}
+
+type SnapshotRecord_ScalingEvent struct {
+	ScalingEvent *ScalingEvent `protobuf:"bytes,24,opt,name=scaling_event,json=scalingEvent,proto3,oneof"`
+}
+
 type SnapshotRecord_End struct {
 	End *SnapshotEnd `protobuf:"bytes,100,opt,name=end,proto3,oneof"`
 }
@@ -1310,6 +1847,14 @@ func (*SnapshotRecord_AllocRows) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_StagedGang) isSnapshotRecord_Record() {}
 
+func (*SnapshotRecord_Deployment) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_ServiceInstance) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Variable) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_ScalingEvent) isSnapshotRecord_Record() {}
+
 func (*SnapshotRecord_End) isSnapshotRecord_Record() {}
 
 // SnapshotEnd closes a snapshot; without it, it is cut short.
@@ -1324,7 +1869,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_berth_v1_log_proto_msgTypes[14]
+	mi := &file_berth_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1881,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_log_proto_msgTypes[14]
+	mi := &file_berth_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1894,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_berth_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_berth_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SnapshotEnd) GetRecords() uint64 {
@@ -1370,7 +1915,7 @@ var File_berth_v1_log_proto protoreflect.FileDescriptor
 
 const file_berth_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\b\n" +
+	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\v\n" +
 	"\bLogEntry\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12C\n" +
@@ -1390,18 +1935,55 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x0freservation_set\x185 \x01(\v2\x15.berth.v1.ReservationH\x00R\x0ereservationSet\x12O\n" +
 	"\x13reservation_deleted\x186 \x01(\v2\x1c.berth.v1.ReservationDeletedH\x00R\x12reservationDeleted\x123\n" +
 	"\tcollected\x18< \x01(\v2\x13.berth.v1.CollectedH\x00R\tcollected\x12=\n" +
-	"\rgangs_dropped\x18F \x01(\v2\x16.berth.v1.GangsDroppedH\x00R\fgangsDroppedB\x06\n" +
+	"\rgangs_dropped\x18F \x01(\v2\x16.berth.v1.GangsDroppedH\x00R\fgangsDropped\x12L\n" +
+	"\x12deployment_changed\x18P \x01(\v2\x1b.berth.v1.DeploymentChangedH\x00R\x11deploymentChanged\x12D\n" +
+	"\x10alloc_health_set\x18Q \x01(\v2\x18.berth.v1.AllocHealthSetH\x00R\x0eallocHealthSet\x12:\n" +
+	"\fvariable_set\x18R \x01(\v2\x15.berth.v1.VariableSetH\x00R\vvariableSet\x12F\n" +
+	"\x10variable_deleted\x18S \x01(\v2\x19.berth.v1.VariableDeletedH\x00R\x0fvariableDeleted\x12:\n" +
+	"\fschedule_run\x18T \x01(\v2\x15.berth.v1.ScheduleRunH\x00R\vscheduleRunB\x06\n" +
 	"\x04fact\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xa3\x01\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xf8\x01\n" +
 	"\rJobRegistered\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.berth.v1.JobR\x03job\x12\x14\n" +
 	"\x05check\x18\x02 \x01(\bR\x05check\x12%\n" +
 	"\x0echeck_revision\x18\x03 \x01(\x04R\rcheckRevision\x124\n" +
 	"\n" +
 	"evaluation\x18\x04 \x01(\v2\x14.berth.v1.EvaluationR\n" +
-	"evaluation\"\xc5\x01\n" +
+	"evaluation\x12!\n" +
+	"\funique_token\x18\x05 \x01(\bR\vuniqueToken\x120\n" +
+	"\ascaling\x18\x06 \x01(\v2\x16.berth.v1.ScalingEventR\ascaling\"\xad\x02\n" +
+	"\vScheduleRun\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\tR\x03job\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
+	"\x05child\x18\x04 \x01(\v2\r.berth.v1.JobR\x05child\x124\n" +
+	"\n" +
+	"evaluation\x18\x05 \x01(\v2\x14.berth.v1.EvaluationR\n" +
+	"evaluation\x12\x1a\n" +
+	"\breplaced\x18\x06 \x03(\tR\breplaced\x12G\n" +
+	"\x14replaced_evaluations\x18\a \x03(\v2\x14.berth.v1.EvaluationR\x13replacedEvaluations\"\xba\x01\n" +
+	"\x11DeploymentChanged\x12#\n" +
+	"\rdeployment_id\x18\x01 \x01(\tR\fdeploymentId\x122\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1a.berth.v1.DeploymentActionR\x06action\x12\x16\n" +
+	"\x06groups\x18\x03 \x03(\tR\x06groups\x124\n" +
+	"\n" +
+	"evaluation\x18\x04 \x01(\v2\x14.berth.v1.EvaluationR\n" +
+	"evaluation\"\x95\x01\n" +
+	"\x0eAllocHealthSet\x12\x1b\n" +
+	"\talloc_ids\x18\x01 \x03(\tR\ballocIds\x12.\n" +
+	"\x06health\x18\x02 \x01(\x0e2\x16.berth.v1.Alloc.HealthR\x06health\x126\n" +
+	"\vevaluations\x18\x03 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\"\x80\x01\n" +
+	"\x0fVariableDeleted\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05check\x18\x03 \x01(\bR\x05check\x12%\n" +
+	"\x0echeck_revision\x18\x04 \x01(\x04R\rcheckRevision\"z\n" +
+	"\vVariableSet\x12.\n" +
+	"\bvariable\x18\x01 \x01(\v2\x12.berth.v1.VariableR\bvariable\x12\x14\n" +
+	"\x05check\x18\x02 \x01(\bR\x05check\x12%\n" +
+	"\x0echeck_revision\x18\x03 \x01(\x04R\rcheckRevision\"\xc5\x01\n" +
 	"\n" +
 	"JobStopped\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
@@ -1413,7 +1995,7 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"evaluation\x18\x06 \x01(\v2\x14.berth.v1.EvaluationR\n" +
 	"evaluation\"4\n" +
 	"\x0eNodeRegistered\x12\"\n" +
-	"\x04node\x18\x01 \x01(\v2\x0e.berth.v1.NodeR\x04node\"\xc0\x02\n" +
+	"\x04node\x18\x01 \x01(\v2\x0e.berth.v1.NodeR\x04node\"\x84\x03\n" +
 	"\fNodesChanged\x12\x19\n" +
 	"\bnode_ids\x18\x01 \x03(\tR\anodeIds\x122\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x15.berth.v1.Node.StatusH\x00R\x06status\x88\x01\x01\x12\x16\n" +
@@ -1422,7 +2004,9 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x06remove\x18\x05 \x01(\bR\x06remove\x12.\n" +
 	"\n" +
 	"add_taints\x18\x06 \x03(\v2\x0f.berth.v1.TaintR\taddTaints\x12#\n" +
-	"\rremove_taints\x18\a \x03(\tR\fremoveTaintsB\t\n" +
+	"\rremove_taints\x18\a \x03(\tR\fremoveTaints\x12%\n" +
+	"\x05drain\x18\b \x01(\v2\x0f.berth.v1.DrainR\x05drain\x12\x1b\n" +
+	"\tend_drain\x18\t \x01(\bR\bendDrainB\t\n" +
 	"\a_statusB\x0e\n" +
 	"\f_eligibility\"[\n" +
 	"\x0eAllocsReported\x125\n" +
@@ -1433,12 +2017,13 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x10NamespaceDeleted\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
 	"\x12ReservationDeleted\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x90\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb7\x01\n" +
 	"\tCollected\x12\x1b\n" +
 	"\talloc_ids\x18\x01 \x03(\tR\ballocIds\x12%\n" +
 	"\x0eevaluation_ids\x18\x02 \x03(\tR\revaluationIds\x12$\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x10.berth.v1.JobRefR\x04jobs\x12\x19\n" +
-	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"R\n" +
+	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\x12%\n" +
+	"\x0edeployment_ids\x18\x05 \x03(\tR\rdeploymentIds\"R\n" +
 	"\x06JobRef\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x18\n" +
@@ -1447,7 +2032,7 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xe7\x04\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xd8\x06\n" +
 	"\x0eSnapshotRecord\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x18.berth.v1.SnapshotHeaderH\x00R\x06header\x123\n" +
 	"\tnamespace\x18\x02 \x01(\v2\x13.berth.v1.NamespaceH\x00R\tnamespace\x12F\n" +
@@ -1464,7 +2049,13 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"alloc_rows\x18\v \x01(\fH\x00R\tallocRows\x127\n" +
 	"\vstaged_gang\x18\x14 \x01(\v2\x14.berth.v1.StagedGangH\x00R\n" +
-	"stagedGang\x12)\n" +
+	"stagedGang\x126\n" +
+	"\n" +
+	"deployment\x18\x15 \x01(\v2\x14.berth.v1.DeploymentH\x00R\n" +
+	"deployment\x12F\n" +
+	"\x10service_instance\x18\x16 \x01(\v2\x19.berth.v1.ServiceInstanceH\x00R\x0fserviceInstance\x120\n" +
+	"\bvariable\x18\x17 \x01(\v2\x12.berth.v1.VariableH\x00R\bvariable\x12=\n" +
+	"\rscaling_event\x18\x18 \x01(\v2\x16.berth.v1.ScalingEventH\x00R\fscalingEvent\x12)\n" +
 	"\x03end\x18d \x01(\v2\x15.berth.v1.SnapshotEndH\x00R\x03endB\b\n" +
 	"\x06record\";\n" +
 	"\vSnapshotEnd\x12\x18\n" +
@@ -1483,82 +2074,114 @@ func file_berth_v1_log_proto_rawDescGZIP() []byte {
 	return file_berth_v1_log_proto_rawDescData
 }
 
-var file_berth_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_berth_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_berth_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),              // 0: berth.v1.LogEntry
 	(*ClusterCreated)(nil),        // 1: berth.v1.ClusterCreated
 	(*JobRegistered)(nil),         // 2: berth.v1.JobRegistered
-	(*JobStopped)(nil),            // 3: berth.v1.JobStopped
-	(*NodeRegistered)(nil),        // 4: berth.v1.NodeRegistered
-	(*NodesChanged)(nil),          // 5: berth.v1.NodesChanged
-	(*AllocsReported)(nil),        // 6: berth.v1.AllocsReported
-	(*EvaluationsCreated)(nil),    // 7: berth.v1.EvaluationsCreated
-	(*NamespaceDeleted)(nil),      // 8: berth.v1.NamespaceDeleted
-	(*ReservationDeleted)(nil),    // 9: berth.v1.ReservationDeleted
-	(*Collected)(nil),             // 10: berth.v1.Collected
-	(*JobRef)(nil),                // 11: berth.v1.JobRef
-	(*SnapshotHeader)(nil),        // 12: berth.v1.SnapshotHeader
-	(*SnapshotRecord)(nil),        // 13: berth.v1.SnapshotRecord
-	(*SnapshotEnd)(nil),           // 14: berth.v1.SnapshotEnd
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Plan)(nil),                  // 16: berth.v1.Plan
-	(*Namespace)(nil),             // 17: berth.v1.Namespace
-	(*SchedulerConfig)(nil),       // 18: berth.v1.SchedulerConfig
-	(*Reservation)(nil),           // 19: berth.v1.Reservation
-	(*GangsDropped)(nil),          // 20: berth.v1.GangsDropped
-	(*Job)(nil),                   // 21: berth.v1.Job
-	(*Evaluation)(nil),            // 22: berth.v1.Evaluation
-	(*Node)(nil),                  // 23: berth.v1.Node
-	(Node_Status)(0),              // 24: berth.v1.Node.Status
-	(Node_Eligibility)(0),         // 25: berth.v1.Node.Eligibility
-	(*Taint)(nil),                 // 26: berth.v1.Taint
-	(*AllocStatusUpdate)(nil),     // 27: berth.v1.AllocStatusUpdate
-	(*Alloc)(nil),                 // 28: berth.v1.Alloc
-	(*StagedGang)(nil),            // 29: berth.v1.StagedGang
+	(*ScheduleRun)(nil),           // 3: berth.v1.ScheduleRun
+	(*DeploymentChanged)(nil),     // 4: berth.v1.DeploymentChanged
+	(*AllocHealthSet)(nil),        // 5: berth.v1.AllocHealthSet
+	(*VariableDeleted)(nil),       // 6: berth.v1.VariableDeleted
+	(*VariableSet)(nil),           // 7: berth.v1.VariableSet
+	(*JobStopped)(nil),            // 8: berth.v1.JobStopped
+	(*NodeRegistered)(nil),        // 9: berth.v1.NodeRegistered
+	(*NodesChanged)(nil),          // 10: berth.v1.NodesChanged
+	(*AllocsReported)(nil),        // 11: berth.v1.AllocsReported
+	(*EvaluationsCreated)(nil),    // 12: berth.v1.EvaluationsCreated
+	(*NamespaceDeleted)(nil),      // 13: berth.v1.NamespaceDeleted
+	(*ReservationDeleted)(nil),    // 14: berth.v1.ReservationDeleted
+	(*Collected)(nil),             // 15: berth.v1.Collected
+	(*JobRef)(nil),                // 16: berth.v1.JobRef
+	(*SnapshotHeader)(nil),        // 17: berth.v1.SnapshotHeader
+	(*SnapshotRecord)(nil),        // 18: berth.v1.SnapshotRecord
+	(*SnapshotEnd)(nil),           // 19: berth.v1.SnapshotEnd
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Plan)(nil),                  // 21: berth.v1.Plan
+	(*Namespace)(nil),             // 22: berth.v1.Namespace
+	(*SchedulerConfig)(nil),       // 23: berth.v1.SchedulerConfig
+	(*Reservation)(nil),           // 24: berth.v1.Reservation
+	(*GangsDropped)(nil),          // 25: berth.v1.GangsDropped
+	(*Job)(nil),                   // 26: berth.v1.Job
+	(*Evaluation)(nil),            // 27: berth.v1.Evaluation
+	(*ScalingEvent)(nil),          // 28: berth.v1.ScalingEvent
+	(DeploymentAction)(0),         // 29: berth.v1.DeploymentAction
+	(Alloc_Health)(0),             // 30: berth.v1.Alloc.Health
+	(*Variable)(nil),              // 31: berth.v1.Variable
+	(*Node)(nil),                  // 32: berth.v1.Node
+	(Node_Status)(0),              // 33: berth.v1.Node.Status
+	(Node_Eligibility)(0),         // 34: berth.v1.Node.Eligibility
+	(*Taint)(nil),                 // 35: berth.v1.Taint
+	(*Drain)(nil),                 // 36: berth.v1.Drain
+	(*AllocStatusUpdate)(nil),     // 37: berth.v1.AllocStatusUpdate
+	(*Alloc)(nil),                 // 38: berth.v1.Alloc
+	(*StagedGang)(nil),            // 39: berth.v1.StagedGang
+	(*Deployment)(nil),            // 40: berth.v1.Deployment
+	(*ServiceInstance)(nil),       // 41: berth.v1.ServiceInstance
 }
 var file_berth_v1_log_proto_depIdxs = []int32{
-	15, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	20, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: berth.v1.LogEntry.cluster_created:type_name -> berth.v1.ClusterCreated
 	2,  // 2: berth.v1.LogEntry.job_registered:type_name -> berth.v1.JobRegistered
-	3,  // 3: berth.v1.LogEntry.job_stopped:type_name -> berth.v1.JobStopped
-	4,  // 4: berth.v1.LogEntry.node_registered:type_name -> berth.v1.NodeRegistered
-	5,  // 5: berth.v1.LogEntry.nodes_changed:type_name -> berth.v1.NodesChanged
-	6,  // 6: berth.v1.LogEntry.allocs_reported:type_name -> berth.v1.AllocsReported
-	16, // 7: berth.v1.LogEntry.plan:type_name -> berth.v1.Plan
-	7,  // 8: berth.v1.LogEntry.evaluations_created:type_name -> berth.v1.EvaluationsCreated
-	17, // 9: berth.v1.LogEntry.namespace_set:type_name -> berth.v1.Namespace
-	8,  // 10: berth.v1.LogEntry.namespace_deleted:type_name -> berth.v1.NamespaceDeleted
-	18, // 11: berth.v1.LogEntry.scheduler_config_set:type_name -> berth.v1.SchedulerConfig
-	19, // 12: berth.v1.LogEntry.reservation_set:type_name -> berth.v1.Reservation
-	9,  // 13: berth.v1.LogEntry.reservation_deleted:type_name -> berth.v1.ReservationDeleted
-	10, // 14: berth.v1.LogEntry.collected:type_name -> berth.v1.Collected
-	20, // 15: berth.v1.LogEntry.gangs_dropped:type_name -> berth.v1.GangsDropped
-	21, // 16: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
-	22, // 17: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
-	22, // 18: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
-	23, // 19: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
-	24, // 20: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
-	25, // 21: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
-	26, // 22: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
-	27, // 23: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
-	22, // 24: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
-	11, // 25: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
-	12, // 26: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
-	17, // 27: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
-	18, // 28: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
-	21, // 29: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
-	21, // 30: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
-	23, // 31: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
-	22, // 32: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
-	28, // 33: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
-	19, // 34: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
-	29, // 35: berth.v1.SnapshotRecord.staged_gang:type_name -> berth.v1.StagedGang
-	14, // 36: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	8,  // 3: berth.v1.LogEntry.job_stopped:type_name -> berth.v1.JobStopped
+	9,  // 4: berth.v1.LogEntry.node_registered:type_name -> berth.v1.NodeRegistered
+	10, // 5: berth.v1.LogEntry.nodes_changed:type_name -> berth.v1.NodesChanged
+	11, // 6: berth.v1.LogEntry.allocs_reported:type_name -> berth.v1.AllocsReported
+	21, // 7: berth.v1.LogEntry.plan:type_name -> berth.v1.Plan
+	12, // 8: berth.v1.LogEntry.evaluations_created:type_name -> berth.v1.EvaluationsCreated
+	22, // 9: berth.v1.LogEntry.namespace_set:type_name -> berth.v1.Namespace
+	13, // 10: berth.v1.LogEntry.namespace_deleted:type_name -> berth.v1.NamespaceDeleted
+	23, // 11: berth.v1.LogEntry.scheduler_config_set:type_name -> berth.v1.SchedulerConfig
+	24, // 12: berth.v1.LogEntry.reservation_set:type_name -> berth.v1.Reservation
+	14, // 13: berth.v1.LogEntry.reservation_deleted:type_name -> berth.v1.ReservationDeleted
+	15, // 14: berth.v1.LogEntry.collected:type_name -> berth.v1.Collected
+	25, // 15: berth.v1.LogEntry.gangs_dropped:type_name -> berth.v1.GangsDropped
+	4,  // 16: berth.v1.LogEntry.deployment_changed:type_name -> berth.v1.DeploymentChanged
+	5,  // 17: berth.v1.LogEntry.alloc_health_set:type_name -> berth.v1.AllocHealthSet
+	7,  // 18: berth.v1.LogEntry.variable_set:type_name -> berth.v1.VariableSet
+	6,  // 19: berth.v1.LogEntry.variable_deleted:type_name -> berth.v1.VariableDeleted
+	3,  // 20: berth.v1.LogEntry.schedule_run:type_name -> berth.v1.ScheduleRun
+	26, // 21: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
+	27, // 22: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
+	28, // 23: berth.v1.JobRegistered.scaling:type_name -> berth.v1.ScalingEvent
+	20, // 24: berth.v1.ScheduleRun.time:type_name -> google.protobuf.Timestamp
+	26, // 25: berth.v1.ScheduleRun.child:type_name -> berth.v1.Job
+	27, // 26: berth.v1.ScheduleRun.evaluation:type_name -> berth.v1.Evaluation
+	27, // 27: berth.v1.ScheduleRun.replaced_evaluations:type_name -> berth.v1.Evaluation
+	29, // 28: berth.v1.DeploymentChanged.action:type_name -> berth.v1.DeploymentAction
+	27, // 29: berth.v1.DeploymentChanged.evaluation:type_name -> berth.v1.Evaluation
+	30, // 30: berth.v1.AllocHealthSet.health:type_name -> berth.v1.Alloc.Health
+	27, // 31: berth.v1.AllocHealthSet.evaluations:type_name -> berth.v1.Evaluation
+	31, // 32: berth.v1.VariableSet.variable:type_name -> berth.v1.Variable
+	27, // 33: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
+	32, // 34: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
+	33, // 35: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
+	34, // 36: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
+	35, // 37: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
+	36, // 38: berth.v1.NodesChanged.drain:type_name -> berth.v1.Drain
+	37, // 39: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
+	27, // 40: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
+	16, // 41: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
+	17, // 42: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
+	22, // 43: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
+	23, // 44: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
+	26, // 45: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
+	26, // 46: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
+	32, // 47: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
+	27, // 48: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
+	38, // 49: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
+	24, // 50: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
+	39, // 51: berth.v1.SnapshotRecord.staged_gang:type_name -> berth.v1.StagedGang
+	40, // 52: berth.v1.SnapshotRecord.deployment:type_name -> berth.v1.Deployment
+	41, // 53: berth.v1.SnapshotRecord.service_instance:type_name -> berth.v1.ServiceInstance
+	31, // 54: berth.v1.SnapshotRecord.variable:type_name -> berth.v1.Variable
+	28, // 55: berth.v1.SnapshotRecord.scaling_event:type_name -> berth.v1.ScalingEvent
+	19, // 56: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_log_proto_init() }
@@ -1567,10 +2190,13 @@ func file_berth_v1_log_proto_init() {
 		return
 	}
 	file_berth_v1_alloc_proto_init()
+	file_berth_v1_deployment_proto_init()
 	file_berth_v1_evaluation_proto_init()
 	file_berth_v1_job_proto_init()
 	file_berth_v1_namespace_proto_init()
 	file_berth_v1_node_proto_init()
+	file_berth_v1_service_proto_init()
+	file_berth_v1_variable_proto_init()
 	file_berth_v1_log_proto_msgTypes[0].OneofWrappers = []any{
 		(*LogEntry_ClusterCreated)(nil),
 		(*LogEntry_JobRegistered)(nil),
@@ -1587,9 +2213,14 @@ func file_berth_v1_log_proto_init() {
 		(*LogEntry_ReservationDeleted)(nil),
 		(*LogEntry_Collected)(nil),
 		(*LogEntry_GangsDropped)(nil),
+		(*LogEntry_DeploymentChanged)(nil),
+		(*LogEntry_AllocHealthSet)(nil),
+		(*LogEntry_VariableSet)(nil),
+		(*LogEntry_VariableDeleted)(nil),
+		(*LogEntry_ScheduleRun)(nil),
 	}
-	file_berth_v1_log_proto_msgTypes[5].OneofWrappers = []any{}
-	file_berth_v1_log_proto_msgTypes[13].OneofWrappers = []any{
+	file_berth_v1_log_proto_msgTypes[10].OneofWrappers = []any{}
+	file_berth_v1_log_proto_msgTypes[18].OneofWrappers = []any{
 		(*SnapshotRecord_Header)(nil),
 		(*SnapshotRecord_Namespace)(nil),
 		(*SnapshotRecord_SchedulerConfig)(nil),
@@ -1601,6 +2232,10 @@ func file_berth_v1_log_proto_init() {
 		(*SnapshotRecord_Reservation)(nil),
 		(*SnapshotRecord_AllocRows)(nil),
 		(*SnapshotRecord_StagedGang)(nil),
+		(*SnapshotRecord_Deployment)(nil),
+		(*SnapshotRecord_ServiceInstance)(nil),
+		(*SnapshotRecord_Variable)(nil),
+		(*SnapshotRecord_ScalingEvent)(nil),
 		(*SnapshotRecord_End)(nil),
 	}
 	type x struct{}
@@ -1609,7 +2244,7 @@ func file_berth_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_log_proto_rawDesc), len(file_berth_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

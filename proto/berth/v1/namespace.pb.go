@@ -77,9 +77,11 @@ type Namespace struct {
 	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	Meta        map[string]string      `protobuf:"bytes,3,rep,name=meta,proto3" json:"meta,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What everything in it may hold together. Absent: no limit.
-	Quota          *Quota `protobuf:"bytes,4,opt,name=quota,proto3" json:"quota,omitempty"`
-	CreateRevision uint64 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
-	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
+	Quota *Quota `protobuf:"bytes,4,opt,name=quota,proto3" json:"quota,omitempty"`
+	// Drivers that its jobs may use; empty: any.
+	AllowedDrivers []string `protobuf:"bytes,5,rep,name=allowed_drivers,json=allowedDrivers,proto3" json:"allowed_drivers,omitempty"`
+	CreateRevision uint64   `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModifyRevision uint64   `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -138,6 +140,13 @@ func (x *Namespace) GetMeta() map[string]string {
 func (x *Namespace) GetQuota() *Quota {
 	if x != nil {
 		return x.Quota
+	}
+	return nil
+}
+
+func (x *Namespace) GetAllowedDrivers() []string {
+	if x != nil {
+		return x.AllowedDrivers
 	}
 	return nil
 }
@@ -423,12 +432,13 @@ var File_berth_v1_namespace_proto protoreflect.FileDescriptor
 
 const file_berth_v1_namespace_proto_rawDesc = "" +
 	"\n" +
-	"\x18berth/v1/namespace.proto\x12\bberth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n" +
+	"\x18berth/v1/namespace.proto\x12\bberth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x02\n" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x121\n" +
 	"\x04meta\x18\x03 \x03(\v2\x1d.berth.v1.Namespace.MetaEntryR\x04meta\x12%\n" +
 	"\x05quota\x18\x04 \x01(\v2\x0f.berth.v1.QuotaR\x05quota\x12'\n" +
+	"\x0fallowed_drivers\x18\x05 \x03(\tR\x0eallowedDrivers\x12'\n" +
 	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\x12'\n" +
 	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +

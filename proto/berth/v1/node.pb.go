@@ -169,7 +169,7 @@ func (x Taint_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Taint_Effect.Descriptor instead.
 func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{1, 0}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{2, 0}
 }
 
 // Node is anything that can be placed on.
@@ -205,8 +205,10 @@ type Node struct {
 	BootId string `protobuf:"bytes,19,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	// Taints that an operator has set, beside the agent's own; kept when it registers again.
 	OperatorTaints []*Taint `protobuf:"bytes,20,rep,name=operator_taints,json=operatorTaints,proto3" json:"operator_taints,omitempty"`
-	CreateRevision uint64   `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
-	ModifyRevision uint64   `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
+	// It is being emptied; absent: it is not.
+	Drain          *Drain `protobuf:"bytes,21,opt,name=drain,proto3" json:"drain,omitempty"`
+	CreateRevision uint64 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -381,6 +383,13 @@ func (x *Node) GetOperatorTaints() []*Taint {
 	return nil
 }
 
+func (x *Node) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
 func (x *Node) GetCreateRevision() uint64 {
 	if x != nil {
 		return x.CreateRevision
@@ -395,6 +404,89 @@ func (x *Node) GetModifyRevision() uint64 {
 	return 0
 }
 
+// Drain empties a node: what runs there is moved within the jobs' disruption budgets.
+// The node stays ineligible when it is over.
+type Drain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it began.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// What is left then is stopped whatever the budgets say. Absent: never.
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// System jobs stay; otherwise they are stopped when nothing else is left.
+	IgnoreSystem bool `protobuf:"varint,3,opt,name=ignore_system,json=ignoreSystem,proto3" json:"ignore_system,omitempty"`
+	// Nothing is left to be moved: when that was so. The node stays ineligible.
+	DoneTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=done_time,json=doneTime,proto3" json:"done_time,omitempty"`
+	// Why, in words.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_berth_v1_node_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_node_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Drain) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Drain) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *Drain) GetIgnoreSystem() bool {
+	if x != nil {
+		return x.IgnoreSystem
+	}
+	return false
+}
+
+func (x *Drain) GetDoneTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DoneTime
+	}
+	return nil
+}
+
+func (x *Drain) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Taint keeps off a node what does not tolerate it.
 type Taint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -407,7 +499,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_berth_v1_node_proto_msgTypes[1]
+	mi := &file_berth_v1_node_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +511,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[1]
+	mi := &file_berth_v1_node_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +524,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{1}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Taint) GetKey() string {
@@ -472,7 +564,7 @@ type Hardware struct {
 
 func (x *Hardware) Reset() {
 	*x = Hardware{}
-	mi := &file_berth_v1_node_proto_msgTypes[2]
+	mi := &file_berth_v1_node_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +576,7 @@ func (x *Hardware) String() string {
 func (*Hardware) ProtoMessage() {}
 
 func (x *Hardware) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[2]
+	mi := &file_berth_v1_node_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +589,7 @@ func (x *Hardware) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hardware.ProtoReflect.Descriptor instead.
 func (*Hardware) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Hardware) GetCells() []*Cell {
@@ -566,7 +658,7 @@ type Cell struct {
 
 func (x *Cell) Reset() {
 	*x = Cell{}
-	mi := &file_berth_v1_node_proto_msgTypes[3]
+	mi := &file_berth_v1_node_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +670,7 @@ func (x *Cell) String() string {
 func (*Cell) ProtoMessage() {}
 
 func (x *Cell) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[3]
+	mi := &file_berth_v1_node_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +683,7 @@ func (x *Cell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cell.ProtoReflect.Descriptor instead.
 func (*Cell) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Cell) GetId() uint32 {
@@ -671,7 +763,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_berth_v1_node_proto_msgTypes[4]
+	mi := &file_berth_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +775,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[4]
+	mi := &file_berth_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +788,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Cache) GetLevel() uint32 {
@@ -755,7 +847,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_berth_v1_node_proto_msgTypes[5]
+	mi := &file_berth_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +859,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[5]
+	mi := &file_berth_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +872,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Device) GetId() string {
@@ -896,7 +988,7 @@ type DeviceLink struct {
 
 func (x *DeviceLink) Reset() {
 	*x = DeviceLink{}
-	mi := &file_berth_v1_node_proto_msgTypes[6]
+	mi := &file_berth_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1000,7 @@ func (x *DeviceLink) String() string {
 func (*DeviceLink) ProtoMessage() {}
 
 func (x *DeviceLink) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[6]
+	mi := &file_berth_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1013,7 @@ func (x *DeviceLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceLink.ProtoReflect.Descriptor instead.
 func (*DeviceLink) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeviceLink) GetPeer() string {
@@ -965,7 +1057,7 @@ type Nic struct {
 
 func (x *Nic) Reset() {
 	*x = Nic{}
-	mi := &file_berth_v1_node_proto_msgTypes[7]
+	mi := &file_berth_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1069,7 @@ func (x *Nic) String() string {
 func (*Nic) ProtoMessage() {}
 
 func (x *Nic) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[7]
+	mi := &file_berth_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1082,7 @@ func (x *Nic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nic.ProtoReflect.Descriptor instead.
 func (*Nic) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Nic) GetName() string {
@@ -1087,7 +1179,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_berth_v1_node_proto_msgTypes[8]
+	mi := &file_berth_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1191,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[8]
+	mi := &file_berth_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1204,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Disk) GetName() string {
@@ -1191,7 +1283,7 @@ type DriverInfo struct {
 
 func (x *DriverInfo) Reset() {
 	*x = DriverInfo{}
-	mi := &file_berth_v1_node_proto_msgTypes[9]
+	mi := &file_berth_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1295,7 @@ func (x *DriverInfo) String() string {
 func (*DriverInfo) ProtoMessage() {}
 
 func (x *DriverInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_node_proto_msgTypes[9]
+	mi := &file_berth_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1308,7 @@ func (x *DriverInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriverInfo.ProtoReflect.Descriptor instead.
 func (*DriverInfo) Descriptor() ([]byte, []int) {
-	return file_berth_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DriverInfo) GetName() string {
@@ -1272,7 +1364,7 @@ var File_berth_v1_node_proto protoreflect.FileDescriptor
 
 const file_berth_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x13berth/v1/node.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\b\n" +
+	"\x13berth/v1/node.proto\x12\bberth.v1\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\b\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -1297,7 +1389,8 @@ const file_berth_v1_node_proto_rawDesc = "" +
 	"\x0ereserved_ports\x18\x11 \x03(\rR\rreservedPorts\x12\x18\n" +
 	"\aversion\x18\x12 \x01(\tR\aversion\x12\x17\n" +
 	"\aboot_id\x18\x13 \x01(\tR\x06bootId\x128\n" +
-	"\x0foperator_taints\x18\x14 \x03(\v2\x0f.berth.v1.TaintR\x0eoperatorTaints\x12'\n" +
+	"\x0foperator_taints\x18\x14 \x03(\v2\x0f.berth.v1.TaintR\x0eoperatorTaints\x12%\n" +
+	"\x05drain\x18\x15 \x01(\v2\x0f.berth.v1.DrainR\x05drain\x12'\n" +
 	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\x12'\n" +
 	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
@@ -1314,7 +1407,14 @@ const file_berth_v1_node_proto_rawDesc = "" +
 	"\vEligibility\x12\f\n" +
 	"\beligible\x10\x00\x12\x0e\n" +
 	"\n" +
-	"ineligible\x10\x01\"\x82\x01\n" +
+	"ineligible\x10\x01\"\xf0\x01\n" +
+	"\x05Drain\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x126\n" +
+	"\bdeadline\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12#\n" +
+	"\rignore_system\x18\x03 \x01(\bR\fignoreSystem\x127\n" +
+	"\tdone_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bdoneTime\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x82\x01\n" +
 	"\x05Taint\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12.\n" +
@@ -1429,53 +1529,58 @@ func file_berth_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_berth_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_berth_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_berth_v1_node_proto_goTypes = []any{
 	(Node_Status)(0),              // 0: berth.v1.Node.Status
 	(Node_Eligibility)(0),         // 1: berth.v1.Node.Eligibility
 	(Taint_Effect)(0),             // 2: berth.v1.Taint.Effect
 	(*Node)(nil),                  // 3: berth.v1.Node
-	(*Taint)(nil),                 // 4: berth.v1.Taint
-	(*Hardware)(nil),              // 5: berth.v1.Hardware
-	(*Cell)(nil),                  // 6: berth.v1.Cell
-	(*Cache)(nil),                 // 7: berth.v1.Cache
-	(*Device)(nil),                // 8: berth.v1.Device
-	(*DeviceLink)(nil),            // 9: berth.v1.DeviceLink
-	(*Nic)(nil),                   // 10: berth.v1.Nic
-	(*Disk)(nil),                  // 11: berth.v1.Disk
-	(*DriverInfo)(nil),            // 12: berth.v1.DriverInfo
-	nil,                           // 13: berth.v1.Node.AttributesEntry
-	nil,                           // 14: berth.v1.Node.MetaEntry
-	nil,                           // 15: berth.v1.Device.AttributesEntry
-	nil,                           // 16: berth.v1.DriverInfo.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*Hugepages)(nil),             // 18: berth.v1.Hugepages
+	(*Drain)(nil),                 // 4: berth.v1.Drain
+	(*Taint)(nil),                 // 5: berth.v1.Taint
+	(*Hardware)(nil),              // 6: berth.v1.Hardware
+	(*Cell)(nil),                  // 7: berth.v1.Cell
+	(*Cache)(nil),                 // 8: berth.v1.Cache
+	(*Device)(nil),                // 9: berth.v1.Device
+	(*DeviceLink)(nil),            // 10: berth.v1.DeviceLink
+	(*Nic)(nil),                   // 11: berth.v1.Nic
+	(*Disk)(nil),                  // 12: berth.v1.Disk
+	(*DriverInfo)(nil),            // 13: berth.v1.DriverInfo
+	nil,                           // 14: berth.v1.Node.AttributesEntry
+	nil,                           // 15: berth.v1.Node.MetaEntry
+	nil,                           // 16: berth.v1.Device.AttributesEntry
+	nil,                           // 17: berth.v1.DriverInfo.AttributesEntry
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Hugepages)(nil),             // 19: berth.v1.Hugepages
 }
 var file_berth_v1_node_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Node.status:type_name -> berth.v1.Node.Status
-	17, // 1: berth.v1.Node.status_time:type_name -> google.protobuf.Timestamp
+	18, // 1: berth.v1.Node.status_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: berth.v1.Node.eligibility:type_name -> berth.v1.Node.Eligibility
-	13, // 3: berth.v1.Node.attributes:type_name -> berth.v1.Node.AttributesEntry
-	14, // 4: berth.v1.Node.meta:type_name -> berth.v1.Node.MetaEntry
-	4,  // 5: berth.v1.Node.taints:type_name -> berth.v1.Taint
-	5,  // 6: berth.v1.Node.hardware:type_name -> berth.v1.Hardware
-	12, // 7: berth.v1.Node.drivers:type_name -> berth.v1.DriverInfo
-	4,  // 8: berth.v1.Node.operator_taints:type_name -> berth.v1.Taint
-	2,  // 9: berth.v1.Taint.effect:type_name -> berth.v1.Taint.Effect
-	6,  // 10: berth.v1.Hardware.cells:type_name -> berth.v1.Cell
-	8,  // 11: berth.v1.Hardware.devices:type_name -> berth.v1.Device
-	10, // 12: berth.v1.Hardware.nics:type_name -> berth.v1.Nic
-	11, // 13: berth.v1.Hardware.disks:type_name -> berth.v1.Disk
-	18, // 14: berth.v1.Cell.hugepages:type_name -> berth.v1.Hugepages
-	7,  // 15: berth.v1.Cell.caches:type_name -> berth.v1.Cache
-	15, // 16: berth.v1.Device.attributes:type_name -> berth.v1.Device.AttributesEntry
-	9,  // 17: berth.v1.Device.links:type_name -> berth.v1.DeviceLink
-	16, // 18: berth.v1.DriverInfo.attributes:type_name -> berth.v1.DriverInfo.AttributesEntry
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	14, // 3: berth.v1.Node.attributes:type_name -> berth.v1.Node.AttributesEntry
+	15, // 4: berth.v1.Node.meta:type_name -> berth.v1.Node.MetaEntry
+	5,  // 5: berth.v1.Node.taints:type_name -> berth.v1.Taint
+	6,  // 6: berth.v1.Node.hardware:type_name -> berth.v1.Hardware
+	13, // 7: berth.v1.Node.drivers:type_name -> berth.v1.DriverInfo
+	5,  // 8: berth.v1.Node.operator_taints:type_name -> berth.v1.Taint
+	4,  // 9: berth.v1.Node.drain:type_name -> berth.v1.Drain
+	18, // 10: berth.v1.Drain.start_time:type_name -> google.protobuf.Timestamp
+	18, // 11: berth.v1.Drain.deadline:type_name -> google.protobuf.Timestamp
+	18, // 12: berth.v1.Drain.done_time:type_name -> google.protobuf.Timestamp
+	2,  // 13: berth.v1.Taint.effect:type_name -> berth.v1.Taint.Effect
+	7,  // 14: berth.v1.Hardware.cells:type_name -> berth.v1.Cell
+	9,  // 15: berth.v1.Hardware.devices:type_name -> berth.v1.Device
+	11, // 16: berth.v1.Hardware.nics:type_name -> berth.v1.Nic
+	12, // 17: berth.v1.Hardware.disks:type_name -> berth.v1.Disk
+	19, // 18: berth.v1.Cell.hugepages:type_name -> berth.v1.Hugepages
+	8,  // 19: berth.v1.Cell.caches:type_name -> berth.v1.Cache
+	16, // 20: berth.v1.Device.attributes:type_name -> berth.v1.Device.AttributesEntry
+	10, // 21: berth.v1.Device.links:type_name -> berth.v1.DeviceLink
+	17, // 22: berth.v1.DriverInfo.attributes:type_name -> berth.v1.DriverInfo.AttributesEntry
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_node_proto_init() }
@@ -1490,7 +1595,7 @@ func file_berth_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_node_proto_rawDesc), len(file_berth_v1_node_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

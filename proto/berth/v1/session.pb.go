@@ -33,6 +33,7 @@ type AgentMessage struct {
 	//	*AgentMessage_Heartbeat
 	//	*AgentMessage_Report
 	//	*AgentMessage_Node
+	//	*AgentMessage_Watch
 	Body          isAgentMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -111,6 +112,15 @@ func (x *AgentMessage) GetNode() *Node {
 	return nil
 }
 
+func (x *AgentMessage) GetWatch() *Watch {
+	if x != nil {
+		if x, ok := x.Body.(*AgentMessage_Watch); ok {
+			return x.Watch
+		}
+	}
+	return nil
+}
+
 type isAgentMessage_Body interface {
 	isAgentMessage_Body()
 }
@@ -133,6 +143,11 @@ type AgentMessage_Node struct {
 	Node *Node `protobuf:"bytes,4,opt,name=node,proto3,oneof"`
 }
 
+type AgentMessage_Watch struct {
+	// What the agent wants to know of the cluster from now on: all of it.
+	Watch *Watch `protobuf:"bytes,5,opt,name=watch,proto3,oneof"`
+}
+
 func (*AgentMessage_Hello) isAgentMessage_Body() {}
 
 func (*AgentMessage_Heartbeat) isAgentMessage_Body() {}
@@ -140,6 +155,8 @@ func (*AgentMessage_Heartbeat) isAgentMessage_Body() {}
 func (*AgentMessage_Report) isAgentMessage_Body() {}
 
 func (*AgentMessage_Node) isAgentMessage_Body() {}
+
+func (*AgentMessage_Watch) isAgentMessage_Body() {}
 
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -302,6 +319,361 @@ func (x *StatusReport) GetUpdates() []*AllocStatusUpdate {
 	return nil
 }
 
+// Watch names what an agent wants to know: for its DNS, and for its templates. It
+// replaces the one before. The answers are Known messages, one for each topic at once
+// and one each time that it changes.
+type Watch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topics        []*Topic               `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Watch) Reset() {
+	*x = Watch{}
+	mi := &file_berth_v1_session_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Watch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Watch) ProtoMessage() {}
+
+func (x *Watch) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_session_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Watch.ProtoReflect.Descriptor instead.
+func (*Watch) Descriptor() ([]byte, []int) {
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Watch) GetTopics() []*Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+// Topic is one thing to know.
+type Topic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Topic:
+	//
+	//	*Topic_Service
+	//	*Topic_Address
+	//	*Topic_Node
+	//	*Topic_Variable
+	Topic         isTopic_Topic `protobuf_oneof:"topic"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Topic) Reset() {
+	*x = Topic{}
+	mi := &file_berth_v1_session_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Topic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Topic) ProtoMessage() {}
+
+func (x *Topic) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_session_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Topic.ProtoReflect.Descriptor instead.
+func (*Topic) Descriptor() ([]byte, []int) {
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Topic) GetTopic() isTopic_Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+func (x *Topic) GetService() *ServiceName {
+	if x != nil {
+		if x, ok := x.Topic.(*Topic_Service); ok {
+			return x.Service
+		}
+	}
+	return nil
+}
+
+func (x *Topic) GetAddress() string {
+	if x != nil {
+		if x, ok := x.Topic.(*Topic_Address); ok {
+			return x.Address
+		}
+	}
+	return ""
+}
+
+func (x *Topic) GetNode() string {
+	if x != nil {
+		if x, ok := x.Topic.(*Topic_Node); ok {
+			return x.Node
+		}
+	}
+	return ""
+}
+
+func (x *Topic) GetVariable() *VariableName {
+	if x != nil {
+		if x, ok := x.Topic.(*Topic_Variable); ok {
+			return x.Variable
+		}
+	}
+	return nil
+}
+
+type isTopic_Topic interface {
+	isTopic_Topic()
+}
+
+type Topic_Service struct {
+	Service *ServiceName `protobuf:"bytes,1,opt,name=service,proto3,oneof"`
+}
+
+type Topic_Address struct {
+	// IP address: the services and the node that have it.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3,oneof"`
+}
+
+type Topic_Node struct {
+	// Name of a node.
+	Node string `protobuf:"bytes,3,opt,name=node,proto3,oneof"`
+}
+
+type Topic_Variable struct {
+	Variable *VariableName `protobuf:"bytes,4,opt,name=variable,proto3,oneof"`
+}
+
+func (*Topic_Service) isTopic_Topic() {}
+
+func (*Topic_Address) isTopic_Topic() {}
+
+func (*Topic_Node) isTopic_Topic() {}
+
+func (*Topic_Variable) isTopic_Topic() {}
+
+type ServiceName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceName) Reset() {
+	*x = ServiceName{}
+	mi := &file_berth_v1_session_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceName) ProtoMessage() {}
+
+func (x *ServiceName) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_session_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceName.ProtoReflect.Descriptor instead.
+func (*ServiceName) Descriptor() ([]byte, []int) {
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ServiceName) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ServiceName) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+type VariableName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Variable      string                 `protobuf:"bytes,2,opt,name=variable,proto3" json:"variable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VariableName) Reset() {
+	*x = VariableName{}
+	mi := &file_berth_v1_session_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VariableName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VariableName) ProtoMessage() {}
+
+func (x *VariableName) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_session_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VariableName.ProtoReflect.Descriptor instead.
+func (*VariableName) Descriptor() ([]byte, []int) {
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VariableName) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *VariableName) GetVariable() string {
+	if x != nil {
+		return x.Variable
+	}
+	return ""
+}
+
+// Known is what a server knows of one topic; all absent: there is no such thing.
+type Known struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Topic *Topic                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Of a service: all instances, ready or not. Of an address: those that have it.
+	Instances []*ServiceInstance `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	// Of a node, or an address: name and address of the node.
+	NodeName      string    `protobuf:"bytes,3,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	NodeAddress   string    `protobuf:"bytes,4,opt,name=node_address,json=nodeAddress,proto3" json:"node_address,omitempty"`
+	Variable      *Variable `protobuf:"bytes,5,opt,name=variable,proto3" json:"variable,omitempty"`
+	Revision      uint64    `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Known) Reset() {
+	*x = Known{}
+	mi := &file_berth_v1_session_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Known) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Known) ProtoMessage() {}
+
+func (x *Known) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_session_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Known.ProtoReflect.Descriptor instead.
+func (*Known) Descriptor() ([]byte, []int) {
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Known) GetTopic() *Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+func (x *Known) GetInstances() []*ServiceInstance {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *Known) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *Known) GetNodeAddress() string {
+	if x != nil {
+		return x.NodeAddress
+	}
+	return ""
+}
+
+func (x *Known) GetVariable() *Variable {
+	if x != nil {
+		return x.Variable
+	}
+	return nil
+}
+
+func (x *Known) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type ServerMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -312,6 +684,7 @@ type ServerMessage struct {
 	//	*ServerMessage_Heartbeat
 	//	*ServerMessage_Open
 	//	*ServerMessage_Redirect
+	//	*ServerMessage_Known
 	Body          isServerMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -319,7 +692,7 @@ type ServerMessage struct {
 
 func (x *ServerMessage) Reset() {
 	*x = ServerMessage{}
-	mi := &file_berth_v1_session_proto_msgTypes[4]
+	mi := &file_berth_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +704,7 @@ func (x *ServerMessage) String() string {
 func (*ServerMessage) ProtoMessage() {}
 
 func (x *ServerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[4]
+	mi := &file_berth_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +717,7 @@ func (x *ServerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerMessage.ProtoReflect.Descriptor instead.
 func (*ServerMessage) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ServerMessage) GetBody() isServerMessage_Body {
@@ -408,6 +781,15 @@ func (x *ServerMessage) GetRedirect() *Redirect {
 	return nil
 }
 
+func (x *ServerMessage) GetKnown() *Known {
+	if x != nil {
+		if x, ok := x.Body.(*ServerMessage_Known); ok {
+			return x.Known
+		}
+	}
+	return nil
+}
+
 type isServerMessage_Body interface {
 	isServerMessage_Body()
 }
@@ -438,6 +820,10 @@ type ServerMessage_Redirect struct {
 	Redirect *Redirect `protobuf:"bytes,6,opt,name=redirect,proto3,oneof"`
 }
 
+type ServerMessage_Known struct {
+	Known *Known `protobuf:"bytes,7,opt,name=known,proto3,oneof"`
+}
+
 func (*ServerMessage_Welcome) isServerMessage_Body() {}
 
 func (*ServerMessage_Assignments) isServerMessage_Body() {}
@@ -449,6 +835,8 @@ func (*ServerMessage_Heartbeat) isServerMessage_Body() {}
 func (*ServerMessage_Open) isServerMessage_Body() {}
 
 func (*ServerMessage_Redirect) isServerMessage_Body() {}
+
+func (*ServerMessage_Known) isServerMessage_Body() {}
 
 type Welcome struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -462,7 +850,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_berth_v1_session_proto_msgTypes[5]
+	mi := &file_berth_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +862,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[5]
+	mi := &file_berth_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +875,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Welcome) GetClusterId() string {
@@ -523,7 +911,7 @@ type HeartbeatAck struct {
 
 func (x *HeartbeatAck) Reset() {
 	*x = HeartbeatAck{}
-	mi := &file_berth_v1_session_proto_msgTypes[6]
+	mi := &file_berth_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +923,7 @@ func (x *HeartbeatAck) String() string {
 func (*HeartbeatAck) ProtoMessage() {}
 
 func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[6]
+	mi := &file_berth_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +936,7 @@ func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
 func (*HeartbeatAck) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeartbeatAck) GetServerTime() *timestamppb.Timestamp {
@@ -576,7 +964,7 @@ type ReportAck struct {
 
 func (x *ReportAck) Reset() {
 	*x = ReportAck{}
-	mi := &file_berth_v1_session_proto_msgTypes[7]
+	mi := &file_berth_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +976,7 @@ func (x *ReportAck) String() string {
 func (*ReportAck) ProtoMessage() {}
 
 func (x *ReportAck) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[7]
+	mi := &file_berth_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +989,7 @@ func (x *ReportAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportAck.ProtoReflect.Descriptor instead.
 func (*ReportAck) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReportAck) GetSequence() uint64 {
@@ -627,7 +1015,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_berth_v1_session_proto_msgTypes[8]
+	mi := &file_berth_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +1027,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[8]
+	mi := &file_berth_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +1040,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Redirect) GetReason() string {
@@ -682,7 +1070,7 @@ type Assignments struct {
 
 func (x *Assignments) Reset() {
 	*x = Assignments{}
-	mi := &file_berth_v1_session_proto_msgTypes[9]
+	mi := &file_berth_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +1082,7 @@ func (x *Assignments) String() string {
 func (*Assignments) ProtoMessage() {}
 
 func (x *Assignments) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[9]
+	mi := &file_berth_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +1095,7 @@ func (x *Assignments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignments.ProtoReflect.Descriptor instead.
 func (*Assignments) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Assignments) GetComplete() bool {
@@ -765,6 +1153,7 @@ type StreamOrder struct {
 	//	*StreamOrder_ReadFile
 	//	*StreamOrder_Signal
 	//	*StreamOrder_Restart
+	//	*StreamOrder_SendDisk
 	Order         isStreamOrder_Order `protobuf_oneof:"order"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -772,7 +1161,7 @@ type StreamOrder struct {
 
 func (x *StreamOrder) Reset() {
 	*x = StreamOrder{}
-	mi := &file_berth_v1_session_proto_msgTypes[10]
+	mi := &file_berth_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +1173,7 @@ func (x *StreamOrder) String() string {
 func (*StreamOrder) ProtoMessage() {}
 
 func (x *StreamOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[10]
+	mi := &file_berth_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1186,7 @@ func (x *StreamOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOrder.ProtoReflect.Descriptor instead.
 func (*StreamOrder) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StreamOrder) GetStreamId() string {
@@ -877,6 +1266,15 @@ func (x *StreamOrder) GetRestart() *RestartAllocRequest {
 	return nil
 }
 
+func (x *StreamOrder) GetSendDisk() *SendDiskOrder {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_SendDisk); ok {
+			return x.SendDisk
+		}
+	}
+	return nil
+}
+
 type isStreamOrder_Order interface {
 	isStreamOrder_Order()
 }
@@ -909,6 +1307,11 @@ type StreamOrder_Restart struct {
 	Restart *RestartAllocRequest `protobuf:"bytes,8,opt,name=restart,proto3,oneof"`
 }
 
+type StreamOrder_SendDisk struct {
+	// Send the allocation's sticky disk, as a tar.
+	SendDisk *SendDiskOrder `protobuf:"bytes,9,opt,name=send_disk,json=sendDisk,proto3,oneof"`
+}
+
 func (*StreamOrder_Logs) isStreamOrder_Order() {}
 
 func (*StreamOrder_Exec) isStreamOrder_Order() {}
@@ -922,6 +1325,107 @@ func (*StreamOrder_ReadFile) isStreamOrder_Order() {}
 func (*StreamOrder_Signal) isStreamOrder_Order() {}
 
 func (*StreamOrder_Restart) isStreamOrder_Order() {}
+
+func (*StreamOrder_SendDisk) isStreamOrder_Order() {}
+
+// SendDiskOrder names an allocation whose alloc/data is wanted.
+type SendDiskOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendDiskOrder) Reset() {
+	*x = SendDiskOrder{}
+	mi := &file_berth_v1_session_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendDiskOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendDiskOrder) ProtoMessage() {}
+
+func (x *SendDiskOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_session_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendDiskOrder.ProtoReflect.Descriptor instead.
+func (*SendDiskOrder) Descriptor() ([]byte, []int) {
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SendDiskOrder) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+// FetchDiskRequest is from the node of an allocation's successor.
+type FetchDiskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node that asks, and the allocation that it runs.
+	NodeId        string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	AllocId       string `protobuf:"bytes,2,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchDiskRequest) Reset() {
+	*x = FetchDiskRequest{}
+	mi := &file_berth_v1_session_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchDiskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchDiskRequest) ProtoMessage() {}
+
+func (x *FetchDiskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_session_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchDiskRequest.ProtoReflect.Descriptor instead.
+func (*FetchDiskRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *FetchDiskRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *FetchDiskRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
 
 type StreamFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -943,7 +1447,7 @@ type StreamFrame struct {
 
 func (x *StreamFrame) Reset() {
 	*x = StreamFrame{}
-	mi := &file_berth_v1_session_proto_msgTypes[11]
+	mi := &file_berth_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1459,7 @@ func (x *StreamFrame) String() string {
 func (*StreamFrame) ProtoMessage() {}
 
 func (x *StreamFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[11]
+	mi := &file_berth_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1472,7 @@ func (x *StreamFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamFrame.ProtoReflect.Descriptor instead.
 func (*StreamFrame) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StreamFrame) GetBody() isStreamFrame_Body {
@@ -1131,7 +1635,7 @@ type RelayOrder struct {
 
 func (x *RelayOrder) Reset() {
 	*x = RelayOrder{}
-	mi := &file_berth_v1_session_proto_msgTypes[12]
+	mi := &file_berth_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1647,7 @@ func (x *RelayOrder) String() string {
 func (*RelayOrder) ProtoMessage() {}
 
 func (x *RelayOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_session_proto_msgTypes[12]
+	mi := &file_berth_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1660,7 @@ func (x *RelayOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayOrder.ProtoReflect.Descriptor instead.
 func (*RelayOrder) Descriptor() ([]byte, []int) {
-	return file_berth_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RelayOrder) GetNodeId() string {
@@ -1177,12 +1681,13 @@ var File_berth_v1_session_proto protoreflect.FileDescriptor
 
 const file_berth_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x16berth/v1/session.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x12berth/v1/job.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x01\n" +
+	"\x16berth/v1/session.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x12berth/v1/job.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x01\n" +
 	"\fAgentMessage\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.berth.v1.HelloH\x00R\x05hello\x123\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x13.berth.v1.HeartbeatH\x00R\theartbeat\x120\n" +
 	"\x06report\x18\x03 \x01(\v2\x16.berth.v1.StatusReportH\x00R\x06report\x12$\n" +
-	"\x04node\x18\x04 \x01(\v2\x0e.berth.v1.NodeH\x00R\x04nodeB\x06\n" +
+	"\x04node\x18\x04 \x01(\v2\x0e.berth.v1.NodeH\x00R\x04node\x12'\n" +
+	"\x05watch\x18\x05 \x01(\v2\x0f.berth.v1.WatchH\x00R\x05watchB\x06\n" +
 	"\x04body\"c\n" +
 	"\x05Hello\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.berth.v1.NodeR\x04node\x12\x1a\n" +
@@ -1192,14 +1697,36 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\"a\n" +
 	"\fStatusReport\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x125\n" +
-	"\aupdates\x18\x02 \x03(\v2\x1b.berth.v1.AllocStatusUpdateR\aupdates\"\xc1\x02\n" +
+	"\aupdates\x18\x02 \x03(\v2\x1b.berth.v1.AllocStatusUpdateR\aupdates\"0\n" +
+	"\x05Watch\x12'\n" +
+	"\x06topics\x18\x01 \x03(\v2\x0f.berth.v1.TopicR\x06topics\"\xab\x01\n" +
+	"\x05Topic\x121\n" +
+	"\aservice\x18\x01 \x01(\v2\x15.berth.v1.ServiceNameH\x00R\aservice\x12\x1a\n" +
+	"\aaddress\x18\x02 \x01(\tH\x00R\aaddress\x12\x14\n" +
+	"\x04node\x18\x03 \x01(\tH\x00R\x04node\x124\n" +
+	"\bvariable\x18\x04 \x01(\v2\x16.berth.v1.VariableNameH\x00R\bvariableB\a\n" +
+	"\x05topic\"E\n" +
+	"\vServiceName\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\"H\n" +
+	"\fVariableName\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\bvariable\x18\x02 \x01(\tR\bvariable\"\xf3\x01\n" +
+	"\x05Known\x12%\n" +
+	"\x05topic\x18\x01 \x01(\v2\x0f.berth.v1.TopicR\x05topic\x127\n" +
+	"\tinstances\x18\x02 \x03(\v2\x19.berth.v1.ServiceInstanceR\tinstances\x12\x1b\n" +
+	"\tnode_name\x18\x03 \x01(\tR\bnodeName\x12!\n" +
+	"\fnode_address\x18\x04 \x01(\tR\vnodeAddress\x12.\n" +
+	"\bvariable\x18\x05 \x01(\v2\x12.berth.v1.VariableR\bvariable\x12\x1a\n" +
+	"\brevision\x18\x06 \x01(\x04R\brevision\"\xea\x02\n" +
 	"\rServerMessage\x12-\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.berth.v1.WelcomeH\x00R\awelcome\x129\n" +
 	"\vassignments\x18\x02 \x01(\v2\x15.berth.v1.AssignmentsH\x00R\vassignments\x12'\n" +
 	"\x03ack\x18\x03 \x01(\v2\x13.berth.v1.ReportAckH\x00R\x03ack\x126\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x16.berth.v1.HeartbeatAckH\x00R\theartbeat\x12+\n" +
 	"\x04open\x18\x05 \x01(\v2\x15.berth.v1.StreamOrderH\x00R\x04open\x120\n" +
-	"\bredirect\x18\x06 \x01(\v2\x12.berth.v1.RedirectH\x00R\bredirectB\x06\n" +
+	"\bredirect\x18\x06 \x01(\v2\x12.berth.v1.RedirectH\x00R\bredirect\x12'\n" +
+	"\x05known\x18\a \x01(\v2\x0f.berth.v1.KnownH\x00R\x05knownB\x06\n" +
 	"\x04body\"\x88\x01\n" +
 	"\aWelcome\x12\x1d\n" +
 	"\n" +
@@ -1223,7 +1750,7 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"results_in\x18\x03 \x01(\x04R\tresultsIn\x12!\n" +
 	"\x04jobs\x18\x04 \x03(\v2\r.berth.v1.JobR\x04jobs\x12'\n" +
 	"\x06allocs\x18\x05 \x03(\v2\x0f.berth.v1.AllocR\x06allocs\x12\x18\n" +
-	"\aremoved\x18\x06 \x03(\tR\aremoved\"\xaf\x03\n" +
+	"\aremoved\x18\x06 \x03(\tR\aremoved\"\xe7\x03\n" +
 	"\vStreamOrder\x12\x1b\n" +
 	"\tstream_id\x18\x01 \x01(\tR\bstreamId\x12+\n" +
 	"\x04logs\x18\x02 \x01(\v2\x15.berth.v1.LogsRequestH\x00R\x04logs\x12)\n" +
@@ -1233,8 +1760,14 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"\tstat_file\x18\x05 \x01(\v2\x19.berth.v1.StatFileRequestH\x00R\bstatFile\x128\n" +
 	"\tread_file\x18\x06 \x01(\v2\x19.berth.v1.ReadFileRequestH\x00R\breadFile\x126\n" +
 	"\x06signal\x18\a \x01(\v2\x1c.berth.v1.SignalAllocRequestH\x00R\x06signal\x129\n" +
-	"\arestart\x18\b \x01(\v2\x1d.berth.v1.RestartAllocRequestH\x00R\arestartB\a\n" +
-	"\x05order\"\x86\x03\n" +
+	"\arestart\x18\b \x01(\v2\x1d.berth.v1.RestartAllocRequestH\x00R\arestart\x126\n" +
+	"\tsend_disk\x18\t \x01(\v2\x17.berth.v1.SendDiskOrderH\x00R\bsendDiskB\a\n" +
+	"\x05order\"*\n" +
+	"\rSendDiskOrder\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\"F\n" +
+	"\x10FetchDiskRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x19\n" +
+	"\balloc_id\x18\x02 \x01(\tR\aallocId\"\x86\x03\n" +
 	"\vStreamFrame\x12\x1d\n" +
 	"\tstream_id\x18\x01 \x01(\tH\x00R\bstreamId\x12&\n" +
 	"\x03log\x18\x02 \x01(\v2\x12.berth.v1.LogFrameH\x00R\x03log\x12)\n" +
@@ -1249,10 +1782,11 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"RelayOrder\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12+\n" +
-	"\x05order\x18\x02 \x01(\v2\x15.berth.v1.StreamOrderR\x05order2\x8a\x01\n" +
+	"\x05order\x18\x02 \x01(\v2\x15.berth.v1.StreamOrderR\x05order2\xca\x01\n" +
 	"\fAgentService\x12>\n" +
 	"\aSession\x12\x16.berth.v1.AgentMessage\x1a\x17.berth.v1.ServerMessage(\x010\x01\x12:\n" +
-	"\x06Stream\x12\x15.berth.v1.StreamFrame\x1a\x15.berth.v1.StreamFrame(\x010\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"\x06Stream\x12\x15.berth.v1.StreamFrame\x1a\x15.berth.v1.StreamFrame(\x010\x01\x12>\n" +
+	"\tFetchDisk\x12\x1a.berth.v1.FetchDiskRequest\x1a\x13.berth.v1.FileChunk0\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_session_proto_rawDescOnce sync.Once
@@ -1266,83 +1800,103 @@ func file_berth_v1_session_proto_rawDescGZIP() []byte {
 	return file_berth_v1_session_proto_rawDescData
 }
 
-var file_berth_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_berth_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_berth_v1_session_proto_goTypes = []any{
 	(*AgentMessage)(nil),          // 0: berth.v1.AgentMessage
 	(*Hello)(nil),                 // 1: berth.v1.Hello
 	(*Heartbeat)(nil),             // 2: berth.v1.Heartbeat
 	(*StatusReport)(nil),          // 3: berth.v1.StatusReport
-	(*ServerMessage)(nil),         // 4: berth.v1.ServerMessage
-	(*Welcome)(nil),               // 5: berth.v1.Welcome
-	(*HeartbeatAck)(nil),          // 6: berth.v1.HeartbeatAck
-	(*ReportAck)(nil),             // 7: berth.v1.ReportAck
-	(*Redirect)(nil),              // 8: berth.v1.Redirect
-	(*Assignments)(nil),           // 9: berth.v1.Assignments
-	(*StreamOrder)(nil),           // 10: berth.v1.StreamOrder
-	(*StreamFrame)(nil),           // 11: berth.v1.StreamFrame
-	(*RelayOrder)(nil),            // 12: berth.v1.RelayOrder
-	(*Node)(nil),                  // 13: berth.v1.Node
-	(*AllocStatusUpdate)(nil),     // 14: berth.v1.AllocStatusUpdate
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*Problem)(nil),               // 17: berth.v1.Problem
-	(*Job)(nil),                   // 18: berth.v1.Job
-	(*Alloc)(nil),                 // 19: berth.v1.Alloc
-	(*LogsRequest)(nil),           // 20: berth.v1.LogsRequest
-	(*ExecStart)(nil),             // 21: berth.v1.ExecStart
-	(*ListFilesRequest)(nil),      // 22: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),       // 23: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),       // 24: berth.v1.ReadFileRequest
-	(*SignalAllocRequest)(nil),    // 25: berth.v1.SignalAllocRequest
-	(*RestartAllocRequest)(nil),   // 26: berth.v1.RestartAllocRequest
-	(*LogFrame)(nil),              // 27: berth.v1.LogFrame
-	(*ExecFrame)(nil),             // 28: berth.v1.ExecFrame
-	(*ListFilesResponse)(nil),     // 29: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),              // 30: berth.v1.FileInfo
-	(*FileChunk)(nil),             // 31: berth.v1.FileChunk
+	(*Watch)(nil),                 // 4: berth.v1.Watch
+	(*Topic)(nil),                 // 5: berth.v1.Topic
+	(*ServiceName)(nil),           // 6: berth.v1.ServiceName
+	(*VariableName)(nil),          // 7: berth.v1.VariableName
+	(*Known)(nil),                 // 8: berth.v1.Known
+	(*ServerMessage)(nil),         // 9: berth.v1.ServerMessage
+	(*Welcome)(nil),               // 10: berth.v1.Welcome
+	(*HeartbeatAck)(nil),          // 11: berth.v1.HeartbeatAck
+	(*ReportAck)(nil),             // 12: berth.v1.ReportAck
+	(*Redirect)(nil),              // 13: berth.v1.Redirect
+	(*Assignments)(nil),           // 14: berth.v1.Assignments
+	(*StreamOrder)(nil),           // 15: berth.v1.StreamOrder
+	(*SendDiskOrder)(nil),         // 16: berth.v1.SendDiskOrder
+	(*FetchDiskRequest)(nil),      // 17: berth.v1.FetchDiskRequest
+	(*StreamFrame)(nil),           // 18: berth.v1.StreamFrame
+	(*RelayOrder)(nil),            // 19: berth.v1.RelayOrder
+	(*Node)(nil),                  // 20: berth.v1.Node
+	(*AllocStatusUpdate)(nil),     // 21: berth.v1.AllocStatusUpdate
+	(*ServiceInstance)(nil),       // 22: berth.v1.ServiceInstance
+	(*Variable)(nil),              // 23: berth.v1.Variable
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*Problem)(nil),               // 26: berth.v1.Problem
+	(*Job)(nil),                   // 27: berth.v1.Job
+	(*Alloc)(nil),                 // 28: berth.v1.Alloc
+	(*LogsRequest)(nil),           // 29: berth.v1.LogsRequest
+	(*ExecStart)(nil),             // 30: berth.v1.ExecStart
+	(*ListFilesRequest)(nil),      // 31: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),       // 32: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),       // 33: berth.v1.ReadFileRequest
+	(*SignalAllocRequest)(nil),    // 34: berth.v1.SignalAllocRequest
+	(*RestartAllocRequest)(nil),   // 35: berth.v1.RestartAllocRequest
+	(*LogFrame)(nil),              // 36: berth.v1.LogFrame
+	(*ExecFrame)(nil),             // 37: berth.v1.ExecFrame
+	(*ListFilesResponse)(nil),     // 38: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),              // 39: berth.v1.FileInfo
+	(*FileChunk)(nil),             // 40: berth.v1.FileChunk
 }
 var file_berth_v1_session_proto_depIdxs = []int32{
 	1,  // 0: berth.v1.AgentMessage.hello:type_name -> berth.v1.Hello
 	2,  // 1: berth.v1.AgentMessage.heartbeat:type_name -> berth.v1.Heartbeat
 	3,  // 2: berth.v1.AgentMessage.report:type_name -> berth.v1.StatusReport
-	13, // 3: berth.v1.AgentMessage.node:type_name -> berth.v1.Node
-	13, // 4: berth.v1.Hello.node:type_name -> berth.v1.Node
-	14, // 5: berth.v1.StatusReport.updates:type_name -> berth.v1.AllocStatusUpdate
-	5,  // 6: berth.v1.ServerMessage.welcome:type_name -> berth.v1.Welcome
-	9,  // 7: berth.v1.ServerMessage.assignments:type_name -> berth.v1.Assignments
-	7,  // 8: berth.v1.ServerMessage.ack:type_name -> berth.v1.ReportAck
-	6,  // 9: berth.v1.ServerMessage.heartbeat:type_name -> berth.v1.HeartbeatAck
-	10, // 10: berth.v1.ServerMessage.open:type_name -> berth.v1.StreamOrder
-	8,  // 11: berth.v1.ServerMessage.redirect:type_name -> berth.v1.Redirect
-	15, // 12: berth.v1.Welcome.heartbeat_period:type_name -> google.protobuf.Duration
-	16, // 13: berth.v1.HeartbeatAck.server_time:type_name -> google.protobuf.Timestamp
-	17, // 14: berth.v1.ReportAck.problem:type_name -> berth.v1.Problem
-	18, // 15: berth.v1.Assignments.jobs:type_name -> berth.v1.Job
-	19, // 16: berth.v1.Assignments.allocs:type_name -> berth.v1.Alloc
-	20, // 17: berth.v1.StreamOrder.logs:type_name -> berth.v1.LogsRequest
-	21, // 18: berth.v1.StreamOrder.exec:type_name -> berth.v1.ExecStart
-	22, // 19: berth.v1.StreamOrder.list_files:type_name -> berth.v1.ListFilesRequest
-	23, // 20: berth.v1.StreamOrder.stat_file:type_name -> berth.v1.StatFileRequest
-	24, // 21: berth.v1.StreamOrder.read_file:type_name -> berth.v1.ReadFileRequest
-	25, // 22: berth.v1.StreamOrder.signal:type_name -> berth.v1.SignalAllocRequest
-	26, // 23: berth.v1.StreamOrder.restart:type_name -> berth.v1.RestartAllocRequest
-	27, // 24: berth.v1.StreamFrame.log:type_name -> berth.v1.LogFrame
-	28, // 25: berth.v1.StreamFrame.exec:type_name -> berth.v1.ExecFrame
-	29, // 26: berth.v1.StreamFrame.files:type_name -> berth.v1.ListFilesResponse
-	30, // 27: berth.v1.StreamFrame.file:type_name -> berth.v1.FileInfo
-	31, // 28: berth.v1.StreamFrame.chunk:type_name -> berth.v1.FileChunk
-	17, // 29: berth.v1.StreamFrame.problem:type_name -> berth.v1.Problem
-	12, // 30: berth.v1.StreamFrame.relay:type_name -> berth.v1.RelayOrder
-	10, // 31: berth.v1.RelayOrder.order:type_name -> berth.v1.StreamOrder
-	0,  // 32: berth.v1.AgentService.Session:input_type -> berth.v1.AgentMessage
-	11, // 33: berth.v1.AgentService.Stream:input_type -> berth.v1.StreamFrame
-	4,  // 34: berth.v1.AgentService.Session:output_type -> berth.v1.ServerMessage
-	11, // 35: berth.v1.AgentService.Stream:output_type -> berth.v1.StreamFrame
-	34, // [34:36] is the sub-list for method output_type
-	32, // [32:34] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	20, // 3: berth.v1.AgentMessage.node:type_name -> berth.v1.Node
+	4,  // 4: berth.v1.AgentMessage.watch:type_name -> berth.v1.Watch
+	20, // 5: berth.v1.Hello.node:type_name -> berth.v1.Node
+	21, // 6: berth.v1.StatusReport.updates:type_name -> berth.v1.AllocStatusUpdate
+	5,  // 7: berth.v1.Watch.topics:type_name -> berth.v1.Topic
+	6,  // 8: berth.v1.Topic.service:type_name -> berth.v1.ServiceName
+	7,  // 9: berth.v1.Topic.variable:type_name -> berth.v1.VariableName
+	5,  // 10: berth.v1.Known.topic:type_name -> berth.v1.Topic
+	22, // 11: berth.v1.Known.instances:type_name -> berth.v1.ServiceInstance
+	23, // 12: berth.v1.Known.variable:type_name -> berth.v1.Variable
+	10, // 13: berth.v1.ServerMessage.welcome:type_name -> berth.v1.Welcome
+	14, // 14: berth.v1.ServerMessage.assignments:type_name -> berth.v1.Assignments
+	12, // 15: berth.v1.ServerMessage.ack:type_name -> berth.v1.ReportAck
+	11, // 16: berth.v1.ServerMessage.heartbeat:type_name -> berth.v1.HeartbeatAck
+	15, // 17: berth.v1.ServerMessage.open:type_name -> berth.v1.StreamOrder
+	13, // 18: berth.v1.ServerMessage.redirect:type_name -> berth.v1.Redirect
+	8,  // 19: berth.v1.ServerMessage.known:type_name -> berth.v1.Known
+	24, // 20: berth.v1.Welcome.heartbeat_period:type_name -> google.protobuf.Duration
+	25, // 21: berth.v1.HeartbeatAck.server_time:type_name -> google.protobuf.Timestamp
+	26, // 22: berth.v1.ReportAck.problem:type_name -> berth.v1.Problem
+	27, // 23: berth.v1.Assignments.jobs:type_name -> berth.v1.Job
+	28, // 24: berth.v1.Assignments.allocs:type_name -> berth.v1.Alloc
+	29, // 25: berth.v1.StreamOrder.logs:type_name -> berth.v1.LogsRequest
+	30, // 26: berth.v1.StreamOrder.exec:type_name -> berth.v1.ExecStart
+	31, // 27: berth.v1.StreamOrder.list_files:type_name -> berth.v1.ListFilesRequest
+	32, // 28: berth.v1.StreamOrder.stat_file:type_name -> berth.v1.StatFileRequest
+	33, // 29: berth.v1.StreamOrder.read_file:type_name -> berth.v1.ReadFileRequest
+	34, // 30: berth.v1.StreamOrder.signal:type_name -> berth.v1.SignalAllocRequest
+	35, // 31: berth.v1.StreamOrder.restart:type_name -> berth.v1.RestartAllocRequest
+	16, // 32: berth.v1.StreamOrder.send_disk:type_name -> berth.v1.SendDiskOrder
+	36, // 33: berth.v1.StreamFrame.log:type_name -> berth.v1.LogFrame
+	37, // 34: berth.v1.StreamFrame.exec:type_name -> berth.v1.ExecFrame
+	38, // 35: berth.v1.StreamFrame.files:type_name -> berth.v1.ListFilesResponse
+	39, // 36: berth.v1.StreamFrame.file:type_name -> berth.v1.FileInfo
+	40, // 37: berth.v1.StreamFrame.chunk:type_name -> berth.v1.FileChunk
+	26, // 38: berth.v1.StreamFrame.problem:type_name -> berth.v1.Problem
+	19, // 39: berth.v1.StreamFrame.relay:type_name -> berth.v1.RelayOrder
+	15, // 40: berth.v1.RelayOrder.order:type_name -> berth.v1.StreamOrder
+	0,  // 41: berth.v1.AgentService.Session:input_type -> berth.v1.AgentMessage
+	18, // 42: berth.v1.AgentService.Stream:input_type -> berth.v1.StreamFrame
+	17, // 43: berth.v1.AgentService.FetchDisk:input_type -> berth.v1.FetchDiskRequest
+	9,  // 44: berth.v1.AgentService.Session:output_type -> berth.v1.ServerMessage
+	18, // 45: berth.v1.AgentService.Stream:output_type -> berth.v1.StreamFrame
+	40, // 46: berth.v1.AgentService.FetchDisk:output_type -> berth.v1.FileChunk
+	44, // [44:47] is the sub-list for method output_type
+	41, // [41:44] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_session_proto_init() }
@@ -1355,21 +1909,31 @@ func file_berth_v1_session_proto_init() {
 	file_berth_v1_job_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_problem_proto_init()
+	file_berth_v1_service_proto_init()
+	file_berth_v1_variable_proto_init()
 	file_berth_v1_session_proto_msgTypes[0].OneofWrappers = []any{
 		(*AgentMessage_Hello)(nil),
 		(*AgentMessage_Heartbeat)(nil),
 		(*AgentMessage_Report)(nil),
 		(*AgentMessage_Node)(nil),
+		(*AgentMessage_Watch)(nil),
 	}
-	file_berth_v1_session_proto_msgTypes[4].OneofWrappers = []any{
+	file_berth_v1_session_proto_msgTypes[5].OneofWrappers = []any{
+		(*Topic_Service)(nil),
+		(*Topic_Address)(nil),
+		(*Topic_Node)(nil),
+		(*Topic_Variable)(nil),
+	}
+	file_berth_v1_session_proto_msgTypes[9].OneofWrappers = []any{
 		(*ServerMessage_Welcome)(nil),
 		(*ServerMessage_Assignments)(nil),
 		(*ServerMessage_Ack)(nil),
 		(*ServerMessage_Heartbeat)(nil),
 		(*ServerMessage_Open)(nil),
 		(*ServerMessage_Redirect)(nil),
+		(*ServerMessage_Known)(nil),
 	}
-	file_berth_v1_session_proto_msgTypes[10].OneofWrappers = []any{
+	file_berth_v1_session_proto_msgTypes[15].OneofWrappers = []any{
 		(*StreamOrder_Logs)(nil),
 		(*StreamOrder_Exec)(nil),
 		(*StreamOrder_ListFiles)(nil),
@@ -1377,8 +1941,9 @@ func file_berth_v1_session_proto_init() {
 		(*StreamOrder_ReadFile)(nil),
 		(*StreamOrder_Signal)(nil),
 		(*StreamOrder_Restart)(nil),
+		(*StreamOrder_SendDisk)(nil),
 	}
-	file_berth_v1_session_proto_msgTypes[11].OneofWrappers = []any{
+	file_berth_v1_session_proto_msgTypes[18].OneofWrappers = []any{
 		(*StreamFrame_StreamId)(nil),
 		(*StreamFrame_Log)(nil),
 		(*StreamFrame_Exec)(nil),
@@ -1395,7 +1960,7 @@ func file_berth_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_session_proto_rawDesc), len(file_berth_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

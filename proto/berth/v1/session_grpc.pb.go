@@ -21,8 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AgentService_Session_FullMethodName = "/berth.v1.AgentService/Session"
-	AgentService_Stream_FullMethodName  = "/berth.v1.AgentService/Stream"
+	AgentService_Session_FullMethodName   = "/berth.v1.AgentService/Session"
+	AgentService_Stream_FullMethodName    = "/berth.v1.AgentService/Stream"
+	AgentService_FetchDisk_FullMethodName = "/berth.v1.AgentService/FetchDisk"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -37,6 +38,9 @@ type AgentServiceClient interface {
 	// Stream is opened by the agent when its session got a StreamOrder; the first frame
 	// names the order. Then frames go both ways until done or problem.
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamFrame, StreamFrame], error)
+	// FetchDisk gives the sticky disk of the allocation that an allocation of the calling
+	// node replaces, as a tar in chunks, from the node that has it.
+	FetchDisk(ctx context.Context, in *FetchDiskRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error)
 }
 
 type agentServiceClient struct {
@@ -73,6 +77,25 @@ func (c *agentServiceClient) Stream(ctx context.Context, opts ...grpc.CallOption
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_StreamClient = grpc.BidiStreamingClient[StreamFrame, StreamFrame]
 
+func (c *agentServiceClient) FetchDisk(ctx context.Context, in *FetchDiskRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[2], AgentService_FetchDisk_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FetchDiskRequest, FileChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_FetchDiskClient = grpc.ServerStreamingClient[FileChunk]
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -85,6 +108,9 @@ type AgentServiceServer interface {
 	// Stream is opened by the agent when its session got a StreamOrder; the first frame
 	// names the order. Then frames go both ways until done or problem.
 	Stream(grpc.BidiStreamingServer[StreamFrame, StreamFrame]) error
+	// FetchDisk gives the sticky disk of the allocation that an allocation of the calling
+	// node replaces, as a tar in chunks, from the node that has it.
+	FetchDisk(*FetchDiskRequest, grpc.ServerStreamingServer[FileChunk]) error
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -100,6 +126,9 @@ func (UnimplementedAgentServiceServer) Session(grpc.BidiStreamingServer[AgentMes
 }
 func (UnimplementedAgentServiceServer) Stream(grpc.BidiStreamingServer[StreamFrame, StreamFrame]) error {
 	return status.Error(codes.Unimplemented, "method Stream not implemented")
+}
+func (UnimplementedAgentServiceServer) FetchDisk(*FetchDiskRequest, grpc.ServerStreamingServer[FileChunk]) error {
+	return status.Error(codes.Unimplemented, "method FetchDisk not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -136,6 +165,17 @@ func _AgentService_Stream_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_StreamServer = grpc.BidiStreamingServer[StreamFrame, StreamFrame]
 
+func _AgentService_FetchDisk_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FetchDiskRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).FetchDisk(m, &grpc.GenericServerStream[FetchDiskRequest, FileChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_FetchDiskServer = grpc.ServerStreamingServer[FileChunk]
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -155,6 +195,11 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _AgentService_Stream_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "FetchDisk",
+			Handler:       _AgentService_FetchDisk_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "berth/v1/session.proto",
