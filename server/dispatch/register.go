@@ -39,7 +39,7 @@ func sameNode(stored, node *berthv1.Node) bool {
 	}
 	said := proto.Clone(node).(*berthv1.Node)
 	said.Status, said.StatusReason, said.StatusTime = stored.GetStatus(), stored.GetStatusReason(), stored.GetStatusTime()
-	said.Eligibility, said.OperatorTaints = stored.GetEligibility(), stored.GetOperatorTaints()
+	said.Eligibility, said.OperatorTaints, said.Drain = stored.GetEligibility(), stored.GetOperatorTaints(), stored.GetDrain()
 	said.CreateRevision, said.ModifyRevision = stored.GetCreateRevision(), stored.GetModifyRevision()
 	return proto.Equal(stored, said)
 }

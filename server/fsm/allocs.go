@@ -219,7 +219,7 @@ func (a *applier) allocChanged(c *berthv1.AllocChange) {
 		// What is to stop stays so: nothing starts it again.
 		if c.Desired != nil && stored.GetDesired() == berthv1.Alloc_run {
 			n.Desired, n.DesiredReason, n.AssignRevision = c.GetDesired(), c.GetDesiredReason(), a.Revision()
-			n.PreemptedBy = c.GetPreemptedBy()
+			n.PreemptedBy, n.Moved = c.GetPreemptedBy(), c.GetMoved()
 		}
 		if c.Status != nil && !stored.Ended() {
 			n.Status, n.StatusReason, n.StatusTime = c.GetStatus(), c.GetStatusReason(), a.timestamp

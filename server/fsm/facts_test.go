@@ -125,7 +125,14 @@ func (s *source) reservation(e *berthv1.LogEntry) {
 
 func (s *source) nodesChanged() *berthv1.NodesChanged {
 	c := &berthv1.NodesChanged{NodeIds: []string{s.nodeID(), s.nodeID()}}
-	switch s.rng.IntN(5) {
+	switch s.rng.IntN(7) {
+	case 5:
+		c.Drain = &berthv1.Drain{IgnoreSystem: s.rng.IntN(2) == 0}
+		if s.rng.IntN(2) == 0 {
+			c.Drain.DoneTime = timestamp(epoch)
+		}
+	case 6:
+		c.EndDrain = true
 	case 0:
 		c.Remove = true
 	case 2:

@@ -18,7 +18,7 @@ func (a *applier) nodeRegistered(f *berthv1.NodeRegistered) error {
 	node = revised(node, func(n *berthv1.Node) {
 		n.CreateRevision, n.ModifyRevision = a.Revision(), a.Revision()
 		n.Status, n.StatusReason, n.StatusTime = berthv1.Node_ready, "", a.timestamp
-		n.OperatorTaints = stored.GetOperatorTaints()
+		n.OperatorTaints, n.Drain = stored.GetOperatorTaints(), stored.GetDrain()
 		if stored == nil {
 			return
 		}
@@ -52,6 +52,7 @@ func (a *applier) nodesChanged(f *berthv1.NodesChanged) error {
 			if f.Eligibility != nil {
 				n.Eligibility = f.GetEligibility()
 			}
+			drain(n, f)
 			n.OperatorTaints = taintsAfter(n.GetOperatorTaints(), f.GetAddTaints(), f.GetRemoveTaints())
 			n.ModifyRevision = a.Revision()
 		}))
@@ -62,7 +63,7 @@ func (a *applier) nodesChanged(f *berthv1.NodesChanged) error {
 func (a *applier) nodesRemoved(ids []string) error {
 	for _, id := range ids {
 		for alloc := range a.AllocRowsByNode(id) {
-			if alloc.HoldsGrant() && alloc.Status() != berthv1.Alloc_lost {
+			if alloc.HoldsGrant() && alloc.Status() != berthv1.Alloc_lost && alloc.Status() != berthv1.Alloc_unknown {
 				return problem.New(problem.Conflict, "node "+id, "allocation %s of job %q is still on it", alloc.ID(), alloc.Job()).
 					WithRemedy("wait until it is lost or stopped, or stop the agent and wait until the node is down")
 			}
