@@ -309,8 +309,12 @@ func (t *allocTable) loadCohort(r *blockReader, revision uint64) error {
 		if r.bad || node >= uint64(len(on)) || grant > uint64(len(grants)) {
 			return errBlock
 		}
-		if cold != "" && proto.Unmarshal([]byte(cold), &berthv1.Alloc{}) != nil {
-			return errBlock
+		if cold != "" {
+			rest := &berthv1.Alloc{}
+			if proto.Unmarshal([]byte(cold), rest) != nil {
+				return errBlock
+			}
+			hot.marks = marksOf(rest)
 		}
 		f := fixedRow{key: keyOf(id), cohort: c.number, node: on[node].number, index: index, grant: uint16(grant - 1)} // 0 is noGrant
 		t.insert(f, hot, cold, c, on[node])

@@ -27,6 +27,21 @@ type hotRow struct {
 	modifyTime, statusTime         int64 // ns since 1970; noTime: none
 	version                        uint32
 	desired, status                uint8
+	marks                          uint8 // of the cold part, what is looked at often
+}
+
+// Marks of a row: its health in the lowest bits, and whether it is a canary.
+const (
+	markHealth = 0x03
+	markCanary = 0x04
+)
+
+func marksOf(a *berthv1.Alloc) uint8 {
+	marks := uint8(a.GetHealth()) & markHealth
+	if a.GetCanary() {
+		marks |= markCanary
+	}
+	return marks
 }
 
 // AllocRow is an allocation at one revision as the state keeps it: a value that costs
@@ -104,6 +119,14 @@ func (r *AllocRow) Desired() berthv1.Alloc_Desired { return berthv1.Alloc_Desire
 
 // Status is how it is, by its agent.
 func (r *AllocRow) Status() berthv1.Alloc_Status { return berthv1.Alloc_Status(r.hot.status) }
+
+// Health is whether it is healthy, by its group's update strategy.
+func (r *AllocRow) Health() berthv1.Alloc_Health {
+	return berthv1.Alloc_Health(r.hot.marks & markHealth)
+}
+
+// Canary says whether it is a canary that was not promoted.
+func (r *AllocRow) Canary() bool { return r.hot.marks&markCanary != 0 }
 
 // CreateRevision is the revision that made it.
 func (r *AllocRow) CreateRevision() uint64 { return r.cohort.createRevision }

@@ -287,7 +287,7 @@ func hotOf(a *berthv1.Alloc) hotRow {
 	return hotRow{
 		modifyRevision: a.GetModifyRevision(), assignRevision: a.GetAssignRevision(),
 		modifyTime: nanosOf(a.GetModifyTime()), statusTime: nanosOf(a.GetStatusTime()),
-		version: versionOf(a.GetJobVersion()), desired: uint8(a.GetDesired()), status: uint8(a.GetStatus()),
+		version: versionOf(a.GetJobVersion()), desired: uint8(a.GetDesired()), status: uint8(a.GetStatus()), marks: marksOf(a),
 	}
 }
 

@@ -39,16 +39,16 @@ func (c *Cohort) Place(id AllocID, nodeID, nodeName string, index uint32, grant 
 	if c.node == nil || c.node.id != nodeID || t.w.nodeOf[nodeID] != c.node {
 		c.node = t.node(nodeID, nodeName)
 	}
-	cold := ""
+	cold, marks := "", uint8(0)
 	if extra != nil || c.node.name != nodeName {
-		a := &berthv1.Alloc{PreviousAlloc: extra.GetPreviousAlloc(), Reschedules: extra.GetReschedules(), NodeName: nodeName}
-		cold = coldOf(a, c.node.name)
+		a := &berthv1.Alloc{PreviousAlloc: extra.GetPreviousAlloc(), Reschedules: extra.GetReschedules(), Canary: extra.GetCanary(), NodeName: nodeName}
+		cold, marks = coldOf(a, c.node.name), marksOf(a)
 	}
 	if !c.made {
 		c.made = true
 		t.register(c.c)
 	}
-	hot := hotRow{modifyRevision: tx.revision, assignRevision: tx.revision, modifyTime: c.c.createNano, statusTime: noTime, version: c.c.version}
+	hot := hotRow{modifyRevision: tx.revision, assignRevision: tx.revision, modifyTime: c.c.createNano, statusTime: noTime, version: c.c.version, marks: marks}
 	row := t.insert(fixedRow{key: keyOf(id), cohort: c.c.number, node: c.node.number, index: index, grant: uint16(grant)}, hot, cold, c.c, c.node)
 	if !row.Exists() {
 		t.unusedNode(c.node)

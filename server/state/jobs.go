@@ -5,6 +5,8 @@ import (
 	"iter"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
@@ -81,18 +83,47 @@ func (tx *Tx) PutJob(job *berthv1.Job) {
 	tx.changed(change{table: TableJobs, namespace: job.GetNamespace(), key: job.GetName(), after: job, before: orNil(before, replaced)})
 }
 
-// DeleteJob forgets a job and all its versions.
+// SetStable marks a version of a job that is kept as one that was rolled out well.
+func (tx *Tx) SetStable(namespace, name string, version uint64) {
+	stored := tx.JobVersion(namespace, name, version)
+	if stored == nil || stored.GetStable() {
+		return
+	}
+	stable := proto.CloneOf(stored)
+	stable.Stable = true
+	if version != tx.Job(namespace, name).GetVersion() {
+		tx.jobVersions.Set(stable)
+		return
+	}
+	stable.ModifyRevision = tx.revision
+	tx.PutJob(stable)
+}
+
+// StableBelow is the newest version of a job that was rolled out well and is older than
+// the given one; nil: there is none.
+func (t *tables) StableBelow(namespace, name string, version uint64) *berthv1.Job {
+	for _, job := range t.JobVersions(namespace, name) {
+		if job.GetStable() && job.GetVersion() < version {
+			return job
+		}
+	}
+	return nil
+}
+
+// DeleteJob forgets a job with all its versions and deployments.
 func (tx *Tx) DeleteJob(namespace, name string) {
 	before, ok := tx.jobs.Delete(&berthv1.Job{Namespace: namespace, Name: name})
 	for _, v := range slices.Collect(tx.olderVersions(namespace, name)) {
 		tx.jobVersions.Delete(v)
 	}
+	tx.deleteDeployments(namespace, name, 0)
 	if ok {
 		tx.changed(change{table: TableJobs, namespace: namespace, key: name, before: before})
 	}
 }
 
-// DeleteJobVersion forgets an older version of a job.
+// DeleteJobVersion forgets an older version of a job, and its deployment.
 func (tx *Tx) DeleteJobVersion(namespace, name string, version uint64) {
 	tx.jobVersions.Delete(&berthv1.Job{Namespace: namespace, Name: name, Version: version})
+	tx.deleteDeployments(namespace, name, version)
 }

@@ -52,6 +52,9 @@ func (v *View) records() iter.Seq[*berthv1.SnapshotRecord] {
 				break
 			}
 		}
+		for x := range v.Deployments("") {
+			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Deployment{Deployment: x}})
+		}
 		for x := range v.StagedGangs() {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_StagedGang{StagedGang: x}})
 		}
@@ -191,6 +194,8 @@ func (in *reader) add(record *berthv1.SnapshotRecord) error {
 		in.tx.PutAlloc(r.Alloc)
 	case *berthv1.SnapshotRecord_AllocRows:
 		return in.tx.loadAllocs(r.AllocRows)
+	case *berthv1.SnapshotRecord_Deployment:
+		in.tx.PutDeployment(r.Deployment)
 	case *berthv1.SnapshotRecord_StagedGang:
 		in.tx.PutStagedGang(r.StagedGang)
 	default:

@@ -33,10 +33,11 @@ const (
 	TableNamespaces
 	TableConfig
 	TableReservations
+	TableDeployments
 	tableCount
 )
 
-var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation"}
+var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation", "deployment"}
 
 // String is the table's name as events have it ("job", "alloc", ...).
 func (t Table) String() string {

@@ -27,6 +27,9 @@ type tables struct {
 
 	reservations *btree.BTreeG[*berthv1.Reservation]
 
+	deployments      *tree[*berthv1.Deployment]
+	deploymentsByJob *btree.BTreeG[*berthv1.Deployment] // by namespace, job, version
+
 	revised *revisions // shared by all copies; see Revised
 }
 
@@ -44,6 +47,9 @@ func newTables() tables {
 		revised:     newRevisions(),
 
 		reservations: newTree(func(a, b *berthv1.Reservation) int { return cmp.Compare(a.GetName(), b.GetName()) }),
+
+		deployments:      newIDTree((*berthv1.Deployment).GetId, nil),
+		deploymentsByJob: newTree(compareDeploymentsByJob),
 	}
 }
 
@@ -58,6 +64,8 @@ func (t *tables) copy() tables {
 	c.namespaces = t.namespaces.Copy()
 	c.reservations = t.reservations.Copy()
 	c.gangs = t.gangs.Copy()
+	c.deployments = t.deployments.copy()
+	c.deploymentsByJob = t.deploymentsByJob.Copy()
 	return c
 }
 

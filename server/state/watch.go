@@ -8,8 +8,8 @@ import (
 // Topic is something that can be watched.
 type Topic struct {
 	Table Table
-	// Key narrows it; empty: the whole table. JobKey for a job and for the allocations
-	// and evaluations of a job, NodeKey for the allocations of a node, otherwise the
+	// Key narrows it; empty: the whole table. JobKey for a job and for the allocations,
+	// evaluations and deployments of a job, NodeKey for the allocations of a node, otherwise the
 	// item's id or name.
 	Key string
 }
@@ -166,11 +166,17 @@ func (ws *watchers) wakeAll() {
 type revisions struct {
 	mu     sync.Mutex
 	tables [tableCount]uint64
-	evals  map[[2]string]uint64 // evaluations of a job, by namespace and name
+	ofJobs map[ofJob]uint64
+}
+
+// ofJob is what a table has of a job.
+type ofJob struct {
+	table           Table
+	namespace, name string
 }
 
 func newRevisions() *revisions {
-	return &revisions{evals: map[[2]string]uint64{}}
+	return &revisions{ofJobs: map[ofJob]uint64{}}
 }
 
 func (r *revisions) changed(revision uint64, c change) {
@@ -179,10 +185,11 @@ func (r *revisions) changed(revision uint64, c change) {
 	r.tables[TableAny] = revision
 	r.tables[c.table] = revision
 	switch {
-	case c.table == TableEvaluations:
-		r.evals[[2]string{c.namespace, c.job}] = revision
+	case c.job != "":
+		r.ofJobs[ofJob{c.table, c.namespace, c.job}] = revision
 	case c.table == TableJobs && c.after == nil:
-		delete(r.evals, [2]string{c.namespace, c.key})
+		delete(r.ofJobs, ofJob{TableEvaluations, c.namespace, c.key})
+		delete(r.ofJobs, ofJob{TableDeployments, c.namespace, c.key})
 	}
 }
 
@@ -216,12 +223,16 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 	case TableNodes:
 		node := t.Node(topic.Key)
 		return node.GetModifyRevision(), node != nil
-	case TableEvaluations:
+	case TableEvaluations, TableDeployments:
 		if isJob {
 			t.revised.mu.Lock()
 			defer t.revised.mu.Unlock()
-			r, ok := t.revised.evals[[2]string{namespace, name}]
+			r, ok := t.revised.ofJobs[ofJob{topic.Table, namespace, name}]
 			return r, ok
+		}
+		if topic.Table == TableDeployments {
+			d := t.Deployment(topic.Key)
+			return d.GetModifyRevision(), d != nil
 		}
 		eval := t.Evaluation(topic.Key)
 		return eval.GetModifyRevision(), eval != nil
