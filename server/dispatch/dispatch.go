@@ -102,6 +102,7 @@ type Dispatcher struct {
 	// for a thousand nodes are a thousand goroutines ready to run, and whoever is to make
 	// the next entry durable waits behind all of them.
 	turns chan struct{}
+	jobs  encodedJobs
 
 	mu       sync.Mutex
 	sessions map[string]*session // by node id

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hashicorp/raft"
@@ -228,6 +229,24 @@ func TestSessionIsCompleteThenDeltas(t *testing.T) {
 	})
 }
 
+// made gives the assignments that a session makes; nil: it makes none.
+func made(t *testing.T, s *session, complete bool, what ...news) *berthv1.Assignments {
+	t.Helper()
+	b := s.assignments(nil, complete, what)
+	if len(b) == 0 {
+		return nil
+	}
+	encoded, err := proto.Marshal(wrap(b))
+	m := &berthv1.ServerMessage{}
+	if err == nil {
+		err = proto.Unmarshal(encoded, m)
+	}
+	if err != nil || len(m.GetAssignments().ProtoReflect().GetUnknown()) > 0 {
+		t.Fatalf("%x: %v %v", encoded, m, err)
+	}
+	return m.GetAssignments()
+}
+
 // What the feed tells late must not bring back what everything that was sent had over.
 func TestLateNewsAreNoNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -237,12 +256,12 @@ func TestLateNewsAreNoNews(t *testing.T) {
 		early := w.store.View()
 		w.place("n1", 2)
 		s := &session{nodeID: "n1", server: servers["s2"], sentJobs: map[jobVersion]struct{}{}}
-		everything := s.assignments(true, nil)
+		everything := made(t, s, true)
 		row, other := early.AllocRow(allocID(1)), w.store.View().AllocRow(allocID(2))
-		if a := s.assignments(false, []news{{row: row, revision: early.Revision()}}); len(everything.GetAllocs()) != 2 || a != nil {
+		if a := made(t, s, false, news{row: row, revision: early.Revision()}); len(everything.GetAllocs()) != 2 || a != nil {
 			t.Errorf("after %v came %v", everything, a)
 		}
-		next := s.assignments(false, []news{{row: row, revision: 98}, {row: other, revision: 99}, {row: row, revision: 99, gone: true}})
+		next := made(t, s, false, news{row: row, revision: 98}, news{row: other, revision: 99}, news{row: row, revision: 99, gone: true})
 		if len(next.GetAllocs()) != 1 || len(next.GetRemoved()) != 1 || next.GetAppliesTo() != everything.GetResultsIn() || next.GetResultsIn() != 99 {
 			t.Errorf("then %v", next)
 		}
@@ -426,11 +445,26 @@ func TestReportsFitEntries(t *testing.T) {
 		}
 		updates = append(updates, u)
 	}
-	r.flush(t.Context(), []report{{updates[:10], func(error) {}}, {updates[10:], func(err error) {
+	encoded := func(updates []*berthv1.AllocStatusUpdate) []byte {
+		b, err := proto.Marshal(&berthv1.StatusReport{Sequence: 1, Updates: updates})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	refused := 0
+	r.flush(t.Context(), []report{{encoded(updates[:10]), func(error) {}}, {[]byte{2<<3 | 2, 1, 0xff}, func(err error) {
+		if err != nil {
+			refused++
+		}
+	}}, {encoded(updates[10:]), func(err error) {
 		if err != nil {
 			t.Error(err)
 		}
 	}}})
+	if refused != 1 {
+		t.Error("a report that is none was not refused")
+	}
 	if total != len(updates) {
 		t.Errorf("%d of %d updates", total, len(updates))
 	}

@@ -60,13 +60,6 @@ func (d *Dispatcher) tell(changes []state.Change, seen uint64) uint64 {
 	return seen
 }
 
-// news is an allocation that an agent must hear of.
-type news struct {
-	row      state.AllocRow
-	revision uint64 // of the change
-	gone     bool   // forgotten
-}
-
 // nextSession gathers what follows each other for one node: placements come in runs.
 type nextSession struct {
 	nodeID  string

@@ -1,12 +1,12 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -24,8 +24,9 @@ type reports struct {
 	wake    chan struct{}
 }
 
+// report is an encoded StatusReport.
 type report struct {
-	updates []*berthv1.AllocStatusUpdate
+	encoded []byte
 	done    func(error)
 }
 
@@ -33,9 +34,9 @@ func newReports(propose func(context.Context, []byte) error) *reports {
 	return &reports{propose: propose, wake: make(chan struct{}, 1)}
 }
 
-func (r *reports) add(updates []*berthv1.AllocStatusUpdate, done func(error)) {
+func (r *reports) add(encoded []byte, done func(error)) {
 	r.mu.Lock()
-	r.waiting = append(r.waiting, report{updates, done})
+	r.waiting = append(r.waiting, report{encoded, done})
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:
@@ -78,19 +79,23 @@ func (r *reports) flush(ctx context.Context, batch []report) {
 	defer cancel()
 	var w rows.ReportWriter
 	var err error
-	for _, b := range batch {
-		for _, u := range b.updates {
-			if err == nil && full(&w, u) {
+	garbled := map[int]error{} // by its place in the batch
+	for i, b := range batch {
+		_, bad := readReport(b.encoded, func(update []byte) error {
+			if err == nil && full(&w, len(update)) {
 				err = r.propose(ctx, w.Bytes())
 			}
-			w.Add(u)
+			return addUpdate(&w, update)
+		})
+		if bad != nil {
+			garbled[i] = problem.New(problem.Invalid, "report", "%w", bad)
 		}
 	}
 	if err == nil && w.Rows() > 0 {
 		err = r.propose(ctx, w.Bytes())
 	}
-	for _, b := range batch {
-		b.done(err)
+	for i, b := range batch {
+		b.done(cmp.Or(garbled[i], err))
 	}
 }
 
@@ -98,9 +103,9 @@ func (r *reports) flush(ctx context.Context, batch []report) {
 // them.
 const maxReports = fsm.MaxEntry - 1024
 
-// full says that another update may not fit the entry.
-func full(w *rows.ReportWriter, u *berthv1.AllocStatusUpdate) bool {
-	return w.Rows() > 0 && w.Size() > maxReports/2 && w.Size()+proto.Size(u)+16 > maxReports
+// full says that another update of that size may not fit the entry.
+func full(w *rows.ReportWriter, update int) bool {
+	return w.Rows() > 0 && w.Size()+update+16 > maxReports
 }
 
 func (d *Dispatcher) proposeReports(ctx context.Context, reported []byte) error {

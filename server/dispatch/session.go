@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
-	"github.com/berthd/berth/server/state"
 )
 
 // protocolVersion is what agents and servers speak.
@@ -174,10 +175,8 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 		return err
 	}
 	for {
-		for _, m := range s.due(ctx) {
-			if err := stream.Send(m); err != nil {
-				return err
-			}
+		if err := s.sendDue(ctx, stream); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -192,27 +191,45 @@ func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[bert
 	}
 }
 
-// due is what waits to be sent. Assignments are made in turn, and what comes in meanwhile
+// sendDue sends what waits. Assignments are made in turn, and what comes in meanwhile
 // goes with them.
-func (s *session) due(ctx context.Context) []*berthv1.ServerMessage {
+func (s *session) sendDue(ctx context.Context, stream grpc.ServerStream) error {
+	buf, out := s.due(ctx)
+	if buf != nil {
+		defer release(buf)
+	}
+	for _, m := range out {
+		if err := stream.SendMsg(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// due is what waits to be sent, and the buffer that assignments lie in (nil: there are
+// none).
+func (s *session) due(ctx context.Context) (*[]byte, []*berthv1.ServerMessage) {
 	if s.hasNews() {
 		select {
 		case s.server.turns <- struct{}{}:
 			defer func() { <-s.server.turns }()
 		case <-ctx.Done():
-			return nil
+			return nil, nil
 		}
 	}
 	s.mu.Lock()
 	out, complete, what := s.outbox, s.complete, s.news
 	s.outbox, s.complete, s.news = nil, false, nil
 	s.mu.Unlock()
-	if complete || len(what) > 0 {
-		if a := s.assignments(complete, what); a != nil {
-			out = append(out, &berthv1.ServerMessage{Body: &berthv1.ServerMessage_Assignments{Assignments: a}})
-		}
+	if !complete && len(what) == 0 {
+		return nil, out
 	}
-	return out
+	buf := wires.Get().(*[]byte)
+	*buf = s.assignments((*buf)[:0], complete, what)
+	if len(*buf) > 0 {
+		out = append(out, wrap(*buf))
+	}
+	return buf, out
 }
 
 func (s *session) hasNews() bool {
@@ -221,84 +238,27 @@ func (s *session) hasNews() bool {
 	return s.complete || len(s.news) > 0
 }
 
-// assignments is what the agent must hear: everything, or what has changed; nil: nothing.
-// The feed may be behind what was sent as everything: what that had is no news.
-func (s *session) assignments(complete bool, what []news) *berthv1.Assignments {
-	view := s.server.cfg.Store.View()
-	a := &berthv1.Assignments{Complete: complete, AppliesTo: s.sentRevision}
-	if !complete {
-		what = slices.DeleteFunc(what, func(n news) bool { return n.revision <= s.completeRevision })
-		if len(what) == 0 {
-			return nil
-		}
-		a.ResultsIn = max(s.sentRevision, what[len(what)-1].revision)
-	} else {
-		a.AppliesTo, a.ResultsIn, s.completeRevision = 0, view.Revision(), view.Revision()
-		clear(s.sentJobs)
-		what = nil
-		for row := range view.AllocRowsByNode(s.nodeID) {
-			what = append(what, news{row: *row})
-		}
-	}
-	what = newest(what)
-	a.Allocs = make([]*berthv1.Alloc, 0, len(what))
-	messages := make([]berthv1.Alloc, len(what)) // one piece of memory, given up as one
-	for i := range what {
-		if what[i].gone {
-			a.Removed = append(a.Removed, what[i].row.ID().String())
-			continue
-		}
-		what[i].row.AllocInto(&messages[i])
-		a.Allocs = append(a.Allocs, &messages[i])
-		s.include(a, view, &what[i].row)
-	}
-	s.sentRevision = a.GetResultsIn()
-	return a
-}
-
-// newest leaves the last news of each allocation, in their order.
-func newest(what []news) []news {
-	if len(what) < 2 {
-		return what
-	}
-	last := make(map[state.AllocID]int, len(what))
-	for i := range what {
-		last[what[i].row.ID()] = i
-	}
-	if len(last) == len(what) {
-		return what
-	}
-	kept := what[:0]
-	for i := range what {
-		if last[what[i].row.ID()] == i {
-			kept = append(kept, what[i])
-		}
-	}
-	return kept
-}
-
-// include adds the job of an allocation where the agent may lack it.
-func (s *session) include(a *berthv1.Assignments, view *state.View, row *state.AllocRow) {
-	key := jobVersion{row.Namespace(), row.Job(), row.JobVersion()}
-	if _, sent := s.sentJobs[key]; sent || row.Ended() {
-		return
-	}
-	if job := view.JobVersion(key.namespace, key.job, key.version); job != nil {
-		s.sentJobs[key] = struct{}{}
-		a.Jobs = append(a.Jobs, job)
-	}
-}
-
 // receive reads messages until the stream ends.
 func (s *session) receive(ctx context.Context, stream grpc.BidiStreamingServer[berthv1.AgentMessage, berthv1.ServerMessage]) error {
 	var told []string // the servers' addresses
 	for {
-		m, err := stream.Recv()
-		if err != nil {
+		// A message without fields keeps those that it does not know: everything, encoded.
+		var unread emptypb.Empty
+		if err := stream.RecvMsg(&unread); err != nil {
 			s.cancel(err)
 			return err
 		}
 		s.seen()
+		encoded := unread.ProtoReflect().GetUnknown()
+		if report := reportOf(encoded); report != nil {
+			s.report(report)
+			continue
+		}
+		m := &berthv1.AgentMessage{}
+		if err := proto.Unmarshal(encoded, m); err != nil {
+			s.end("a message that is none: " + err.Error())
+			continue
+		}
 		switch body := m.GetBody().(type) {
 		case *berthv1.AgentMessage_Heartbeat:
 			ack := &berthv1.HeartbeatAck{ServerTime: timestamppb.Now()}
@@ -306,8 +266,10 @@ func (s *session) receive(ctx context.Context, stream grpc.BidiStreamingServer[b
 				ack.Servers, told = servers, servers
 			}
 			s.post(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Heartbeat{Heartbeat: ack}})
-		case *berthv1.AgentMessage_Report:
-			s.report(body.Report)
+		case *berthv1.AgentMessage_Report: // in several parts
+			if whole, err := proto.Marshal(body.Report); err == nil {
+				s.report(whole)
+			}
 		case *berthv1.AgentMessage_Node:
 			if body.Node.GetId() != s.nodeID {
 				s.end("it speaks for another node")
@@ -322,10 +284,15 @@ func (s *session) receive(ctx context.Context, stream grpc.BidiStreamingServer[b
 	}
 }
 
-// report hands a report to the batch and acknowledges it when it is durable.
-func (s *session) report(r *berthv1.StatusReport) {
-	s.server.reports.add(r.GetUpdates(), func(err error) {
-		ack := &berthv1.ReportAck{Sequence: r.GetSequence(), Problem: problem.From(err).Proto()}
+// report hands an encoded report to the batch and acknowledges it when it is durable.
+func (s *session) report(encoded []byte) {
+	sequence, err := readReport(encoded, nil)
+	if err != nil {
+		s.end("a report that is none: " + err.Error())
+		return
+	}
+	s.server.reports.add(encoded, func(err error) {
+		ack := &berthv1.ReportAck{Sequence: sequence, Problem: problem.From(err).Proto()}
 		s.post(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Ack{Ack: ack}})
 	})
 }

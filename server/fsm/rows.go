@@ -85,14 +85,14 @@ func (p *placing) Node(id string) {
 }
 
 // Grant implements rows.Placements.
-func (p *placing) Grant(a *berthv1.Assignment) {
+func (p *placing) Grant(a *berthv1.Assignment, wire []byte) {
 	if n := len(p.grants); n < cap(p.grants) {
 		p.grants = p.grants[:n+1] // its memory is used again
 	} else {
 		p.grants = append(p.grants, placingGrant{})
 	}
 	g := &p.grants[len(p.grants)-1]
-	g.number = p.into.Grant(a)
+	g.number = p.into.Grant(a, wire)
 	if p.applier.grants.quotas.Counts(p.cohort.Namespace) {
 		g.use = scheduler.UseOf(a)
 	}

@@ -19,14 +19,16 @@ func validText(r *in, all ...string) bool {
 	return true
 }
 
-func unmarshal(r *in, m proto.Message) {
+// unmarshal reads an encoded message and gives its bytes.
+func unmarshal(r *in, m proto.Message) []byte {
 	b := r.bytes()
 	if r.err != nil {
-		return
+		return nil
 	}
 	if err := proto.Unmarshal(b, m); err != nil {
 		r.fail("decoding a part of it: %w", err)
 	}
+	return b
 }
 
 // CheckPlacements says what is wrong with placements.
@@ -37,7 +39,7 @@ type nobody struct{}
 
 func (nobody) Cohort(Cohort)                            {}
 func (nobody) Node(string)                              {}
-func (nobody) Grant(*berthv1.Assignment)                {}
+func (nobody) Grant(*berthv1.Assignment, []byte)        {}
 func (nobody) Run(*IDs, int, int, int, uint32, int)     {}
 func (nobody) Row(ID, int, int, uint32, *berthv1.Alloc) {}
 
@@ -58,9 +60,9 @@ type messages struct {
 	allocs []*berthv1.Alloc
 }
 
-func (l *messages) Cohort(c Cohort)             { l.cohort, l.grants = c, nil }
-func (l *messages) Node(id string)              { l.nodes = append(l.nodes, id) }
-func (l *messages) Grant(a *berthv1.Assignment) { l.grants = append(l.grants, a) }
+func (l *messages) Cohort(c Cohort)                       { l.cohort, l.grants = c, nil }
+func (l *messages) Node(id string)                        { l.nodes = append(l.nodes, id) }
+func (l *messages) Grant(a *berthv1.Assignment, _ []byte) { l.grants = append(l.grants, a) }
 
 func (l *messages) Run(ids *IDs, row, node, grant int, first uint32, count int) {
 	for i := range count {

@@ -43,12 +43,17 @@ var fromHex = func() (t [256]byte) {
 
 // String is the canonical form.
 func (id ID) String() string {
-	var b [36]byte
+	b := id.Text()
+	return string(b[:])
+}
+
+// Text is the canonical form.
+func (id ID) Text() (b [36]byte) {
 	hex.Encode(b[0:8], id[0:4])
 	hex.Encode(b[9:13], id[4:6])
 	hex.Encode(b[14:18], id[6:8])
 	hex.Encode(b[19:23], id[8:10])
 	hex.Encode(b[24:36], id[10:16])
 	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
+	return b
 }

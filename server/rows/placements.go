@@ -178,8 +178,9 @@ func (w *PlacementWriter) Bytes() []byte {
 type Placements interface {
 	Cohort(c Cohort)
 	Node(id string)
-	// Grant is an assignment; nobody else has it.
-	Grant(a *berthv1.Assignment)
+	// Grant is an assignment, which nobody else has, and its encoding, which lies in what
+	// is read.
+	Grant(a *berthv1.Assignment, wire []byte)
 	// Run places instances with the indexes from first on.
 	Run(ids *IDs, row int, node, grant int, first uint32, count int)
 	// Row places one of which there is more to say.
@@ -215,9 +216,9 @@ func ReadPlacements(data []byte, to Placements) error {
 			}
 		case recordGrant:
 			a := &berthv1.Assignment{}
-			if unmarshal(&r, a); r.err == nil {
+			if wire := unmarshal(&r, a); r.err == nil {
 				grants++
-				to.Grant(a)
+				to.Grant(a, wire)
 			}
 		case recordRun:
 			node, grant, index := place()

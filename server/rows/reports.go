@@ -21,8 +21,12 @@ const (
 	recordUpdate = 2
 )
 
-// maxSeconds keeps times within what 64 bits of nanoseconds reach.
-const maxSeconds = 1 << 33
+// MaxSeconds bounds the times of plain updates, so that they are within what 64 bits of
+// nanoseconds reach; MaxStatus their statuses.
+const (
+	MaxSeconds = 1 << 33
+	MaxStatus  = 128
+)
 
 // ReportWriter encodes what agents report.
 type ReportWriter struct {
@@ -39,24 +43,34 @@ func (w *ReportWriter) Size() int { return len(w.buf) }
 
 // Add appends an update; as it is where it is more than a status.
 func (w *ReportWriter) Add(u *berthv1.AllocStatusUpdate) {
-	if len(w.buf) == 0 {
-		w.buf = append(w.buf, ReportVersion)
-	}
-	w.rows++
 	id, ok := ParseID(u.GetAllocId())
 	at := u.GetStatusTime()
-	plain := ok && u.GetStatusReason() == "" && len(u.GetTasks()) == 0 && u.GetStatus() >= 0 && u.GetStatus() < 128 &&
-		u.GetHealth() == berthv1.Alloc_undecided && !u.GetHasServices() && at != nil && at.IsValid() && max(at.GetSeconds(), -at.GetSeconds()) < maxSeconds
+	plain := ok && u.GetStatusReason() == "" && len(u.GetTasks()) == 0 && u.GetStatus() >= 0 && u.GetStatus() < MaxStatus &&
+		u.GetHealth() == berthv1.Alloc_undecided && !u.GetHasServices() && at != nil && at.IsValid() && max(at.GetSeconds(), -at.GetSeconds()) < MaxSeconds
 	if !plain {
+		w.begin()
 		b, _ := proto.Marshal(u) // it was decoded from valid UTF-8
 		w.buf = appendBytes(append(w.buf, recordUpdate), b)
 		return
 	}
-	ns := at.GetSeconds()*1e9 + int64(at.GetNanos())
-	w.buf = append(w.buf, recordPlain, byte(u.GetStatus()))
+	w.AddPlain(id, u.GetStatus(), at.GetSeconds()*1e9+int64(at.GetNanos()))
+}
+
+// AddPlain appends an update that is only a status, below MaxStatus, at a time in ns since
+// 1970.
+func (w *ReportWriter) AddPlain(id ID, status berthv1.Alloc_Status, at int64) {
+	w.begin()
+	w.buf = append(w.buf, recordPlain, byte(status))
 	w.buf = append(w.buf, id[:]...)
-	w.buf = binary.AppendVarint(w.buf, ns-w.last)
-	w.last = ns
+	w.buf = binary.AppendVarint(w.buf, at-w.last)
+	w.last = at
+}
+
+func (w *ReportWriter) begin() {
+	if len(w.buf) == 0 {
+		w.buf = append(w.buf, ReportVersion)
+	}
+	w.rows++
 }
 
 // Bytes gives what was written and begins anew.
@@ -84,7 +98,7 @@ func ReadReports(data []byte, to Reports) error {
 		case recordPlain:
 			status, id := r.byte(), r.id()
 			at := last + r.int()
-			if status >= 128 || max(at, -at) > maxSeconds*1e9 || at == -1<<63 {
+			if status >= MaxStatus || max(at, -at) > MaxSeconds*1e9 || at == -1<<63 {
 				r.fail("a status of %d or a time of %d ns is out of bounds", status, at)
 			}
 			if r.err == nil {

@@ -288,7 +288,7 @@ func (t *allocTable) loadCohort(r *blockReader, revision uint64) error {
 		if err := proto.Unmarshal([]byte(g[0]), a); err != nil {
 			return fmt.Errorf("%w: %w", errBlock, err)
 		}
-		c.grants = append(c.grants, a)
+		c.grants = append(c.grants, grant{a, g[0]})
 	}
 	t.register(c)
 	c.job.revised.Store(revision)

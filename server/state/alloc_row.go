@@ -65,8 +65,8 @@ type cohort struct {
 	createRevision uint64
 	createTime     *timestamppb.Timestamp
 	createNano     int64
-	grants         []*berthv1.Assignment // the different ones
-	version        uint32                // of the job when they were placed
+	grants         []grant // the different ones
+	version        uint32  // of the job when they were placed
 
 	allocs uint32 // how many there are; the writer's alone
 }
@@ -165,7 +165,7 @@ func (r *AllocRow) Assignment() *berthv1.Assignment {
 	if r.fixed.grant == noGrant {
 		return nil
 	}
-	return r.cohort.grants[r.fixed.grant]
+	return r.cohort.grants[r.fixed.grant].message
 }
 
 // Plain says that there is nothing to say of it in words: no tasks, reasons,
@@ -245,11 +245,17 @@ func timestampOf(ns int64) *timestamppb.Timestamp {
 	if ns == noTime {
 		return nil
 	}
-	t := &timestamppb.Timestamp{Seconds: ns / 1e9, Nanos: int32(ns % 1e9)}
-	if t.Nanos < 0 {
-		t.Seconds, t.Nanos = t.Seconds-1, t.Nanos+1e9
+	seconds, nanos := splitNanos(ns)
+	return &timestamppb.Timestamp{Seconds: seconds, Nanos: nanos}
+}
+
+// splitNanos gives a time as a Timestamp has it.
+func splitNanos(ns int64) (seconds int64, nanos int32) {
+	seconds, nanos = ns/1e9, int32(ns%1e9)
+	if nanos < 0 {
+		return seconds - 1, nanos + 1e9
 	}
-	return t
+	return seconds, nanos
 }
 
 func timeOf(ns int64) time.Time {

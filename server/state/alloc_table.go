@@ -322,7 +322,7 @@ func (t *allocTable) cohortOf(a *berthv1.Alloc) (*cohort, uint16) {
 	if a.GetAssignment() != nil {
 		if grant = c.grantOf(a.GetAssignment()); grant == noGrant {
 			amended := *c // a view may know it
-			amended.grants = append(slices.Clip(c.grants), a.GetAssignment())
+			amended.grants = append(slices.Clip(c.grants), grantOf(a.GetAssignment()))
 			c, grant = &amended, uint16(len(amended.grants)-1)
 			*t.cohorts.change(c.number) = c
 		}
@@ -341,7 +341,7 @@ func (c *cohort) key() cohortKey {
 // grantOf finds a grant among the newest of the cohort's; noGrant: it is not there.
 func (c *cohort) grantOf(a *berthv1.Assignment) uint16 {
 	for i := len(c.grants) - 1; i >= max(0, len(c.grants)-8); i-- {
-		if sameAssignment(c.grants[i], a) {
+		if sameAssignment(c.grants[i].message, a) {
 			return uint16(i)
 		}
 	}

@@ -34,6 +34,7 @@ func TestRowsKeepEveryField(t *testing.T) {
 		if got := s.View().Alloc(idA); !proto.Equal(got, one) {
 			t.Errorf("stored %v\ngot back %v", one, got)
 		}
+		sameWire(t, s.View(), idA)
 	}
 }
 
@@ -175,6 +176,7 @@ func sameAllocs(t *rapid.T, v *View, model map[string]*berthv1.Alloc) {
 		if !proto.Equal(v.Alloc(id), a) {
 			t.Fatalf("%s: got %v, want %v", id, v.Alloc(id), a)
 		}
+		sameWire(t, v, id)
 	}
 	if v.AllocCount() != len(model) {
 		t.Fatalf("%d allocations, want %d", v.AllocCount(), len(model))
@@ -188,7 +190,7 @@ func TestCohortsRefuseTakenIDs(t *testing.T) {
 		put(s, func(tx *Tx) {
 			c := tx.NewCohort(rows.Cohort{Namespace: "default", Job: job}, timestamppb.New(time.Unix(1, 0)))
 			for i, node := range nodes {
-				if c.Place(AllocID{15: byte(i)}, node, "name of "+node, 0, c.Grant(&berthv1.Assignment{}), nil) {
+				if c.Place(AllocID{15: byte(i)}, node, "name of "+node, 0, c.Grant(&berthv1.Assignment{}, nil), nil) {
 					placed++
 				}
 			}
@@ -322,7 +324,7 @@ func BenchmarkBlocks(b *testing.B) {
 	for i := range n / 1000 {
 		put(s, func(tx *Tx) {
 			c := tx.NewCohort(rows.Cohort{Namespace: "default", Job: fmt.Sprint("job", i%20), Group: "g", EvalID: "e", JobVersion: 1}, at)
-			g := c.Grant(&berthv1.Assignment{DiskMib: 1})
+			g := c.Grant(&berthv1.Assignment{DiskMib: 1}, nil)
 			for k := range uint32(1000) {
 				c.Place(allocKey{rng.Uint64(), rng.Uint64()}.id(), fmt.Sprint("node", k/50), "x", k, g, nil)
 			}

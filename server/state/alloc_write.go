@@ -25,9 +25,9 @@ func (tx *Tx) NewCohort(c rows.Cohort, at *timestamppb.Timestamp) *Cohort {
 	}}
 }
 
-// Grant adds a grant and gives its number.
-func (c *Cohort) Grant(a *berthv1.Assignment) int {
-	c.c.grants = append(c.c.grants, a)
+// Grant adds a grant, with its encoding, and gives its number.
+func (c *Cohort) Grant(a *berthv1.Assignment, wire []byte) int {
+	c.c.grants = append(c.c.grants, grant{a, string(wire)})
 	return len(c.c.grants) - 1
 }
 

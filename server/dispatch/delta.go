@@ -1,0 +1,93 @@
+package dispatch
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server/state"
+)
+
+// news is an allocation that an agent must hear of.
+type news struct {
+	row      state.AllocRow
+	revision uint64 // of the change
+	gone     bool   // forgotten
+}
+
+// assignments appends, after wireHead bytes, an encoded Assignments of what the agent must
+// hear: everything, or what has changed; nothing when there is nothing. The feed may be
+// behind what was sent as everything: what that had is no news.
+func (s *session) assignments(b []byte, complete bool, what []news) []byte {
+	view := s.server.cfg.Store.View()
+	appliesTo, resultsIn := s.sentRevision, view.Revision()
+	if !complete {
+		what = slices.DeleteFunc(what, func(n news) bool { return n.revision <= s.completeRevision })
+		if len(what) == 0 {
+			return b
+		}
+		resultsIn = max(s.sentRevision, what[len(what)-1].revision)
+	} else {
+		appliesTo, s.completeRevision = 0, view.Revision()
+		clear(s.sentJobs)
+		what = nil
+		for row := range view.AllocRowsByNode(s.nodeID) {
+			what = append(what, news{row: *row})
+		}
+	}
+	b = append(b, make([]byte, wireHead)...)
+	if complete {
+		b = protowire.AppendVarint(protowire.AppendTag(b, assignComplete, protowire.VarintType), 1)
+	}
+	b = protowire.AppendVarint(protowire.AppendTag(b, assignAppliesTo, protowire.VarintType), appliesTo)
+	b = protowire.AppendVarint(protowire.AppendTag(b, assignResultsIn, protowire.VarintType), resultsIn)
+	what = newest(what)
+	for i := range what {
+		row := &what[i].row
+		if what[i].gone {
+			b = protowire.AppendString(protowire.AppendTag(b, assignRemoved, protowire.BytesType), row.ID().String())
+			continue
+		}
+		if job := s.unsent(view, row); job != nil {
+			b = protowire.AppendBytes(protowire.AppendTag(b, assignJobs, protowire.BytesType), s.server.jobs.of(job))
+		}
+		b = nested(b, assignAllocs, row.AppendWire)
+	}
+	s.sentRevision = resultsIn
+	return b
+}
+
+// newest leaves the last news of each allocation, in their order.
+func newest(what []news) []news {
+	if len(what) < 2 {
+		return what
+	}
+	last := make(map[state.AllocID]int, len(what))
+	for i := range what {
+		last[what[i].row.ID()] = i
+	}
+	if len(last) == len(what) {
+		return what
+	}
+	kept := what[:0]
+	for i := range what {
+		if last[what[i].row.ID()] == i {
+			kept = append(kept, what[i])
+		}
+	}
+	return kept
+}
+
+// unsent gives the job of an allocation where the agent may lack it.
+func (s *session) unsent(view *state.View, row *state.AllocRow) *berthv1.Job {
+	key := jobVersion{row.Namespace(), row.Job(), row.JobVersion()}
+	if _, sent := s.sentJobs[key]; sent || row.Ended() {
+		return nil
+	}
+	job := view.JobVersion(key.namespace, key.job, key.version)
+	if job != nil {
+		s.sentJobs[key] = struct{}{}
+	}
+	return job
+}
