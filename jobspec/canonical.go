@@ -42,6 +42,11 @@ func Canonicalize(job *berthv1.Job) *berthv1.Job {
 			g.Update = proto.CloneOf(job.GetUpdate())
 		}
 		g.Restart.MaxDelay = longer(g.Restart.MaxDelay, g.Restart.Delay)
+		for _, s := range g.GetServices() {
+			for _, check := range s.GetChecks() {
+				check.Type = checkType(check)
+			}
+		}
 		for _, t := range g.GetTasks() {
 			if t.GetResources().GetCores() > 0 {
 				t.Resources.CpuMilli = 0 // the default is for shared cores

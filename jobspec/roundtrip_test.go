@@ -196,6 +196,7 @@ func (g generator) job() *berthv1.Job {
 		if group.Disruption.GetMaxUnavailable() != "" {
 			group.Disruption.MaxUnavailable = rapid.SampledFrom([]string{"0", "1", "25%", "100%"}).Draw(g.t, "max_unavailable")
 		}
+		g.life(job, group)
 		if group.Topology != nil {
 			group.Topology.Cells = rapid.Uint32Range(0, 1).Draw(g.t, "cells")
 		}
@@ -209,11 +210,69 @@ func (g generator) job() *berthv1.Job {
 		for i, p := range group.GetNetwork().GetPorts() {
 			p.Static = uint32(8000 + i)
 		}
+		g.services(group)
 		for _, task := range group.Tasks {
 			g.task(task)
+			g.files(task)
 		}
 	}
 	return job
+}
+
+// life makes valid what the schema alone would let pass.
+func (g generator) life(job *berthv1.Job, group *berthv1.Group) {
+	if job.Type != berthv1.Job_service {
+		job.Update, group.Update, group.Stateful = nil, nil, nil
+	}
+	if toEnd := job.Type == berthv1.Job_batch || job.Type == berthv1.Job_sysbatch; !toEnd || job.Schedule != nil {
+		job.Parameters = nil
+		if !toEnd {
+			job.Schedule = nil
+		}
+	}
+	if s := job.Schedule; s != nil {
+		s.Crons, s.TimeZone = []string{"@daily"}, rapid.SampledFrom([]string{"", "Europe/Berlin"}).Draw(g.t, "zone")
+	}
+	if p := job.Parameters; p != nil {
+		p.Required, p.Optional = nil, []string{"a"}
+	}
+	if group.Stateful != nil {
+		job.Gang, group.Gang = false, false
+	}
+	for _, u := range []*berthv1.UpdateStrategy{job.Update, group.Update} {
+		if u != nil {
+			u.MaxParallel = rapid.SampledFrom([]string{"", "1", "25%"}).Draw(g.t, "max_parallel")
+			u.Canary, u.MinHealthyTime, u.HealthyDeadline, u.ProgressDeadline = "", nil, nil, nil
+		}
+	}
+	if s := group.Scaling; s != nil {
+		s.Min, s.Max = 0, 1000000
+		if everyNode(job.Type) {
+			group.Scaling = nil
+		}
+	}
+}
+
+func (g generator) services(group *berthv1.Group) {
+	for i, s := range group.Services {
+		s.Name, s.Port = fmt.Sprintf("s-%d", i), ""
+		s.Tags, s.CanaryTags = []string{"t"}, nil
+		for k, c := range s.Checks {
+			c.Type, c.Name, c.Command, c.Task = "script", fmt.Sprint("c", k), []string{"true"}, group.Tasks[0].Name
+			c.Port, c.Interval, c.Timeout, c.Path, c.Method, c.ExpectStatus = "", nil, nil, "", "", ""
+		}
+	}
+}
+
+func (g generator) files(task *berthv1.Task) {
+	task.Lifecycle, task.Leader, task.PayloadFile = nil, false, ""
+	for i, a := range task.Artifacts {
+		a.Destination, a.Checksum = fmt.Sprint("local/", i), ""
+	}
+	for i, t := range task.Templates {
+		t.Data, t.Source, t.Destination = "x", "", fmt.Sprint("local/t", i)
+		t.ChangeMode, t.ChangeSignal, t.Perms, t.LeftDelimiter, t.RightDelimiter = "", "", "", "", ""
+	}
 }
 
 func (g generator) placement(job *berthv1.Job) {

@@ -60,6 +60,8 @@ func (c *checker) job(job *berthv1.Job) {
 		c.groups = append(c.groups, g.GetName())
 	}
 	c.placement(job)
+	c.life(job)
+	c.update(job.GetType(), job.GetUpdate(), "update")
 	c.keys(job.GetMeta(), "meta")
 	c.constraints(job.GetConstraints(), "", true)
 	c.affinities(job.GetAffinities(), "")
@@ -97,19 +99,23 @@ func (c *checker) group(job *berthv1.Job, g *berthv1.Group, path string) {
 	c.restart(g.GetRestart(), path+".restart")
 	c.reschedule(g.GetReschedule(), path+".reschedule")
 	c.network(g.GetNetwork(), path+".network")
+	c.groupLife(job, g, path)
+	c.services(job, g, path)
+	c.lifecycle(g, path)
 	keys := elementKeysOf(g, "tasks")
 	for i, t := range g.GetTasks() {
-		c.task(t, path+".tasks["+keys[i]+"]")
+		c.task(job, t, path+".tasks["+keys[i]+"]")
 	}
 }
 
-func (c *checker) task(t *berthv1.Task, path string) {
+func (c *checker) task(job *berthv1.Job, t *berthv1.Task, path string) {
 	c.name(t.GetName(), "task", path+".name")
 	c.name(t.GetDriver(), "driver", path+".driver")
 	c.keys(t.GetMeta(), path+".meta")
 	c.constraints(t.GetConstraints(), path, false)
 	c.restart(t.GetRestart(), path+".restart")
 	c.resources(t.GetResources(), path+".resources")
+	c.files(job, t, path)
 	for _, key := range sortedKeys(t.GetEnv()) {
 		at := path + ".env[" + key + "]"
 		switch {

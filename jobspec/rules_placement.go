@@ -3,7 +3,6 @@ package jobspec
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/berthd/berth/jobspec/internal/schema"
@@ -109,22 +108,10 @@ func (c *checker) tolerations(list []*berthv1.Toleration, path string) {
 func (c *checker) groupPlacement(g *berthv1.Group, path string) {
 	c.tolerations(g.GetTolerations(), path)
 	if d := g.GetDisruption(); d != nil {
-		c.unavailable(d.GetMaxUnavailable(), path+".disruption.max_unavailable")
+		c.share(d.GetMaxUnavailable(), "max_unavailable", path+".disruption.max_unavailable")
 	}
 	if g.GetTopology().GetCells() > 0 {
 		c.cells(g, path)
-	}
-}
-
-func (c *checker) unavailable(s, path string) {
-	if s == "" {
-		return
-	}
-	number, percent := strings.CutSuffix(s, "%")
-	n, err := strconv.ParseUint(number, 10, 32)
-	if err != nil || percent && n > 100 {
-		c.add(path, `write a number of instances, such as "1", or a part of the count from "0%" to "100%"`,
-			"max_unavailable %q is neither a number nor a percentage", clip(s))
 	}
 }
 

@@ -142,12 +142,12 @@ job "example" {
       meta {
         team = "web"
       }
-      check "http" { # http | tcp | grpc | script
+      check "http" {
+        type     = "http" # http | tcp | grpc | script; by default the name
         path     = "/healthz"
         on       = "readiness" # traffic and roll-outs | liveness: restarts | both
         interval = "10s"
         timeout  = "3s"
-        # name              = "http"
         # port              = "admin"
         # start_period      = "0s"   # failures do not count so long
         # success_threshold = 1      # in a row

@@ -164,10 +164,10 @@ func (x *Service) GetChecks() []*Check {
 // Check asks an instance how it is.
 type Check struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How: "http", "tcp", "grpc" (grpc.health.v1) or "script".
-	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// Name among the service's checks; by default the type.
-	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Name among the service's checks.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How: "http", "tcp", "grpc" (grpc.health.v1) or "script"; by default what the name says.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// What follows: "readiness" decides on traffic and roll-outs, "liveness" on restarts, "both" on both.
 	On string `protobuf:"bytes,3,opt,name=on,proto3" json:"on,omitempty"`
 	// Port, in place of the service's.
@@ -231,16 +231,16 @@ func (*Check) Descriptor() ([]byte, []int) {
 	return file_berth_v1_service_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *Check) GetType() string {
+func (x *Check) GetName() string {
 	if x != nil {
-		return x.Type
+		return x.Name
 	}
 	return ""
 }
 
-func (x *Check) GetName() string {
+func (x *Check) GetType() string {
 	if x != nil {
-		return x.Name
+		return x.Type
 	}
 	return ""
 }
@@ -660,10 +660,10 @@ const file_berth_v1_service_proto_rawDesc = "" +
 	"\x05checkR\x06checks\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x06\n" +
-	"\x05Check\x125\n" +
-	"\x04type\x18\x01 \x01(\tB!\xea\xe0\x18\x1d\x18\x01 \x012\x04http2\x03tcp2\x04grpc2\x06scriptR\x04type\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12<\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfc\x06\n" +
+	"\x05Check\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x121\n" +
+	"\x04type\x18\x02 \x01(\tB\x1d\xea\xe0\x18\x192\x04http2\x03tcp2\x04grpc2\x06scriptR\x04type\x12<\n" +
 	"\x02on\x18\x03 \x01(\tB,\xea\xe0\x18(2\treadiness2\bliveness2\x04both:\v\"readiness\"R\x02on\x12\x12\n" +
 	"\x04port\x18\x04 \x01(\tR\x04port\x12B\n" +
 	"\binterval\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\v\xea\xe0\x18\a:\x05\"10s\"R\binterval\x12?\n" +
