@@ -255,18 +255,25 @@ func (x *ListJobsResponse) GetNextPageToken() string {
 
 // JobSummary is a job in a list.
 type JobSummary struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Namespace      string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Type           Job_Type               `protobuf:"varint,3,opt,name=type,proto3,enum=berth.v1.Job_Type" json:"type,omitempty"`
-	Status         Job_Status             `protobuf:"varint,4,opt,name=status,proto3,enum=berth.v1.Job_Status" json:"status,omitempty"`
-	Priority       uint32                 `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
-	Version        uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
-	Stopped        bool                   `protobuf:"varint,7,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	SubmitTime     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=submit_time,json=submitTime,proto3" json:"submit_time,omitempty"`
-	Groups         []*GroupSummary        `protobuf:"bytes,9,rep,name=groups,proto3" json:"groups,omitempty"`
-	CreateRevision uint64                 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
-	ModifyRevision uint64                 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Namespace  string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Type       Job_Type               `protobuf:"varint,3,opt,name=type,proto3,enum=berth.v1.Job_Type" json:"type,omitempty"`
+	Status     Job_Status             `protobuf:"varint,4,opt,name=status,proto3,enum=berth.v1.Job_Status" json:"status,omitempty"`
+	Priority   uint32                 `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
+	Version    uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
+	Stopped    bool                   `protobuf:"varint,7,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	SubmitTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=submit_time,json=submitTime,proto3" json:"submit_time,omitempty"`
+	Groups     []*GroupSummary        `protobuf:"bytes,9,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Job that it was run from, by its schedule or by dispatch.
+	Parent string `protobuf:"bytes,10,opt,name=parent,proto3" json:"parent,omitempty"`
+	// It is run by the clock, and next then (absent: never, or it is paused).
+	Scheduled     bool                   `protobuf:"varint,11,opt,name=scheduled,proto3" json:"scheduled,omitempty"`
+	NextScheduled *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=next_scheduled,json=nextScheduled,proto3" json:"next_scheduled,omitempty"`
+	// It is run by dispatch.
+	Parameterized  bool   `protobuf:"varint,13,opt,name=parameterized,proto3" json:"parameterized,omitempty"`
+	CreateRevision uint64 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -362,6 +369,34 @@ func (x *JobSummary) GetGroups() []*GroupSummary {
 		return x.Groups
 	}
 	return nil
+}
+
+func (x *JobSummary) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *JobSummary) GetScheduled() bool {
+	if x != nil {
+		return x.Scheduled
+	}
+	return false
+}
+
+func (x *JobSummary) GetNextScheduled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextScheduled
+	}
+	return nil
+}
+
+func (x *JobSummary) GetParameterized() bool {
+	if x != nil {
+		return x.Parameterized
+	}
+	return false
 }
 
 func (x *JobSummary) GetCreateRevision() uint64 {
@@ -1126,6 +1161,8 @@ type StopJobRequest struct {
 	Purge         bool   `protobuf:"varint,2,opt,name=purge,proto3" json:"purge,omitempty"`
 	Check         bool   `protobuf:"varint,3,opt,name=check,proto3" json:"check,omitempty"`
 	CheckRevision uint64 `protobuf:"varint,4,opt,name=check_revision,json=checkRevision,proto3" json:"check_revision,omitempty"`
+	// Stop what was run from it as well.
+	Children bool `protobuf:"varint,5,opt,name=children,proto3" json:"children,omitempty"`
 	// Namespace; empty: "default". Lists: "*" for all.
 	Namespace     string `protobuf:"bytes,100,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1188,6 +1225,13 @@ func (x *StopJobRequest) GetCheckRevision() uint64 {
 		return x.CheckRevision
 	}
 	return 0
+}
+
+func (x *StopJobRequest) GetChildren() bool {
+	if x != nil {
+		return x.Children
+	}
+	return false
 }
 
 func (x *StopJobRequest) GetNamespace() string {
@@ -2202,8 +2246,10 @@ type JobStatus struct {
 	ChildrenPending uint32 `protobuf:"varint,6,opt,name=children_pending,json=childrenPending,proto3" json:"children_pending,omitempty"`
 	ChildrenRunning uint32 `protobuf:"varint,7,opt,name=children_running,json=childrenRunning,proto3" json:"children_running,omitempty"`
 	ChildrenDead    uint32 `protobuf:"varint,8,opt,name=children_dead,json=childrenDead,proto3" json:"children_dead,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The newest 20 of them, newest first.
+	Children      []*JobSummary `protobuf:"bytes,9,rep,name=children,proto3" json:"children,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobStatus) Reset() {
@@ -2290,6 +2336,13 @@ func (x *JobStatus) GetChildrenDead() uint32 {
 		return x.ChildrenDead
 	}
 	return 0
+}
+
+func (x *JobStatus) GetChildren() []*JobSummary {
+	if x != nil {
+		return x.Children
+	}
+	return nil
 }
 
 // ListAllocsRequest asks for allocations.
@@ -5655,7 +5708,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"page_token\x18r \x01(\tR\tpageToken\"d\n" +
 	"\x10ListJobsResponse\x12(\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x14.berth.v1.JobSummaryR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa3\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc2\x04\n" +
 	"\n" +
 	"JobSummary\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
@@ -5667,7 +5720,12 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\astopped\x18\a \x01(\bR\astopped\x12;\n" +
 	"\vsubmit_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"submitTime\x12.\n" +
-	"\x06groups\x18\t \x03(\v2\x16.berth.v1.GroupSummaryR\x06groups\x12'\n" +
+	"\x06groups\x18\t \x03(\v2\x16.berth.v1.GroupSummaryR\x06groups\x12\x16\n" +
+	"\x06parent\x18\n" +
+	" \x01(\tR\x06parent\x12\x1c\n" +
+	"\tscheduled\x18\v \x01(\bR\tscheduled\x12A\n" +
+	"\x0enext_scheduled\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\rnextScheduled\x12$\n" +
+	"\rparameterized\x18\r \x01(\bR\rparameterized\x12'\n" +
 	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\x12'\n" +
 	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\"\xea\x01\n" +
 	"\fGroupSummary\x12\x14\n" +
@@ -5733,12 +5791,13 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\tvariables\x18\x04 \x03(\v2(.berth.v1.ParseJobRequest.VariablesEntryR\tvariables\x1a<\n" +
 	"\x0eVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaf\x01\n" +
 	"\x0eStopJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05purge\x18\x02 \x01(\bR\x05purge\x12\x14\n" +
 	"\x05check\x18\x03 \x01(\bR\x05check\x12%\n" +
-	"\x0echeck_revision\x18\x04 \x01(\x04R\rcheckRevision\x12\x1c\n" +
+	"\x0echeck_revision\x18\x04 \x01(\x04R\rcheckRevision\x12\x1a\n" +
+	"\bchildren\x18\x05 \x01(\bR\bchildren\x12\x1c\n" +
 	"\tnamespace\x18d \x01(\tR\tnamespace\"6\n" +
 	"\x0fStopJobResponse\x12#\n" +
 	"\revaluation_id\x18\x01 \x01(\tR\fevaluationId\"\xc2\x01\n" +
@@ -5815,7 +5874,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05stale\x18g \x01(\bR\x05stale\x12\x1e\n" +
 	"\n" +
 	"consistent\x18h \x01(\bR\n" +
-	"consistent\"\x86\x03\n" +
+	"consistent\"\xb8\x03\n" +
 	"\tJobStatus\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.berth.v1.JobR\x03job\x12.\n" +
 	"\x06groups\x18\x02 \x03(\v2\x16.berth.v1.GroupSummaryR\x06groups\x124\n" +
@@ -5828,7 +5887,8 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x0enext_scheduled\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextScheduled\x12)\n" +
 	"\x10children_pending\x18\x06 \x01(\rR\x0fchildrenPending\x12)\n" +
 	"\x10children_running\x18\a \x01(\rR\x0fchildrenRunning\x12#\n" +
-	"\rchildren_dead\x18\b \x01(\rR\fchildrenDead\"\xdc\x02\n" +
+	"\rchildren_dead\x18\b \x01(\rR\fchildrenDead\x120\n" +
+	"\bchildren\x18\t \x03(\v2\x14.berth.v1.JobSummaryR\bchildren\"\xdc\x02\n" +
 	"\x11ListAllocsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x17\n" +
@@ -6066,7 +6126,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"evaluation\x12<\n" +
 	"\x0enamespace_item\x18\x0e \x01(\v2\x13.berth.v1.NamespaceH\x00R\rnamespaceItem\x129\n" +
 	"\vreservation\x18\x0f \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservationB\x06\n" +
-	"\x04item2\xa5\b\n" +
+	"\x04item2\x86\v\n" +
 	"\n" +
 	"JobService\x12S\n" +
 	"\bListJobs\x12\x19.berth.v1.ListJobsRequest\x1a\x1a.berth.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
@@ -6078,6 +6138,9 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\bParseJob\x12\x19.berth.v1.ParseJobRequest\x1a\r.berth.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/jobs/parse\x12V\n" +
 	"\aStopJob\x12\x18.berth.v1.StopJobRequest\x1a\x19.berth.v1.StopJobResponse\"\x16\x82\xd3\xe4\x93\x02\x10*\x0e/v1/jobs/{job}\x12e\n" +
 	"\bScaleJob\x12\x19.berth.v1.ScaleJobRequest\x1a\x1d.berth.v1.RegisterJobResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/jobs/{job}/scale\x12n\n" +
+	"\vDispatchJob\x12\x1c.berth.v1.DispatchJobRequest\x1a\x1d.berth.v1.DispatchJobResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/jobs/{job}/dispatch\x12q\n" +
+	"\rForceSchedule\x12\x1e.berth.v1.ForceScheduleRequest\x1a\x1f.berth.v1.ForceScheduleResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/jobs/{job}/force\x12|\n" +
+	"\x11ListScalingEvents\x12\".berth.v1.ListScalingEventsRequest\x1a#.berth.v1.ListScalingEventsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job}/scaling\x12n\n" +
 	"\vEvaluateJob\x12\x1c.berth.v1.EvaluateJobRequest\x1a\x1d.berth.v1.EvaluateJobResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/jobs/{job}/evaluate\x12p\n" +
 	"\rGetJobHistory\x12\x1e.berth.v1.GetJobHistoryRequest\x1a\x1f.berth.v1.GetJobHistoryResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job}/history\x12a\n" +
 	"\fGetJobStatus\x12\x1d.berth.v1.GetJobStatusRequest\x1a\x13.berth.v1.JobStatus\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/jobs/{job}/status2\xd8\a\n" +
@@ -6274,159 +6337,167 @@ var file_berth_v1_api_proto_depIdxs = []int32{
 	88,  // 3: berth.v1.JobSummary.status:type_name -> berth.v1.Job.Status
 	89,  // 4: berth.v1.JobSummary.submit_time:type_name -> google.protobuf.Timestamp
 	4,   // 5: berth.v1.JobSummary.groups:type_name -> berth.v1.GroupSummary
-	86,  // 6: berth.v1.GetJobRequest.wait:type_name -> google.protobuf.Duration
-	90,  // 7: berth.v1.RegisterJobRequest.job:type_name -> berth.v1.Job
-	90,  // 8: berth.v1.PlanJobRequest.job:type_name -> berth.v1.Job
-	91,  // 9: berth.v1.PlanJobResponse.groups:type_name -> berth.v1.GroupOutcome
-	10,  // 10: berth.v1.PlanJobResponse.diff:type_name -> berth.v1.FieldDiff
-	89,  // 11: berth.v1.PlanJobResponse.next_scheduled:type_name -> google.protobuf.Timestamp
-	0,   // 12: berth.v1.FieldDiff.kind:type_name -> berth.v1.FieldDiff.Kind
-	90,  // 13: berth.v1.ValidateJobRequest.job:type_name -> berth.v1.Job
-	92,  // 14: berth.v1.ValidateJobResponse.problems:type_name -> berth.v1.Problem
-	84,  // 15: berth.v1.ParseJobRequest.variables:type_name -> berth.v1.ParseJobRequest.VariablesEntry
-	85,  // 16: berth.v1.DispatchJobRequest.meta:type_name -> berth.v1.DispatchJobRequest.MetaEntry
-	86,  // 17: berth.v1.ListScalingEventsRequest.wait:type_name -> google.protobuf.Duration
-	93,  // 18: berth.v1.ListScalingEventsResponse.events:type_name -> berth.v1.ScalingEvent
-	86,  // 19: berth.v1.GetJobHistoryRequest.wait:type_name -> google.protobuf.Duration
-	28,  // 20: berth.v1.GetJobHistoryResponse.versions:type_name -> berth.v1.JobVersion
-	90,  // 21: berth.v1.JobVersion.job:type_name -> berth.v1.Job
-	10,  // 22: berth.v1.JobVersion.diff:type_name -> berth.v1.FieldDiff
-	86,  // 23: berth.v1.GetJobStatusRequest.wait:type_name -> google.protobuf.Duration
-	90,  // 24: berth.v1.JobStatus.job:type_name -> berth.v1.Job
-	4,   // 25: berth.v1.JobStatus.groups:type_name -> berth.v1.GroupSummary
-	94,  // 26: berth.v1.JobStatus.evaluation:type_name -> berth.v1.Evaluation
-	95,  // 27: berth.v1.JobStatus.deployment:type_name -> berth.v1.Deployment
-	89,  // 28: berth.v1.JobStatus.next_scheduled:type_name -> google.protobuf.Timestamp
-	86,  // 29: berth.v1.ListAllocsRequest.wait:type_name -> google.protobuf.Duration
-	96,  // 30: berth.v1.ListAllocsResponse.allocs:type_name -> berth.v1.Alloc
-	86,  // 31: berth.v1.GetAllocRequest.wait:type_name -> google.protobuf.Duration
-	86,  // 32: berth.v1.ListNodesRequest.wait:type_name -> google.protobuf.Duration
-	97,  // 33: berth.v1.ListNodesResponse.nodes:type_name -> berth.v1.Node
-	86,  // 34: berth.v1.GetNodeRequest.wait:type_name -> google.protobuf.Duration
-	98,  // 35: berth.v1.SetNodeEligibilityRequest.eligibility:type_name -> berth.v1.Node.Eligibility
-	99,  // 36: berth.v1.SetNodeTaintsRequest.add:type_name -> berth.v1.Taint
-	86,  // 37: berth.v1.DrainNodeRequest.deadline:type_name -> google.protobuf.Duration
-	86,  // 38: berth.v1.ListEvaluationsRequest.wait:type_name -> google.protobuf.Duration
-	94,  // 39: berth.v1.ListEvaluationsResponse.evaluations:type_name -> berth.v1.Evaluation
-	86,  // 40: berth.v1.GetEvaluationRequest.wait:type_name -> google.protobuf.Duration
-	86,  // 41: berth.v1.ListNamespacesRequest.wait:type_name -> google.protobuf.Duration
-	100, // 42: berth.v1.ListNamespacesResponse.namespaces:type_name -> berth.v1.Namespace
-	86,  // 43: berth.v1.GetNamespaceRequest.wait:type_name -> google.protobuf.Duration
-	101, // 44: berth.v1.NamespaceUsage.quota:type_name -> berth.v1.Quota
-	101, // 45: berth.v1.NamespaceUsage.used:type_name -> berth.v1.Quota
-	100, // 46: berth.v1.SetNamespaceRequest.namespace:type_name -> berth.v1.Namespace
-	59,  // 47: berth.v1.GetRaftResponse.peers:type_name -> berth.v1.RaftPeer
-	102, // 48: berth.v1.SetSchedulerConfigRequest.config:type_name -> berth.v1.SchedulerConfig
-	73,  // 49: berth.v1.GetMembersResponse.members:type_name -> berth.v1.Member
-	86,  // 50: berth.v1.Health.last_contact:type_name -> google.protobuf.Duration
-	89,  // 51: berth.v1.Event.time:type_name -> google.protobuf.Timestamp
-	90,  // 52: berth.v1.Event.job:type_name -> berth.v1.Job
-	96,  // 53: berth.v1.Event.alloc:type_name -> berth.v1.Alloc
-	97,  // 54: berth.v1.Event.node:type_name -> berth.v1.Node
-	94,  // 55: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
-	100, // 56: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
-	103, // 57: berth.v1.Event.reservation:type_name -> berth.v1.Reservation
-	1,   // 58: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
-	5,   // 59: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
-	6,   // 60: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
-	8,   // 61: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
-	11,  // 62: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
-	13,  // 63: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
-	14,  // 64: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
-	16,  // 65: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
-	24,  // 66: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
-	26,  // 67: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
-	29,  // 68: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
-	31,  // 69: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
-	33,  // 70: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
-	35,  // 71: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
-	104, // 72: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
-	105, // 73: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
-	106, // 74: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
-	107, // 75: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	108, // 76: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	109, // 77: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	110, // 78: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	37,  // 79: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	39,  // 80: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	40,  // 81: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	42,  // 82: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
-	44,  // 83: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	46,  // 84: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	48,  // 85: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	49,  // 86: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	51,  // 87: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	52,  // 88: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
-	54,  // 89: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	55,  // 90: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	57,  // 91: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	60,  // 92: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	62,  // 93: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	64,  // 94: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	65,  // 95: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	67,  // 96: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	68,  // 97: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	111, // 98: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
-	69,  // 99: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	71,  // 100: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	74,  // 101: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	76,  // 102: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	78,  // 103: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	80,  // 104: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	82,  // 105: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 106: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	90,  // 107: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 108: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 109: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 110: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	90,  // 111: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 112: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 113: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	25,  // 114: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	27,  // 115: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	30,  // 116: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	32,  // 117: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	96,  // 118: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	36,  // 119: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	112, // 120: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	113, // 121: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	114, // 122: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	107, // 123: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	115, // 124: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	116, // 125: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	117, // 126: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	38,  // 127: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	97,  // 128: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	41,  // 129: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	97,  // 130: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
-	45,  // 131: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	47,  // 132: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	94,  // 133: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	50,  // 134: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	100, // 135: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	53,  // 136: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
-	100, // 137: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	56,  // 138: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	58,  // 139: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	61,  // 140: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	63,  // 141: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	65,  // 142: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	66,  // 143: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	102, // 144: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	102, // 145: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	118, // 146: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
-	70,  // 147: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	72,  // 148: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	75,  // 149: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	77,  // 150: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	79,  // 151: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	81,  // 152: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	83,  // 153: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	106, // [106:154] is the sub-list for method output_type
-	58,  // [58:106] is the sub-list for method input_type
-	58,  // [58:58] is the sub-list for extension type_name
-	58,  // [58:58] is the sub-list for extension extendee
-	0,   // [0:58] is the sub-list for field type_name
+	89,  // 6: berth.v1.JobSummary.next_scheduled:type_name -> google.protobuf.Timestamp
+	86,  // 7: berth.v1.GetJobRequest.wait:type_name -> google.protobuf.Duration
+	90,  // 8: berth.v1.RegisterJobRequest.job:type_name -> berth.v1.Job
+	90,  // 9: berth.v1.PlanJobRequest.job:type_name -> berth.v1.Job
+	91,  // 10: berth.v1.PlanJobResponse.groups:type_name -> berth.v1.GroupOutcome
+	10,  // 11: berth.v1.PlanJobResponse.diff:type_name -> berth.v1.FieldDiff
+	89,  // 12: berth.v1.PlanJobResponse.next_scheduled:type_name -> google.protobuf.Timestamp
+	0,   // 13: berth.v1.FieldDiff.kind:type_name -> berth.v1.FieldDiff.Kind
+	90,  // 14: berth.v1.ValidateJobRequest.job:type_name -> berth.v1.Job
+	92,  // 15: berth.v1.ValidateJobResponse.problems:type_name -> berth.v1.Problem
+	84,  // 16: berth.v1.ParseJobRequest.variables:type_name -> berth.v1.ParseJobRequest.VariablesEntry
+	85,  // 17: berth.v1.DispatchJobRequest.meta:type_name -> berth.v1.DispatchJobRequest.MetaEntry
+	86,  // 18: berth.v1.ListScalingEventsRequest.wait:type_name -> google.protobuf.Duration
+	93,  // 19: berth.v1.ListScalingEventsResponse.events:type_name -> berth.v1.ScalingEvent
+	86,  // 20: berth.v1.GetJobHistoryRequest.wait:type_name -> google.protobuf.Duration
+	28,  // 21: berth.v1.GetJobHistoryResponse.versions:type_name -> berth.v1.JobVersion
+	90,  // 22: berth.v1.JobVersion.job:type_name -> berth.v1.Job
+	10,  // 23: berth.v1.JobVersion.diff:type_name -> berth.v1.FieldDiff
+	86,  // 24: berth.v1.GetJobStatusRequest.wait:type_name -> google.protobuf.Duration
+	90,  // 25: berth.v1.JobStatus.job:type_name -> berth.v1.Job
+	4,   // 26: berth.v1.JobStatus.groups:type_name -> berth.v1.GroupSummary
+	94,  // 27: berth.v1.JobStatus.evaluation:type_name -> berth.v1.Evaluation
+	95,  // 28: berth.v1.JobStatus.deployment:type_name -> berth.v1.Deployment
+	89,  // 29: berth.v1.JobStatus.next_scheduled:type_name -> google.protobuf.Timestamp
+	3,   // 30: berth.v1.JobStatus.children:type_name -> berth.v1.JobSummary
+	86,  // 31: berth.v1.ListAllocsRequest.wait:type_name -> google.protobuf.Duration
+	96,  // 32: berth.v1.ListAllocsResponse.allocs:type_name -> berth.v1.Alloc
+	86,  // 33: berth.v1.GetAllocRequest.wait:type_name -> google.protobuf.Duration
+	86,  // 34: berth.v1.ListNodesRequest.wait:type_name -> google.protobuf.Duration
+	97,  // 35: berth.v1.ListNodesResponse.nodes:type_name -> berth.v1.Node
+	86,  // 36: berth.v1.GetNodeRequest.wait:type_name -> google.protobuf.Duration
+	98,  // 37: berth.v1.SetNodeEligibilityRequest.eligibility:type_name -> berth.v1.Node.Eligibility
+	99,  // 38: berth.v1.SetNodeTaintsRequest.add:type_name -> berth.v1.Taint
+	86,  // 39: berth.v1.DrainNodeRequest.deadline:type_name -> google.protobuf.Duration
+	86,  // 40: berth.v1.ListEvaluationsRequest.wait:type_name -> google.protobuf.Duration
+	94,  // 41: berth.v1.ListEvaluationsResponse.evaluations:type_name -> berth.v1.Evaluation
+	86,  // 42: berth.v1.GetEvaluationRequest.wait:type_name -> google.protobuf.Duration
+	86,  // 43: berth.v1.ListNamespacesRequest.wait:type_name -> google.protobuf.Duration
+	100, // 44: berth.v1.ListNamespacesResponse.namespaces:type_name -> berth.v1.Namespace
+	86,  // 45: berth.v1.GetNamespaceRequest.wait:type_name -> google.protobuf.Duration
+	101, // 46: berth.v1.NamespaceUsage.quota:type_name -> berth.v1.Quota
+	101, // 47: berth.v1.NamespaceUsage.used:type_name -> berth.v1.Quota
+	100, // 48: berth.v1.SetNamespaceRequest.namespace:type_name -> berth.v1.Namespace
+	59,  // 49: berth.v1.GetRaftResponse.peers:type_name -> berth.v1.RaftPeer
+	102, // 50: berth.v1.SetSchedulerConfigRequest.config:type_name -> berth.v1.SchedulerConfig
+	73,  // 51: berth.v1.GetMembersResponse.members:type_name -> berth.v1.Member
+	86,  // 52: berth.v1.Health.last_contact:type_name -> google.protobuf.Duration
+	89,  // 53: berth.v1.Event.time:type_name -> google.protobuf.Timestamp
+	90,  // 54: berth.v1.Event.job:type_name -> berth.v1.Job
+	96,  // 55: berth.v1.Event.alloc:type_name -> berth.v1.Alloc
+	97,  // 56: berth.v1.Event.node:type_name -> berth.v1.Node
+	94,  // 57: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
+	100, // 58: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
+	103, // 59: berth.v1.Event.reservation:type_name -> berth.v1.Reservation
+	1,   // 60: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
+	5,   // 61: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
+	6,   // 62: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
+	8,   // 63: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
+	11,  // 64: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
+	13,  // 65: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
+	14,  // 66: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
+	16,  // 67: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
+	18,  // 68: berth.v1.JobService.DispatchJob:input_type -> berth.v1.DispatchJobRequest
+	20,  // 69: berth.v1.JobService.ForceSchedule:input_type -> berth.v1.ForceScheduleRequest
+	22,  // 70: berth.v1.JobService.ListScalingEvents:input_type -> berth.v1.ListScalingEventsRequest
+	24,  // 71: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
+	26,  // 72: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
+	29,  // 73: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
+	31,  // 74: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
+	33,  // 75: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
+	35,  // 76: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
+	104, // 77: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
+	105, // 78: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
+	106, // 79: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
+	107, // 80: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
+	108, // 81: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	109, // 82: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	110, // 83: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	37,  // 84: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	39,  // 85: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	40,  // 86: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	42,  // 87: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
+	44,  // 88: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	46,  // 89: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	48,  // 90: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	49,  // 91: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	51,  // 92: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	52,  // 93: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
+	54,  // 94: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	55,  // 95: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	57,  // 96: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	60,  // 97: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	62,  // 98: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	64,  // 99: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	65,  // 100: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	67,  // 101: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	68,  // 102: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	111, // 103: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
+	69,  // 104: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	71,  // 105: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	74,  // 106: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	76,  // 107: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	78,  // 108: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	80,  // 109: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	82,  // 110: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 111: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	90,  // 112: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 113: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 114: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 115: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	90,  // 116: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 117: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 118: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	19,  // 119: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
+	21,  // 120: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
+	23,  // 121: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
+	25,  // 122: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	27,  // 123: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	30,  // 124: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	32,  // 125: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	96,  // 126: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	36,  // 127: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	112, // 128: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	113, // 129: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	114, // 130: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	107, // 131: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	115, // 132: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	116, // 133: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	117, // 134: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	38,  // 135: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	97,  // 136: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	41,  // 137: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	97,  // 138: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	45,  // 139: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	47,  // 140: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	94,  // 141: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	50,  // 142: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	100, // 143: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	53,  // 144: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	100, // 145: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	56,  // 146: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	58,  // 147: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	61,  // 148: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	63,  // 149: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	65,  // 150: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	66,  // 151: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	102, // 152: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	102, // 153: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	118, // 154: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
+	70,  // 155: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	72,  // 156: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	75,  // 157: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	77,  // 158: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	79,  // 159: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	81,  // 160: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	83,  // 161: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	111, // [111:162] is the sub-list for method output_type
+	60,  // [60:111] is the sub-list for method input_type
+	60,  // [60:60] is the sub-list for extension type_name
+	60,  // [60:60] is the sub-list for extension extendee
+	0,   // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_api_proto_init() }

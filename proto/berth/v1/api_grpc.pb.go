@@ -28,17 +28,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	JobService_ListJobs_FullMethodName      = "/berth.v1.JobService/ListJobs"
-	JobService_GetJob_FullMethodName        = "/berth.v1.JobService/GetJob"
-	JobService_RegisterJob_FullMethodName   = "/berth.v1.JobService/RegisterJob"
-	JobService_PlanJob_FullMethodName       = "/berth.v1.JobService/PlanJob"
-	JobService_ValidateJob_FullMethodName   = "/berth.v1.JobService/ValidateJob"
-	JobService_ParseJob_FullMethodName      = "/berth.v1.JobService/ParseJob"
-	JobService_StopJob_FullMethodName       = "/berth.v1.JobService/StopJob"
-	JobService_ScaleJob_FullMethodName      = "/berth.v1.JobService/ScaleJob"
-	JobService_EvaluateJob_FullMethodName   = "/berth.v1.JobService/EvaluateJob"
-	JobService_GetJobHistory_FullMethodName = "/berth.v1.JobService/GetJobHistory"
-	JobService_GetJobStatus_FullMethodName  = "/berth.v1.JobService/GetJobStatus"
+	JobService_ListJobs_FullMethodName          = "/berth.v1.JobService/ListJobs"
+	JobService_GetJob_FullMethodName            = "/berth.v1.JobService/GetJob"
+	JobService_RegisterJob_FullMethodName       = "/berth.v1.JobService/RegisterJob"
+	JobService_PlanJob_FullMethodName           = "/berth.v1.JobService/PlanJob"
+	JobService_ValidateJob_FullMethodName       = "/berth.v1.JobService/ValidateJob"
+	JobService_ParseJob_FullMethodName          = "/berth.v1.JobService/ParseJob"
+	JobService_StopJob_FullMethodName           = "/berth.v1.JobService/StopJob"
+	JobService_ScaleJob_FullMethodName          = "/berth.v1.JobService/ScaleJob"
+	JobService_DispatchJob_FullMethodName       = "/berth.v1.JobService/DispatchJob"
+	JobService_ForceSchedule_FullMethodName     = "/berth.v1.JobService/ForceSchedule"
+	JobService_ListScalingEvents_FullMethodName = "/berth.v1.JobService/ListScalingEvents"
+	JobService_EvaluateJob_FullMethodName       = "/berth.v1.JobService/EvaluateJob"
+	JobService_GetJobHistory_FullMethodName     = "/berth.v1.JobService/GetJobHistory"
+	JobService_GetJobStatus_FullMethodName      = "/berth.v1.JobService/GetJobStatus"
 )
 
 // JobServiceClient is the client API for JobService service.
@@ -63,6 +66,12 @@ type JobServiceClient interface {
 	StopJob(ctx context.Context, in *StopJobRequest, opts ...grpc.CallOption) (*StopJobResponse, error)
 	// ScaleJob changes the count of a group.
 	ScaleJob(ctx context.Context, in *ScaleJobRequest, opts ...grpc.CallOption) (*RegisterJobResponse, error)
+	// DispatchJob runs a job with parameters.
+	DispatchJob(ctx context.Context, in *DispatchJobRequest, opts ...grpc.CallOption) (*DispatchJobResponse, error)
+	// ForceSchedule runs a job with a schedule now.
+	ForceSchedule(ctx context.Context, in *ForceScheduleRequest, opts ...grpc.CallOption) (*ForceScheduleResponse, error)
+	// ListScalingEvents gives the changes of a job's counts, newest first.
+	ListScalingEvents(ctx context.Context, in *ListScalingEventsRequest, opts ...grpc.CallOption) (*ListScalingEventsResponse, error)
 	// EvaluateJob has a job looked at again.
 	EvaluateJob(ctx context.Context, in *EvaluateJobRequest, opts ...grpc.CallOption) (*EvaluateJobResponse, error)
 	// GetJobHistory gives the versions of a job, newest first.
@@ -159,6 +168,36 @@ func (c *jobServiceClient) ScaleJob(ctx context.Context, in *ScaleJobRequest, op
 	return out, nil
 }
 
+func (c *jobServiceClient) DispatchJob(ctx context.Context, in *DispatchJobRequest, opts ...grpc.CallOption) (*DispatchJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DispatchJobResponse)
+	err := c.cc.Invoke(ctx, JobService_DispatchJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) ForceSchedule(ctx context.Context, in *ForceScheduleRequest, opts ...grpc.CallOption) (*ForceScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForceScheduleResponse)
+	err := c.cc.Invoke(ctx, JobService_ForceSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) ListScalingEvents(ctx context.Context, in *ListScalingEventsRequest, opts ...grpc.CallOption) (*ListScalingEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListScalingEventsResponse)
+	err := c.cc.Invoke(ctx, JobService_ListScalingEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *jobServiceClient) EvaluateJob(ctx context.Context, in *EvaluateJobRequest, opts ...grpc.CallOption) (*EvaluateJobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EvaluateJobResponse)
@@ -211,6 +250,12 @@ type JobServiceServer interface {
 	StopJob(context.Context, *StopJobRequest) (*StopJobResponse, error)
 	// ScaleJob changes the count of a group.
 	ScaleJob(context.Context, *ScaleJobRequest) (*RegisterJobResponse, error)
+	// DispatchJob runs a job with parameters.
+	DispatchJob(context.Context, *DispatchJobRequest) (*DispatchJobResponse, error)
+	// ForceSchedule runs a job with a schedule now.
+	ForceSchedule(context.Context, *ForceScheduleRequest) (*ForceScheduleResponse, error)
+	// ListScalingEvents gives the changes of a job's counts, newest first.
+	ListScalingEvents(context.Context, *ListScalingEventsRequest) (*ListScalingEventsResponse, error)
 	// EvaluateJob has a job looked at again.
 	EvaluateJob(context.Context, *EvaluateJobRequest) (*EvaluateJobResponse, error)
 	// GetJobHistory gives the versions of a job, newest first.
@@ -250,6 +295,15 @@ func (UnimplementedJobServiceServer) StopJob(context.Context, *StopJobRequest) (
 }
 func (UnimplementedJobServiceServer) ScaleJob(context.Context, *ScaleJobRequest) (*RegisterJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ScaleJob not implemented")
+}
+func (UnimplementedJobServiceServer) DispatchJob(context.Context, *DispatchJobRequest) (*DispatchJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DispatchJob not implemented")
+}
+func (UnimplementedJobServiceServer) ForceSchedule(context.Context, *ForceScheduleRequest) (*ForceScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForceSchedule not implemented")
+}
+func (UnimplementedJobServiceServer) ListScalingEvents(context.Context, *ListScalingEventsRequest) (*ListScalingEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListScalingEvents not implemented")
 }
 func (UnimplementedJobServiceServer) EvaluateJob(context.Context, *EvaluateJobRequest) (*EvaluateJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EvaluateJob not implemented")
@@ -425,6 +479,60 @@ func _JobService_ScaleJob_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_DispatchJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DispatchJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).DispatchJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_DispatchJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).DispatchJob(ctx, req.(*DispatchJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_ForceSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForceScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ForceSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_ForceSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ForceSchedule(ctx, req.(*ForceScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_ListScalingEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListScalingEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ListScalingEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_ListScalingEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ListScalingEvents(ctx, req.(*ListScalingEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_EvaluateJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(EvaluateJobRequest)
 	if err := dec(in); err != nil {
@@ -517,6 +625,18 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ScaleJob",
 			Handler:    _JobService_ScaleJob_Handler,
+		},
+		{
+			MethodName: "DispatchJob",
+			Handler:    _JobService_DispatchJob_Handler,
+		},
+		{
+			MethodName: "ForceSchedule",
+			Handler:    _JobService_ForceSchedule_Handler,
+		},
+		{
+			MethodName: "ListScalingEvents",
+			Handler:    _JobService_ListScalingEvents_Handler,
 		},
 		{
 			MethodName: "EvaluateJob",
