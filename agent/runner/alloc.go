@@ -25,9 +25,11 @@ type alloc struct {
 	broken string // why it cannot run at all
 	past   bool   // it ended in a former life of the store; nothing is known but that
 	states map[string]*berthv1.TaskState
-	status berthv1.Alloc_Status
-	since  time.Time // of status
-	last   *berthv1.AllocStatusUpdate
+	// stopWhy is why the group is to end by the servers' will; empty: it is not.
+	stopWhy string
+	status  berthv1.Alloc_Status
+	since   time.Time // of status
+	last    *berthv1.AllocStatusUpdate
 
 	removed  bool     // the servers have forgotten it
 	again    *pending // assigned anew while it was being removed
@@ -58,8 +60,9 @@ func newAlloc(m *Manager, p pending, records map[store.TaskKey]*store.Task) *all
 		a.tasks = append(a.tasks, t)
 		a.states[t.def] = proto.CloneOf(t.rec.State)
 	}
-	a.status, _ = rollUp(a.orderedStates())
+	a.status, _ = rollUp(a.members())
 	a.since = statusTime(a.status, a.orderedStates())
+	a.steer()
 	return a
 }
 
@@ -91,8 +94,11 @@ func (a *alloc) check() string {
 	case len(a.group.GetTasks()) == 0:
 		return fmt.Sprintf("the group %q has no task", a.cur.GetGroup())
 	}
-	seen := map[string]bool{}
+	seen, mains := map[string]bool{}, 0
 	for _, t := range a.group.GetTasks() {
+		if partOf(t) == partMain {
+			mains++
+		}
 		if err := checkName("task", t.GetName()); err != nil {
 			return err.Error()
 		}
@@ -100,6 +106,9 @@ func (a *alloc) check() string {
 			return fmt.Sprintf("the group %q has two tasks %q", a.cur.GetGroup(), t.GetName())
 		}
 		seen[t.GetName()] = true
+	}
+	if mains == 0 {
+		return fmt.Sprintf("the group %q has no main task", a.cur.GetGroup())
 	}
 	return ""
 }
@@ -157,21 +166,34 @@ func hasTasks(g *berthv1.Group, tasks []*task) bool {
 	return true
 }
 
-// stop has every task stopped for good.
+// stop has the group stopped for good.
 func (a *alloc) stop(why string) {
-	for _, t := range a.tasks {
-		t.order(func() {
-			if !t.stop {
-				t.stop, t.stopWhy = true, why
-			}
-		})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopWhy == "" {
+		a.stopWhy = why
+	}
+	a.steer()
+}
+
+// steer tells each task what its group says to it now. It is called with mu held, so
+// that what one task hears is never older than what it heard before.
+func (a *alloc) steer() {
+	for i, d := range direct(a.members(), a.stopWhy) {
+		t := a.tasks[i]
+		t.follow(d, findTask(a.group, t.def).GetShutdownDelay().AsDuration())
 	}
 }
 
-// giveUp has every task stopped, and the alloc failed.
+// giveUp has the group stopped, and the alloc failed. What goes beside the main tasks and
+// after them is stopped and run as for any failure.
 func (a *alloc) giveUp(why string) {
-	for _, t := range a.tasks {
-		t.order(func() { t.giveUp = why })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, m := range a.members() {
+		if t := a.tasks[i]; !m.part.sidecar() && m.part != partLast {
+			t.order(func() { t.giveUp = why })
+		}
 	}
 }
 
@@ -186,6 +208,7 @@ func (a *alloc) terminal() bool {
 func (a *alloc) publish(st *berthv1.TaskState, urgent bool) {
 	a.mu.Lock()
 	a.states[st.GetTask()] = st
+	a.steer()
 	before := a.status
 	u := a.compose()
 	same := proto.Equal(u, a.last)
@@ -194,18 +217,6 @@ func (a *alloc) publish(st *berthv1.TaskState, urgent bool) {
 		a.m.cfg.Reporter.Report(u, urgent || before != u.GetStatus())
 	}
 	a.mu.Unlock()
-	if st.GetPhase() == berthv1.TaskState_dead && st.GetFailed() {
-		for _, t := range a.tasks {
-			if t.def != st.GetTask() {
-				why := fmt.Sprintf("the task %q of its group failed", st.GetTask())
-				t.order(func() {
-					if !t.stop {
-						t.stop, t.stopWhy = true, why
-					}
-				})
-			}
-		}
-	}
 	if before != u.GetStatus() && (u.GetStatus() == berthv1.Alloc_complete || u.GetStatus() == berthv1.Alloc_failed) {
 		a.m.allocEnded(a)
 	}
@@ -232,7 +243,7 @@ func (a *alloc) report() *berthv1.AllocStatusUpdate {
 
 // compose is called with mu held. The message that it returns is not changed any more.
 func (a *alloc) compose() *berthv1.AllocStatusUpdate {
-	status, reason := rollUp(a.orderedStates())
+	status, reason := rollUp(a.members())
 	if a.broken != "" {
 		status, reason = berthv1.Alloc_failed, a.broken
 	}
@@ -245,6 +256,16 @@ func (a *alloc) compose() *berthv1.AllocStatusUpdate {
 	}
 }
 
+// members are the tasks as the group sees them, in the order of tasks.
+func (a *alloc) members() []member {
+	group := make([]member, len(a.tasks))
+	for i, t := range a.tasks {
+		def := findTask(a.group, t.def)
+		group[i] = member{part: partOf(def), leader: def.GetLeader(), state: a.states[t.def]}
+	}
+	return group
+}
+
 func (a *alloc) orderedStates() []*berthv1.TaskState {
 	var states []*berthv1.TaskState
 	for _, t := range a.tasks {
@@ -253,60 +274,6 @@ func (a *alloc) orderedStates() []*berthv1.TaskState {
 		}
 	}
 	return states
-}
-
-// rollUp makes the alloc's status of its tasks': pure. It runs once each task has been
-// started, and has ended when every task has.
-func rollUp(states []*berthv1.TaskState) (berthv1.Alloc_Status, string) {
-	started, dead := 0, 0
-	var failed *berthv1.TaskState
-	var waiting *berthv1.TaskState
-	for _, s := range states {
-		if s.GetStartTime() != nil || s.GetPhase() == berthv1.TaskState_dead {
-			started++
-		}
-		if s.GetPhase() == berthv1.TaskState_dead {
-			dead++
-			if s.GetFailed() && failed == nil {
-				failed = s
-			}
-		} else if s.GetPhase() == berthv1.TaskState_waiting && s.GetRestarts() > 0 {
-			waiting = s
-		}
-	}
-	switch {
-	case len(states) == 0:
-		return berthv1.Alloc_pending, ""
-	case dead == len(states) && failed != nil:
-		return berthv1.Alloc_failed, fmt.Sprintf("task %q failed: %s", failed.GetTask(), whyFailed(failed))
-	case dead == len(states):
-		return berthv1.Alloc_complete, ""
-	}
-	reason := ""
-	if waiting != nil {
-		reason = fmt.Sprintf("task %q waits to be started again", waiting.GetTask())
-	}
-	if started == len(states) {
-		return berthv1.Alloc_running, reason
-	}
-	return berthv1.Alloc_pending, reason
-}
-
-// whyFailed finds the words for a failure: how it last ended, then why not again.
-func whyFailed(s *berthv1.TaskState) string {
-	why, last := "", ""
-	for _, e := range s.GetEvents() {
-		switch e.GetType() {
-		case "exited", "lost", "driver error":
-			last = e.GetMessage()
-		case "failed":
-			why = e.GetMessage()
-		}
-	}
-	if last == "" || last == why {
-		return why
-	}
-	return last + "; " + why
 }
 
 // spec gives what a task is built from.

@@ -2,43 +2,102 @@ package runner
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
-// TestCrashAnywhere kills the agent at every point between two steps of a task's life,
+// crashCase is a life that is the same with a crash in it as without.
+type crashCase struct {
+	name string
+	job  *berthv1.Job
+	// stop has the alloc stopped after ten seconds.
+	stop bool
+	end  berthv1.Alloc_Status
+	// starts are the processes of each task that there must have been at the end.
+	starts map[string]int
+	// order are pairs of tasks: the first has ended before the second was started ("a<b"),
+	// was started before it ("a,b"), or ended before it did ("a>b").
+	order []string
+}
+
+func crashCases() []crashCase {
+	one := func(kind berthv1.Job_Type, config map[string]any, attempts uint32) *berthv1.Job {
+		job := jobOf(kind, map[string]map[string]any{"t": config})
+		job.Groups[0].Restart = restart(attempts, time.Second, "fail")
+		return job
+	}
+	order := []string{"a-pre<main", "b-proxy,main", "main,c-after", "main,d-watch", "main>d-watch", "d-watch>b-proxy", "b-proxy<z-last", "main<z-last"}
+	starts := map[string]int{"a-pre": 1, "b-proxy": 1, "main": 1, "c-after": 1, "d-watch": 1, "z-last": 1}
+	leader := groupJob(berthv1.Job_batch, map[string]any{"run_for": "6s"})
+	leader.Groups[0].Tasks = append(leader.Groups[0].Tasks, &berthv1.Task{Name: "helper", Driver: "mock"})
+	findTask(leader.Groups[0], "main").Leader = true
+	bad := groupJob(berthv1.Job_batch, map[string]any{"run_for": "6s"})
+	findTask(bad.Groups[0], "a-pre").Config = mustStruct(map[string]any{"run_for": "1s", "exit_code": 1.0})
+	slow := groupJob(berthv1.Job_service, map[string]any{"stop_delay": "1s"})
+	findTask(slow.Groups[0], "main").ShutdownDelay = durationpb.New(2 * time.Second)
+	return []crashCase{
+		{"batch to its end", one(berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil},
+		{"batch that fails", one(berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2), false, berthv1.Alloc_failed, map[string]int{"t": 3}, nil},
+		{"service that is stopped", one(berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0), true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil},
+		{"start fails for good", one(berthv1.Job_service, map[string]any{"start_error": "no"}, 3), false, berthv1.Alloc_failed, map[string]int{"t": 0}, nil},
+		{"slow to prepare", one(berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil},
+		{"group that is stopped", slow, true, berthv1.Alloc_complete, starts, order},
+		{"group with a leader, to its end", leader, false, berthv1.Alloc_complete, with(starts, "helper", 1), append(order, "main>helper", "helper>b-proxy")},
+		{"group that fails as it begins", bad, false, berthv1.Alloc_failed, map[string]int{"a-pre": 1, "b-proxy": 1, "z-last": 1}, []string{"a-pre>b-proxy", "b-proxy<z-last"}},
+	}
+}
+
+func with(m map[string]int, key string, n int) map[string]int {
+	c := maps.Clone(m)
+	c[key] = n
+	return c
+}
+
+// groupJob has one task of every part, and a main task with this config.
+func groupJob(kind berthv1.Job_Type, main map[string]any) *berthv1.Job {
+	job := jobOf(kind, map[string]map[string]any{
+		"a-pre": {"run_for": "2s"}, "b-proxy": {"stop_delay": "1s"}, "main": main,
+		"c-after": {"run_for": "1s"}, "d-watch": {"stop_delay": "1s"}, "z-last": {"run_for": "1s"},
+	})
+	for _, t := range job.Groups[0].Tasks {
+		switch t.Name {
+		case "a-pre":
+			t.Lifecycle = &berthv1.Lifecycle{Hook: "prestart"}
+		case "b-proxy":
+			t.Lifecycle = &berthv1.Lifecycle{Hook: "prestart", Sidecar: true}
+		case "c-after":
+			t.Lifecycle = &berthv1.Lifecycle{Hook: "poststart"}
+		case "d-watch":
+			t.Lifecycle = &berthv1.Lifecycle{Hook: "poststart", Sidecar: true}
+		case "z-last":
+			t.Lifecycle = &berthv1.Lifecycle{Hook: "poststop"}
+		}
+	}
+	job.Groups[0].Restart = restart(0, time.Second, "fail")
+	return job
+}
+
+// TestCrashAnywhere kills the agent at every point between two steps of the tasks' lives,
 // starts it again, and wants the same end as without the crash: nothing is started
-// twice, nothing is lost, nothing is left behind.
+// twice, nothing is lost, nothing is out of order, nothing is left behind.
 func TestCrashAnywhere(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		kind berthv1.Job_Type
-		// config of the only task.
-		config   map[string]any
-		attempts uint32
-		// stop has the alloc stopped after ten seconds.
-		stop   bool
-		end    berthv1.Alloc_Status
-		starts int // processes that there must have been at the end
-	}{
-		{"batch to its end", berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0, false, berthv1.Alloc_complete, 1},
-		{"batch that fails", berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2, false, berthv1.Alloc_failed, 3},
-		{"service that is stopped", berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0, true, berthv1.Alloc_complete, 1},
-		{"start fails for good", berthv1.Job_service, map[string]any{"start_error": "no"}, 3, false, berthv1.Alloc_failed, 0},
-		{"slow to prepare", berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0, false, berthv1.Alloc_complete, 1},
-	} {
+	for _, tc := range crashCases() {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel() // the disk is what it waits for
 			// The n-th point is where it crashes; n grows until a life has none.
 			for n := 1; ; n++ {
 				crashed := false
-				synctest.Test(t, func(t *testing.T) {
-					crashed = crashAt(t, n, tc.kind, tc.config, tc.attempts, tc.stop, tc.end, tc.starts)
-				})
+				synctest.Test(t, func(t *testing.T) { crashed = tc.crashAt(t, n) })
 				if t.Failed() || !crashed {
 					t.Logf("%d points", n-1)
 					return
@@ -48,7 +107,7 @@ func TestCrashAnywhere(t *testing.T) {
 	}
 }
 
-func crashAt(t *testing.T, at int, kind berthv1.Job_Type, config map[string]any, attempts uint32, stop bool, end berthv1.Alloc_Status, starts int) bool {
+func (tc *crashCase) crashAt(t *testing.T, at int) bool {
 	n := newNode(t)
 	count, crashed, where := 0, false, ""
 	var mu sync.Mutex
@@ -56,17 +115,21 @@ func crashAt(t *testing.T, at int, kind berthv1.Job_Type, config map[string]any,
 		mu.Lock()
 		defer mu.Unlock()
 		if count++; crashed || count == at {
+			if !crashed {
+				where = p
+			}
 			crashed = true
-			where = p
 			return errCrash
 		}
 		return nil
 	}
-	var pids []int
+	pids := map[string][]int{}
 	note := func() {
-		for _, p := range n.driver.started("a1/t") {
-			if !slices.Contains(pids, p) {
-				pids = append(pids, p)
+		for name := range tc.starts {
+			for _, p := range n.driver.started("a1/" + name) {
+				if !slices.Contains(pids[name], p) {
+					pids[name] = append(pids[name], p)
+				}
 			}
 		}
 	}
@@ -84,30 +147,35 @@ func crashAt(t *testing.T, at int, kind berthv1.Job_Type, config map[string]any,
 	}
 	n.start()
 	defer n.end()
-	job := jobOf(kind, map[string]map[string]any{"t": config})
-	job.Groups[0].Restart = restart(attempts, time.Second, "fail")
-	a := allocOf(job, "a1")
-	n.assign(complete(1, job, a))
+	a := allocOf(tc.job, "a1")
+	n.assign(complete(1, tc.job, a))
 	for range 10 {
 		restartIfCrashed()
 		time.Sleep(time.Second)
 	}
-	if stop {
+	if tc.stop {
 		a = a.ShallowCopy()
 		a.Desired = berthv1.Alloc_stop
-		n.assign(complete(2, job, a))
+		n.assign(complete(2, tc.job, a))
 	}
 	for range 60 {
 		restartIfCrashed()
 		time.Sleep(time.Second)
 	}
-	n.want("a1", end)
+	u := n.want("a1", tc.end)
 	note()
-	if len(pids) != starts {
-		t.Errorf("crash at %d (%s): processes %v, want %d", at, where, pids, starts)
+	for name, want := range tc.starts {
+		if len(pids[name]) != want {
+			t.Errorf("crash at %d (%s): processes %v of %s, want %d", at, where, pids[name], name, want)
+		}
+		if n.host.Has("a1/" + name) {
+			t.Errorf("crash at %d (%s): the driver still has something of %s", at, where, name)
+		}
 	}
-	if n.host.Has("a1/t") {
-		t.Errorf("crash at %d (%s): the driver still has something of it", at, where)
+	for _, rule := range tc.order {
+		if !follows(u, rule) {
+			t.Errorf("crash at %d (%s): %s does not hold: %v", at, where, rule, u)
+		}
 	}
 	// The servers forget it; that can crash as well.
 	n.assign(&berthv1.Assignments{AppliesTo: 2, ResultsIn: 3, Removed: []string{"a1"}})
@@ -122,6 +190,28 @@ func crashAt(t *testing.T, at int, kind berthv1.Job_Type, config map[string]any,
 		t.Errorf("crash at %d (%s): the store still knows it: %+v, %v", at, where, c, err)
 	}
 	return crashed
+}
+
+// follows says whether a rule of crashCase.order holds, by the times that are reported.
+func follows(u *berthv1.AllocStatusUpdate, rule string) bool {
+	i := strings.IndexAny(rule, "<,>")
+	find := func(name string) *berthv1.TaskState {
+		for _, st := range u.GetTasks() {
+			if st.GetTask() == name {
+				return st
+			}
+		}
+		return nil
+	}
+	first, second := find(rule[:i]), find(rule[i+1:])
+	at := func(ts *timestamppb.Timestamp) time.Time { return ts.AsTime() }
+	switch rule[i] {
+	case '<':
+		return !at(first.GetFinishTime()).After(at(second.GetStartTime()))
+	case ',':
+		return !at(first.GetStartTime()).After(at(second.GetStartTime()))
+	}
+	return !at(first.GetFinishTime()).After(at(second.GetFinishTime()))
 }
 
 func (r *recorder) started(id string) []int {

@@ -7,6 +7,9 @@
 // agent can be killed at any point and goes on where it was. Nothing here kills a
 // workload because the agent ends, or because servers are away.
 //
+// What a task does for its group (before the main tasks, beside them, after them) is
+// decided by another pure function (direct) of what is published of the group's tasks.
+//
 // The agent calls it: Restore, then Run, and Apply with what the session brings. The
 // store is where it remembers; a Reporter takes what servers should know.
 package runner

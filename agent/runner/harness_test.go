@@ -203,13 +203,17 @@ func testNode(id string) *berthv1.Node {
 func jobOf(kind berthv1.Job_Type, tasks map[string]map[string]any) *berthv1.Job {
 	g := &berthv1.Group{Name: "g"}
 	for _, name := range sortedKeys(tasks) {
-		config, err := structpb.NewStruct(tasks[name])
-		if err != nil {
-			panic(err)
-		}
-		g.Tasks = append(g.Tasks, &berthv1.Task{Name: name, Driver: "mock", Config: config})
+		g.Tasks = append(g.Tasks, &berthv1.Task{Name: name, Driver: "mock", Config: mustStruct(tasks[name])})
 	}
 	return &berthv1.Job{Namespace: "default", Name: "j", Version: 1, Type: kind, Groups: []*berthv1.Group{g}}
+}
+
+func mustStruct(m map[string]any) *structpb.Struct {
+	s, err := structpb.NewStruct(m)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 func allocOf(job *berthv1.Job, id string) *berthv1.Alloc {

@@ -18,6 +18,8 @@ type op string
 const (
 	// opIdle: nothing until something changes.
 	opIdle op = "idle"
+	// opHold: nothing until its group lets it start.
+	opHold op = "hold"
 	// opSleep: nothing until the task's NotBefore.
 	opSleep   op = "sleep"
 	opPrepare op = "prepare"
@@ -32,8 +34,12 @@ const (
 // situation is all that the next step depends on.
 type situation struct {
 	rec *store.Task
-	// stop says that the task is not to run (any more).
-	stop bool
+	// hold says that the task's group does not let it start yet.
+	hold bool
+	// stop says that the task is not to run (any more), but for its shutdown delay, which
+	// ends at stopAt.
+	stop   bool
+	stopAt time.Time
 	// attached says that the driver has this task in hand since the agent started.
 	attached bool
 	// stopped says that the driver was told to stop it, and did; its exit is to be read.
@@ -43,6 +49,9 @@ type situation struct {
 	now      time.Time
 }
 
+// lingers says that the task was told to stop and may still go on.
+func (s situation) lingers() bool { return s.stop && !s.stopped && s.now.Before(s.stopAt) }
+
 // next is the state machine of a task: pure, and at most one driver operation a step.
 func next(s situation) op {
 	switch s.rec.Phase {
@@ -50,20 +59,25 @@ func next(s situation) op {
 		switch {
 		case s.stop || s.rec.GiveUp != "":
 			return opRemove
+		case s.hold:
+			return opHold
 		case s.now.Before(s.rec.NotBefore):
 			return opSleep
 		}
 		return opPrepare
 	case store.Starting:
-		if s.stop || s.rec.GiveUp != "" {
+		switch {
+		case s.stop || s.rec.GiveUp != "":
 			return opRemove
+		case s.hold:
+			return opHold
 		}
 		return opStart
 	case store.Running:
 		switch {
 		case !s.attached:
 			return opRecover
-		case !s.stopped && (s.stop || s.rec.Restart != "" || s.rec.GiveUp != ""):
+		case !s.stopped && (s.stop && !s.lingers() || s.rec.Restart != "" || s.rec.GiveUp != ""):
 			return opStop
 		case s.outdated && !s.stopped:
 			return opUpdate
@@ -105,7 +119,12 @@ func policyFor(job *berthv1.Job, group *berthv1.Group, task *berthv1.Task) polic
 	}
 	p.maxDelay = max(p.maxDelay, p.delay)
 	p.waitOut = r.GetMode() == "delay"
-	p.onSuccess = job.GetType() == berthv1.Job_service || job.GetType() == berthv1.Job_system
+	switch part := partOf(task); {
+	case part == partMain:
+		p.onSuccess = job.GetType() == berthv1.Job_service || job.GetType() == berthv1.Job_system
+	default:
+		p.onSuccess = part.sidecar()
+	}
 	return p
 }
 

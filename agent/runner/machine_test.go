@@ -31,6 +31,13 @@ func TestNext(t *testing.T) {
 		{"runs, its grant has changed", situation{rec: &store.Task{Phase: store.Running}, attached: true, outdated: true}, opUpdate},
 		{"to be stopped", situation{rec: &store.Task{Phase: store.Running}, attached: true, stop: true, outdated: true}, opStop},
 		{"stopped", situation{rec: &store.Task{Phase: store.Running}, attached: true, stop: true, stopped: true}, opWait},
+		{"held by its group", situation{rec: &store.Task{Phase: store.Waiting}, hold: true}, opHold},
+		{"held, and prepared before a crash", situation{rec: &store.Task{Phase: store.Starting}, hold: true}, opHold},
+		{"held and stopped", situation{rec: &store.Task{Phase: store.Waiting}, hold: true, stop: true}, opRemove},
+		{"runs though its group would hold it now", situation{rec: &store.Task{Phase: store.Running}, hold: true, attached: true}, opWait},
+		{"to be stopped after its delay", situation{rec: &store.Task{Phase: store.Running}, attached: true, stop: true, stopAt: later}, opWait},
+		{"its delay has passed", situation{rec: &store.Task{Phase: store.Running}, attached: true, stop: true, stopAt: now}, opStop},
+		{"given up within its delay", situation{rec: &store.Task{Phase: store.Running, GiveUp: "why"}, attached: true, stop: true, stopAt: later}, opStop},
 		{"to be restarted", situation{rec: &store.Task{Phase: store.Running, Restart: "why"}, attached: true}, opStop},
 		{"to be given up", situation{rec: &store.Task{Phase: store.Running, GiveUp: "why"}, attached: true}, opStop},
 		{"ended", situation{rec: &store.Task{Phase: store.Exited}}, opRemove},
@@ -100,25 +107,26 @@ func TestBackOffIsBounded(t *testing.T) {
 	}
 }
 
-func TestRollUp(t *testing.T) {
-	since := &berthv1.TaskState{StartTime: nowPB(), Phase: berthv1.TaskState_started}
-	dead := &berthv1.TaskState{StartTime: nowPB(), Phase: berthv1.TaskState_dead}
-	failed := &berthv1.TaskState{Task: "x", Phase: berthv1.TaskState_dead, Failed: true}
-	fresh := &berthv1.TaskState{Phase: berthv1.TaskState_preparing}
-	again := &berthv1.TaskState{StartTime: nowPB(), Phase: berthv1.TaskState_waiting, Restarts: 1}
-	type states = []*berthv1.TaskState
+func TestWhoIsStartedAgainAfterAGoodEnd(t *testing.T) {
 	for _, tc := range []struct {
-		states states
-		want   berthv1.Alloc_Status
+		hook    string
+		sidecar bool
+		service bool // in a service job
+		batch   bool
 	}{
-		{states{fresh}, berthv1.Alloc_pending}, {states{since, fresh}, berthv1.Alloc_pending},
-		{states{since, since}, berthv1.Alloc_running}, {states{since, dead}, berthv1.Alloc_running}, {states{again}, berthv1.Alloc_running},
-		{states{dead, dead}, berthv1.Alloc_complete}, {states{dead, failed}, berthv1.Alloc_failed},
-		{states{since, failed}, berthv1.Alloc_running}, // still being stopped: its grant is not free
-		{nil, berthv1.Alloc_pending},
+		{"", false, true, false}, {"prestart", false, false, false}, {"poststart", false, false, false}, {"poststop", false, false, false},
+		{"prestart", true, true, true}, {"poststart", true, true, true},
 	} {
-		if got, _ := rollUp(tc.states); got != tc.want {
-			t.Errorf("%v: %v, want %v", tc.states, got, tc.want)
+		task := &berthv1.Task{}
+		if tc.hook != "" {
+			task.Lifecycle = &berthv1.Lifecycle{Hook: tc.hook, Sidecar: tc.sidecar}
+		}
+		for kind, want := range map[berthv1.Job_Type]bool{
+			berthv1.Job_service: tc.service, berthv1.Job_system: tc.service, berthv1.Job_batch: tc.batch, berthv1.Job_sysbatch: tc.batch,
+		} {
+			if got := policyFor(&berthv1.Job{Type: kind}, &berthv1.Group{}, task).onSuccess; got != want {
+				t.Errorf("%s, %q, sidecar %v: %v", kind, tc.hook, tc.sidecar, got)
+			}
 		}
 	}
 }

@@ -180,13 +180,16 @@ func (t *task) update(ctx context.Context) {
 	}
 }
 
-func (t *task) wait(ctx context.Context, wakes uint64) error {
+// wait returns when the task has ended, or something else is to be done.
+func (t *task) wait(ctx context.Context, wakes uint64, s situation) error {
 	d, err := t.driver()
 	if err != nil {
 		t.attached = false
 		return nil
 	}
-	opCtx, release := t.interruptible(ctx, wakes, false)
+	waitCtx, cancel := t.waitContext(ctx, s)
+	defer cancel()
+	opCtx, release := t.interruptible(waitCtx, wakes, false)
 	exit, err := d.Wait(opCtx, taskID(t.key.Alloc, t.key.Task))
 	interrupted := opCtx.Err() != nil
 	release()
@@ -205,6 +208,18 @@ func (t *task) wait(ctx context.Context, wakes uint64) error {
 	t.attached, t.stopped = false, false
 	t.retry(ctx, "wait", err)
 	return nil
+}
+
+// waitContext ends when the task is to be looked at again though nobody wakes it: its
+// shutdown_delay has passed, or its record is still to be stored.
+func (t *task) waitContext(ctx context.Context, s situation) (context.Context, context.CancelFunc) {
+	switch {
+	case s.lingers():
+		return context.WithTimeout(ctx, t.patienceOf(s.stopAt.Sub(s.now)))
+	case t.unsaved:
+		return context.WithTimeout(ctx, saveRetry)
+	}
+	return context.WithCancel(ctx)
 }
 
 func (t *task) doStop(ctx context.Context) error {

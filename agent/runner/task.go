@@ -43,8 +43,10 @@ type task struct {
 	saidWhy  string
 
 	mu       sync.Mutex
+	hold     bool // its group wants it to wait
 	stop     bool
 	stopWhy  string
+	stopAt   time.Time // when it may be stopped: its shutdown_delay after it was told
 	giveUp   string
 	restart  string
 	outdated bool
@@ -130,6 +132,23 @@ func (t *task) order(change func()) {
 	}
 }
 
+// follow does what the group says. What is to stop once is never wanted again; delay is
+// how long it goes on after that.
+func (t *task) follow(d directive, delay time.Duration) {
+	t.mu.Lock()
+	same := t.hold == d.hold && (t.stop || d.stop == "")
+	t.mu.Unlock()
+	if same {
+		return
+	}
+	t.order(func() {
+		t.hold = d.hold
+		if d.stop != "" && !t.stop {
+			t.stop, t.stopWhy, t.stopAt = true, d.stop, time.Now().Add(delay)
+		}
+	})
+}
+
 // takeOrders moves orders into the record.
 func (t *task) takeOrders() {
 	t.mu.Lock()
@@ -153,7 +172,10 @@ func (t *task) takeOrders() {
 func (t *task) situation() (situation, uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return situation{rec: t.rec, stop: t.stop, attached: t.attached, stopped: t.stopped, outdated: t.outdated, now: time.Now()}, t.wakes
+	return situation{
+		rec: t.rec, hold: t.hold, stop: t.stop, stopAt: t.stopAt,
+		attached: t.attached, stopped: t.stopped, outdated: t.outdated, now: time.Now(),
+	}, t.wakes
 }
 
 // step does the one next thing. An error comes from a failpoint alone.
@@ -166,6 +188,8 @@ func (t *task) step(ctx context.Context) error {
 	switch o {
 	case opSleep:
 		t.sleep(ctx, time.Until(t.rec.NotBefore))
+	case opHold:
+		t.sleep(ctx, t.patienceOf(housekeepingPeriod))
 	case opPrepare:
 		return t.prepare(ctx, wakes)
 	case opStart:
@@ -175,7 +199,7 @@ func (t *task) step(ctx context.Context) error {
 	case opUpdate:
 		t.update(ctx)
 	case opWait:
-		return t.wait(ctx, wakes)
+		return t.wait(ctx, wakes, s)
 	case opStop:
 		return t.doStop(ctx)
 	case opRemove:
@@ -197,14 +221,20 @@ func (t *task) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// patienceOf is how long something may take that comes to no end by itself: less than d
+// while the record is still to be stored.
+func (t *task) patienceOf(d time.Duration) time.Duration {
+	if t.unsaved {
+		return min(d, saveRetry)
+	}
+	return d
+}
+
 // interruptible gives a context for an operation that an order should end; a patient one
 // is ended by a stop only. wakes is the count that the decision for the operation was
 // made on.
 func (t *task) interruptible(ctx context.Context, wakes uint64, patient bool) (context.Context, func()) {
 	opCtx, cancel := context.WithCancel(ctx)
-	if t.unsaved && !patient {
-		opCtx, cancel = context.WithTimeout(ctx, saveRetry)
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cancel, t.patient = cancel, patient
