@@ -49,6 +49,13 @@ func (t *task) prepare(ctx context.Context, wakes uint64) error {
 		t.retry(ctx, "making directories", err)
 		return nil
 	}
+	if err := t.writePayload(dt); problem.Is(err, problem.Invalid) {
+		t.rec.GiveUp = err.Error()
+		return nil
+	} else if err != nil {
+		t.retry(ctx, "writing the payload", err)
+		return nil
+	}
 	t.rec.State.Phase = berthv1.TaskState_preparing
 	t.publish(false)
 	opCtx, release := t.interruptible(ctx, wakes, true)
@@ -73,6 +80,15 @@ func (t *task) prepare(ctx context.Context, wakes uint64) error {
 	}
 	t.succeeded()
 	return t.m.fault("after save prepared")
+}
+
+// writePayload gives the task what its job was dispatched with, where it wants that.
+func (t *task) writePayload(dt *drivers.Task) error {
+	s := t.alloc.spec(t.def)
+	if s.task.GetPayloadFile() == "" {
+		return nil
+	}
+	return writePayload(dt.Dirs.Task, s.task.GetPayloadFile(), dt.User, s.job.GetPayload())
 }
 
 func (t *task) start(ctx context.Context) error {
