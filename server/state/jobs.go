@@ -80,6 +80,7 @@ func (tx *Tx) PutJob(job *berthv1.Job) {
 	if replaced && before.GetVersion() != job.GetVersion() {
 		tx.jobVersions.Set(before)
 	}
+	tx.indexJob(before, job)
 	tx.changed(change{table: TableJobs, namespace: job.GetNamespace(), key: job.GetName(), after: job, before: orNil(before, replaced)})
 }
 
@@ -110,14 +111,16 @@ func (t *tables) StableBelow(namespace, name string, version uint64) *berthv1.Jo
 	return nil
 }
 
-// DeleteJob forgets a job with all its versions and deployments.
+// DeleteJob forgets a job with all its versions, deployments and scaling events.
 func (tx *Tx) DeleteJob(namespace, name string) {
 	before, ok := tx.jobs.Delete(&berthv1.Job{Namespace: namespace, Name: name})
 	for _, v := range slices.Collect(tx.olderVersions(namespace, name)) {
 		tx.jobVersions.Delete(v)
 	}
 	tx.deleteDeployments(namespace, name, 0)
+	tx.deleteScalingEvents(namespace, name)
 	if ok {
+		tx.indexJob(before, nil)
 		tx.changed(change{table: TableJobs, namespace: namespace, key: name, before: before})
 	}
 }

@@ -55,6 +55,12 @@ func (v *View) records() iter.Seq[*berthv1.SnapshotRecord] {
 		for x := range v.Deployments("") {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Deployment{Deployment: x}})
 		}
+		for x := range v.allScalingEvents() {
+			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_ScalingEvent{ScalingEvent: x}})
+		}
+		for x := range v.VariablesFrom("", "") {
+			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Variable{Variable: x}})
+		}
 		for x := range v.StagedGangs() {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_StagedGang{StagedGang: x}})
 		}
@@ -194,6 +200,10 @@ func (in *reader) add(record *berthv1.SnapshotRecord) error {
 		in.tx.PutAlloc(r.Alloc)
 	case *berthv1.SnapshotRecord_AllocRows:
 		return in.tx.loadAllocs(r.AllocRows)
+	case *berthv1.SnapshotRecord_ScalingEvent:
+		in.store.live.scaling.Set(r.ScalingEvent)
+	case *berthv1.SnapshotRecord_Variable:
+		in.tx.PutVariable(r.Variable)
 	case *berthv1.SnapshotRecord_Deployment:
 		in.tx.PutDeployment(r.Deployment)
 	case *berthv1.SnapshotRecord_StagedGang:

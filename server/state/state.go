@@ -34,10 +34,14 @@ const (
 	TableConfig
 	TableReservations
 	TableDeployments
+	TableVariables
+	// TableSchedules is the jobs with a schedule, for those who watch only them: it has no
+	// changes of its own.
+	TableSchedules
 	tableCount
 )
 
-var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation", "deployment"}
+var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation", "deployment", "variable", "schedule"}
 
 // String is the table's name as events have it ("job", "alloc", ...).
 func (t Table) String() string {

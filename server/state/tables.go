@@ -30,6 +30,12 @@ type tables struct {
 	deployments      *tree[*berthv1.Deployment]
 	deploymentsByJob *btree.BTreeG[*berthv1.Deployment] // by namespace, job, version
 
+	children   *btree.BTreeG[*berthv1.Job] // by namespace, parent, create revision
+	dispatched *btree.BTreeG[*berthv1.Job] // children with a token, by namespace, parent, token
+	scheduled  *btree.BTreeG[*berthv1.Job] // those with a schedule, by namespace, name
+	scaling    *btree.BTreeG[*berthv1.ScalingEvent]
+	variables  *btree.BTreeG[*berthv1.Variable]
+
 	revised *revisions // shared by all copies; see Revised
 }
 
@@ -50,6 +56,12 @@ func newTables() tables {
 
 		deployments:      newIDTree((*berthv1.Deployment).GetId, nil),
 		deploymentsByJob: newTree(compareDeploymentsByJob),
+
+		children:   newTree(compareChildren),
+		dispatched: newTree(compareDispatched),
+		scheduled:  newTree(compareJobs),
+		scaling:    newTree(compareScalingEvents),
+		variables:  newTree(compareVariables),
 	}
 }
 
@@ -66,6 +78,11 @@ func (t *tables) copy() tables {
 	c.gangs = t.gangs.Copy()
 	c.deployments = t.deployments.copy()
 	c.deploymentsByJob = t.deploymentsByJob.Copy()
+	c.children = t.children.Copy()
+	c.dispatched = t.dispatched.Copy()
+	c.scheduled = t.scheduled.Copy()
+	c.scaling = t.scaling.Copy()
+	c.variables = t.variables.Copy()
 	return c
 }
 

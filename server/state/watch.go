@@ -8,7 +8,7 @@ import (
 // Topic is something that can be watched.
 type Topic struct {
 	Table Table
-	// Key narrows it; empty: the whole table. JobKey for a job and for the allocations,
+	// Key narrows it; empty: the whole table. JobKey for a job or variable and for the allocations,
 	// evaluations and deployments of a job, NodeKey for the allocations of a node, otherwise the
 	// item's id or name.
 	Key string
@@ -102,7 +102,7 @@ func (ws *watchers) changed(c change) {
 	if ws.keyed[c.table] == 0 {
 		return
 	}
-	if c.table == TableJobs {
+	if c.table == TableJobs || c.table == TableVariables {
 		ws.mark(Topic{c.table, JobKey(c.namespace, c.key)})
 		return
 	}
@@ -236,6 +236,9 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 		}
 		eval := t.Evaluation(topic.Key)
 		return eval.GetModifyRevision(), eval != nil
+	case TableVariables:
+		v := t.Variable(namespace, name)
+		return v.GetModifyRevision(), v != nil
 	case TableNamespaces:
 		ns := t.Namespace(topic.Key)
 		return ns.GetModifyRevision(), ns != nil
