@@ -31,6 +31,7 @@ func (a *applier) reported(u *berthv1.AllocStatusUpdate) {
 	a.amend(row.Alloc(), func(n *berthv1.Alloc) {
 		n.Status, n.StatusReason, n.StatusTime = u.GetStatus(), u.GetStatusReason(), u.GetStatusTime()
 		n.Tasks = u.GetTasks()
+		healthReported(n, u)
 	})
 	if ended(u.GetStatus()) && !row.Ended() {
 		a.grants.release(&row)
@@ -72,6 +73,9 @@ func (a *applier) plan(p *berthv1.Plan) error {
 	}
 	for _, c := range p.GetJobs() {
 		a.jobStatusChanged(c)
+	}
+	for _, d := range p.GetDeployments() {
+		a.deploymentPlanned(d)
 	}
 	return nil
 }
@@ -194,6 +198,7 @@ func (a *applier) place(n *berthv1.Alloc) {
 	n.CreateTime = a.timestamp
 	n.ModifyTime = a.timestamp
 	n.Desired, n.Status, n.StatusTime, n.Tasks = berthv1.Alloc_run, berthv1.Alloc_pending, nil, nil
+	n.Health, n.HealthTime, n.Moved = berthv1.Alloc_undecided, nil, false
 	a.PutAlloc(n)
 	a.succeeds(n.GetPreviousAlloc(), n.GetId)
 }
@@ -225,7 +230,10 @@ func (a *applier) allocChanged(c *berthv1.AllocChange) {
 			n.Status, n.StatusReason, n.StatusTime = c.GetStatus(), c.GetStatusReason(), a.timestamp
 		}
 		if v := c.GetJobVersion(); v != 0 && a.JobVersion(n.GetNamespace(), n.GetJob(), v) != nil {
-			n.JobVersion, n.AssignRevision = v, a.Revision()
+			a.versionChanged(n, v)
+		}
+		if c.GetPromote() && n.GetCanary() {
+			n.Canary, n.AssignRevision = false, a.Revision()
 		}
 		if c.GetNextAlloc() != "" {
 			n.NextAlloc = c.GetNextAlloc()
@@ -272,7 +280,7 @@ func (a *applier) jobCollected(ref *berthv1.JobRef) {
 		if job.GetStopped() || job.GetStatus() == berthv1.Job_dead {
 			a.DeleteJob(ref.GetNamespace(), ref.GetJob())
 		}
-	case ref.GetVersion() != job.GetVersion():
+	case a.forgettable(job, ref.GetVersion()):
 		a.DeleteJobVersion(ref.GetNamespace(), ref.GetJob(), ref.GetVersion())
 	}
 }

@@ -43,7 +43,7 @@ func (s *source) entry() *berthv1.LogEntry {
 		e.Fact = &berthv1.LogEntry_NodesChanged{NodesChanged: s.nodesChanged()}
 	case n < 65:
 		e.Fact = &berthv1.LogEntry_Plan{Plan: s.plan()}
-	case n < 90:
+	case n < 87:
 		e.Fact = &berthv1.LogEntry_AllocsReported{AllocsReported: s.reported()}
 	case n < 91:
 		s.reservation(e)
@@ -57,6 +57,8 @@ func (s *source) entry() *berthv1.LogEntry {
 		e.Fact = &berthv1.LogEntry_EvaluationsCreated{EvaluationsCreated: &berthv1.EvaluationsCreated{Evaluations: []*berthv1.Evaluation{s.eval(s.jobName())}}}
 	case n < 97:
 		e.Fact = &berthv1.LogEntry_GangsDropped{GangsDropped: &berthv1.GangsDropped{Gangs: []string{s.pick("g0", "g1", "g2")}}}
+	case n < 98:
+		s.deployed(e)
 	default:
 		e.Fact = &berthv1.LogEntry_Collected{Collected: s.collected()}
 	}
@@ -76,7 +78,7 @@ func (s *source) job() *berthv1.JobRegistered {
 	stored := s.store.View().Job("default", name)
 	r := &berthv1.JobRegistered{
 		Job: &berthv1.Job{Name: name, Namespace: s.pick("default", "default", "default", "a"), Version: stored.GetVersion() + 1, Priority: uint32(s.rng.IntN(100)),
-			Reservation: s.pick("", "", "r0")},
+			Reservation: s.pick("", "", "r0"), Groups: []*berthv1.Group{{Name: "g", Update: &berthv1.UpdateStrategy{Health: s.pick("checks", "manual")}}}},
 		Evaluation: s.eval(name),
 	}
 	if s.rng.IntN(4) == 0 {
@@ -169,7 +171,7 @@ func (s *source) plan() *berthv1.Plan {
 		case 0:
 			c.Status = berthv1.Alloc_Status(s.rng.IntN(6)).Enum()
 		case 1:
-			c.JobVersion = uint64(s.rng.IntN(5))
+			c.JobVersion, c.Promote = uint64(s.rng.IntN(5)), s.rng.IntN(2) == 0
 		default:
 			c.Desired = berthv1.Alloc_Desired(s.rng.IntN(3)).Enum()
 		}
@@ -179,6 +181,9 @@ func (s *source) plan() *berthv1.Plan {
 		job := s.jobName()
 		p.Evaluations = append(p.Evaluations, s.eval(job))
 		p.Jobs = append(p.Jobs, &berthv1.JobStatusChange{Namespace: "default", Job: job, Status: berthv1.Job_Status(s.rng.IntN(3))})
+	}
+	if s.rng.IntN(3) == 0 {
+		p.Deployments = append(p.Deployments, s.deployment())
 	}
 	return p
 }
@@ -203,7 +208,7 @@ func (s *source) plannedAllocs() (out []*berthv1.Alloc) {
 		}
 		out = append(out, &berthv1.Alloc{
 			Id: s.allocID(), Namespace: "default", Job: job, Group: "g", NodeId: s.nodeID(), Assignment: a,
-			JobVersion: s.store.View().Job("default", job).GetVersion(), PreviousAlloc: s.allocID(),
+			JobVersion: s.store.View().Job("default", job).GetVersion(), PreviousAlloc: s.allocID(), Canary: s.rng.IntN(3) == 0,
 		})
 	}
 	return out
@@ -214,7 +219,7 @@ func (s *source) asRows(placements []*berthv1.Alloc) []byte {
 	w := rows.NewPlacementWriter(s.base())
 	for _, a := range placements {
 		w.Cohort(rows.Cohort{Namespace: a.GetNamespace(), Job: a.GetJob(), Group: a.GetGroup(), EvalID: s.pick("e001", "e002"), JobVersion: a.GetJobVersion()})
-		extra := &berthv1.Alloc{PreviousAlloc: a.GetPreviousAlloc()}
+		extra := &berthv1.Alloc{PreviousAlloc: a.GetPreviousAlloc(), Canary: a.GetCanary()}
 		if s.rng.IntN(2) == 0 {
 			extra = nil
 		}
@@ -237,6 +242,7 @@ func (s *source) reported() *berthv1.AllocsReported {
 			if s.rng.IntN(3) == 0 {
 				u.StatusReason, u.Tasks = "so", []*berthv1.TaskState{{Task: "t"}}
 			}
+			s.health(u)
 			w.Add(u)
 		}
 		r.Rows = w.Bytes()
@@ -247,6 +253,7 @@ func (s *source) reported() *berthv1.AllocsReported {
 			AllocId: s.allocID(), Status: berthv1.Alloc_Status(s.rng.IntN(6)),
 			Tasks: []*berthv1.TaskState{{Task: "t", Restarts: uint32(s.rng.IntN(9))}},
 		})
+		s.health(r.Updates[len(r.Updates)-1])
 	}
 	return r
 }

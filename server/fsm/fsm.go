@@ -193,6 +193,10 @@ func (a *applier) apply(entry *berthv1.LogEntry) error {
 	case *berthv1.LogEntry_Collected:
 		a.collected(f.Collected)
 		return nil
+	case *berthv1.LogEntry_DeploymentChanged:
+		return a.deploymentChanged(f.DeploymentChanged)
+	case *berthv1.LogEntry_AllocHealthSet:
+		return a.allocHealthSet(f.AllocHealthSet)
 	case *berthv1.LogEntry_GangsDropped:
 		a.gangsDropped(f.GangsDropped)
 		return nil

@@ -51,7 +51,9 @@ func (a *applier) jobRegistered(f *berthv1.JobRegistered) error {
 		j.Stopped, j.Purge = false, false
 		j.ModifyRevision, j.SpecRevision = a.Revision(), a.Revision()
 		j.SubmitTime = a.timestamp
+		j.Stable = false
 	}))
+	a.cancelDeployments(job.GetNamespace(), job.GetName(), supersededBy(job.GetVersion()))
 	a.putEvaluation(f.GetEvaluation())
 	return nil
 }
@@ -69,6 +71,7 @@ func (a *applier) jobStopped(f *berthv1.JobStopped) error {
 		j.Purge = j.GetPurge() || f.GetPurge()
 		j.ModifyRevision, j.SpecRevision = a.Revision(), a.Revision()
 	}))
+	a.cancelDeployments(stored.GetNamespace(), stored.GetName(), "the job was stopped")
 	a.putEvaluation(f.GetEvaluation())
 	return nil
 }
