@@ -20,9 +20,9 @@ func (g *Group) compileArchs(weights []*berthv1.ArchWeight) {
 	for _, w := range weights {
 		sum += uint64(w.GetWeight())
 	}
-	s := spread{attribute: "node.arch", weight: archSpreadWeight, targets: map[string]float64{}}
+	s := spread{attribute: "node.arch", weight: archSpreadWeight}
 	for _, w := range weights {
-		s.targets[w.GetArch()] += float64(w.GetWeight()) / float64(max(sum, 1))
+		s.aim(w.GetArch(), float64(w.GetWeight())/float64(max(sum, 1)))
 		g.checks.weighted = append(g.checks.weighted, w.GetArch())
 	}
 	slices.Sort(g.checks.weighted)

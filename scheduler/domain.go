@@ -2,59 +2,112 @@ package scheduler
 
 import (
 	"encoding/binary"
-	"math"
 	"slices"
 	"strings"
 )
 
-// Nodes of a view that have the same affinity and the same values of every attribute
-// that instances are counted by (spread, distinct_property) are a domain: a group's terms
-// are the same for all of them, but for its own instances on a node.
+// Nodes of a view that have the same affinity and the same values of every attribute that
+// instances are counted by are a domain: a group's terms are the same for all of them,
+// but for what its own instances on a node say. An attribute of which every node has a
+// value of its own (node.id) makes no domains: counting by it is counting by node.
 
 // domains are those of a view's nodes by some attributes. Groups that share both share
 // them, so they are kept.
 type domains struct {
 	seen    uint64
 	names   []string
+	plain   []bool // by name: no value of it is special, so it may be counted by node
 	columns []*column
+	byNode  []bool // by column: it is counted by node
 	number  map[string]int32
 	scratch []byte
 
-	ofSlot []int32   // -1: the node is not in the view
+	ofSlot []int32   // noDomain: the node is not in the view
 	static []int64   // by domain: the term of the affinities, or of being avoided
 	values [][]int32 // by domain, then column: the value's number
 	size   []int32   // by domain: its nodes
-	having [][][]int32
+	nodes  int       // of the view
+	// By column, then value: the domains that have it, and how many nodes have. present is
+	// how many values any node has, by column.
+	having  [][][]int32
+	held    [][]int32
+	present []int
 }
 
 // noDomain is that of a node outside the view.
 const noDomain = -1
 
-// domainsOf gives the domains for a group, caught up with the nodes that changed; nil:
-// all nodes of the view are alike.
-func (f *Fleet) domainsOf(g *Group, v *staticView) *domains {
-	names := g.attributes()
-	if len(names) == 0 && !v.graded() {
-		return nil
+// domainNames names what a group's domains are made of. Those that it has while the first
+// of who lie together is still to come have the attributes of these limits, too.
+type domainNames struct {
+	key   string
+	names []string
+	plain []bool
+}
+
+// compileDomains names the group's domains: without and with the attributes that the
+// first instance decides for all.
+func (g *Group) compileDomains() {
+	var names []string
+	var plain []bool
+	for _, s := range g.spreads {
+		names, plain = append(names, s.attribute), append(plain, s.targets == nil)
 	}
-	key := g.checks.key + "\x00" + strings.Join(names, "\x00")
-	d := f.domains[key]
+	g.domains[0] = newDomainNames(g.checks.key, names, plain)
+	for _, l := range g.limits {
+		if l.kind == together {
+			names, plain = append(names, l.attribute), append(plain, false)
+		}
+	}
+	g.domains[1] = newDomainNames(g.checks.key, names, plain)
+}
+
+func newDomainNames(checks string, names []string, plain []bool) domainNames {
+	var key strings.Builder
+	key.WriteString(checks)
+	for i, name := range names {
+		key.WriteString("\x00")
+		key.WriteString(name)
+		if plain[i] {
+			key.WriteString("\x01")
+		}
+	}
+	return domainNames{key.String(), slices.Clone(names), slices.Clone(plain)}
+}
+
+// domainsOf gives the domains of a view, caught up with the nodes that changed.
+func (f *Fleet) domainsOf(by *domainNames, v *staticView) *domains {
+	d := f.domains[by.key]
 	if d == nil {
 		if len(f.domains) >= maxViews {
 			clear(f.domains)
 		}
-		d = &domains{names: names, number: map[string]int32{}, having: make([][][]int32, len(names))}
-		f.domains[key] = d
+		d = &domains{names: by.names, plain: by.plain, byNode: make([]bool, len(by.names))}
+		f.domains[by.key] = d
 	}
 	if d.seen == f.changes {
 		return d
 	}
 	d.columns = d.columns[:0]
-	for _, name := range names {
-		d.columns = append(d.columns, f.column(name))
+	anew := d.seen == 0
+	for i, name := range d.names {
+		c := f.column(name)
+		d.columns = append(d.columns, c)
+		if byNode := d.plain[i] && c.distinct(f); byNode != d.byNode[i] {
+			d.byNode[i], anew = byNode, true
+		}
+	}
+	if anew {
+		d.clear()
 	}
 	f.catchUp(&d.seen, func(slot int32) { d.put(slot, v) })
 	return d
+}
+
+func (d *domains) clear() {
+	n := len(d.names)
+	*d = domains{names: d.names, plain: d.plain, columns: d.columns, byNode: d.byNode, number: map[string]int32{},
+		having: make([][][]int32, n), held: make([][]int32, n), present: make([]int, n)}
 }
 
 // put finds the domain of a node.
@@ -63,245 +116,75 @@ func (d *domains) put(slot int32, v *staticView) {
 		d.ofSlot = append(d.ofSlot, noDomain)
 	}
 	if old := d.ofSlot[slot]; old != noDomain {
-		d.size[old]--
+		d.resize(old, -1)
 	}
 	d.ofSlot[slot] = noDomain
 	if !v.ok.has(slot) {
 		return
 	}
-	term := int64(0)
-	if v.affinity != nil {
-		term = fixed(float64(v.affinity[slot]))
-	}
-	if v.avoid.has(slot) {
-		term -= penalty
-	}
+	term := v.term(slot)
 	b := binary.LittleEndian.AppendUint64(d.scratch[:0], uint64(term))
-	for _, c := range d.columns {
-		b = binary.LittleEndian.AppendUint32(b, uint32(c.ofSlot[slot]))
+	for i := range d.columns {
+		b = binary.LittleEndian.AppendUint32(b, uint32(d.valueOf(i, slot)))
 	}
 	d.scratch = b
 	n, known := d.number[string(b)]
 	if !known {
-		n = int32(len(d.static))
+		n = d.add(slot, term)
 		d.number[string(b)] = n
-		values := make([]int32, len(d.columns))
-		for i, c := range d.columns {
-			values[i] = c.ofSlot[slot]
-			for int(values[i]) >= len(d.having[i]) {
-				d.having[i] = append(d.having[i], nil)
-			}
-			d.having[i][values[i]] = append(d.having[i][values[i]], n)
-		}
-		d.static, d.values, d.size = append(d.static, term), append(d.values, values), append(d.size, 0)
 	}
 	d.ofSlot[slot] = n
-	d.size[n]++
+	d.resize(n, 1)
 }
 
-// terms are a group's terms by domain, as instances are placed.
-type terms struct {
-	d       *domains // nil: all are 0
-	spreads []spread // of the first columns
-	limits  []limit
-	counts  [][]int32   // by column: instances by value number
-	all     []int32     // by limit: instances that it counts
-	room    [][]int64   // by limit: terms by value number, see seed
-	desired [][]float64 // by spread: instances wanted by value number
-	total   []int64     // by domain
-	// dead domains have no node left that is not looked at apart from the others.
-	dead []bool
-	top  int64
-	tops int // domains at the top; 0: not known
+// valueOf is the number of a node's value of a column; 0 where it is counted by node.
+func (d *domains) valueOf(column int, slot int32) int32 {
+	if d.byNode[column] {
+		return 0
+	}
+	return d.columns[column].ofSlot[slot]
 }
 
-// start works the terms out for the instances that there are.
-func (t *terms) start(f *Fleet, g *Group, v *staticView, wanted int) {
-	t.d, t.spreads, t.limits, t.tops = f.domainsOf(g, v), g.spreads, g.limits, 0
-	if t.d == nil {
-		return
-	}
-	t.counts, t.desired = resize(t.counts, len(t.d.columns)), resize(t.desired, len(t.spreads))
-	t.all = resize(t.all, len(t.limits))
-	for i, col := range t.d.columns {
-		t.counts[i] = resize(t.counts[i], len(col.values))
-		clear(t.counts[i])
-		t.count(f, g, i, col)
-	}
-	for i := range t.spreads {
-		total := wanted
-		for _, n := range t.counts[i] {
-			total += int(n)
+// add makes the domain of a node that is the first in it.
+func (d *domains) add(slot int32, term int64) int32 {
+	n := int32(len(d.static))
+	values := make([]int32, len(d.columns))
+	for i := range values {
+		value := d.valueOf(i, slot)
+		for int(value) >= len(d.having[i]) {
+			d.having[i], d.held[i] = append(d.having[i], nil), append(d.held[i], 0)
 		}
-		t.desired[i] = t.spreads[i].desired(t.desired[i], t.d, i, max(total, g.Count))
+		values[i], d.having[i][value] = value, append(d.having[i][value], n)
 	}
-	t.seed(f, g, v, wanted)
-	t.total, t.dead = resize(t.total, len(t.d.static)), resize(t.dead, len(t.d.static))
-	clear(t.dead)
-	for n := range t.total {
-		t.total[n] = t.sum(int32(n))
-	}
+	d.static, d.values, d.size = append(d.static, term), append(d.values, values), append(d.size, 0)
+	return n
 }
 
-// resize gives a slice of n with the memory and the content of s, as far as they go.
-func resize[T any](s []T, n int) []T {
-	if n <= cap(s) {
-		return s[:n]
-	}
-	return slices.Grow(s, n-len(s))[:n]
-}
-
-// count counts the instances that a column is about.
-func (t *terms) count(f *Fleet, g *Group, column int, col *column) {
-	k := column - len(t.spreads)
-	keys := g.keys(sameGroup)
-	if k >= 0 {
-		keys = t.limits[k].keys(g)
-	}
-	for key := range keys {
-		f.groups[key].addTo(f, t.d.names[column], col, t.counts[column])
-	}
-	if k >= 0 {
-		t.all[k] = 0
-		for _, n := range t.counts[column] {
-			t.all[k] += n
-		}
-	}
-}
-
-// desired gives the instances wanted by value number. Values without a target share
-// what the targets leave; without targets all values share alike. Nodes without the
-// attribute should get none.
-func (s *spread) desired(out []float64, d *domains, column, total int) []float64 {
-	values := d.columns[column].values
-	out = resize(out, len(values))
-	rest, others := 1.0, 0
-	present := func(value int) bool {
-		if value >= len(d.having[column]) {
-			return false
-		}
-		return slices.ContainsFunc(d.having[column][value], func(n int32) bool { return d.size[n] > 0 })
-	}
-	for value := 1; value < len(out); value++ {
-		out[value] = -1
-		if share, targeted := s.targets[values[value]]; targeted {
-			out[value] = float64(share * float64(total))
-			rest -= share
-		} else if present(value) {
-			others++
-		} else {
-			out[value] = 0
-		}
-	}
-	for value := 1; value < len(out); value++ {
-		if out[value] < 0 {
-			out[value] = float64(max(rest, 0) * float64(total) / float64(others))
-		}
-	}
-	out[0] = -1
-	return out
-}
-
-// sum is the term of a domain's nodes: for each spread, how many instances its value
-// still lacks (or, below 0, has too many). A domain with a full value takes none.
-func (t *terms) sum(n int32) int64 {
-	values, room := t.d.values[n], int64(0)
-	for k := range t.limits {
-		i := len(t.spreads) + k
-		if value := values[i]; value == 0 || t.limits[k].full(t.counts[i][value], t.all[k]) {
-			return math.MinInt64
-		}
-		room += t.roomTerm(k, values[i])
-	}
-	sum := 0.0
-	for i := range t.spreads {
-		lack := t.desired[i][values[i]] - float64(t.counts[i][values[i]])
-		sum += float64(t.spreads[i].weight * lack)
-	}
-	return t.d.static[n] + fixed(sum) + room
-}
-
-// moving says that terms change with every instance.
-func (t *terms) moving() bool { return t.d != nil && len(t.d.columns) > 0 }
-
-// of is the term of a node; false: its domain takes no more.
-func (t *terms) of(slot int32) (int64, bool) {
-	if t.d == nil {
-		return 0, true
-	}
-	term := t.total[t.d.ofSlot[slot]]
-	return term, term != math.MinInt64
-}
-
-// placed counts an instance on a node.
-func (t *terms) placed(slot int32) {
-	if !t.moving() {
-		return
-	}
-	first := false
-	for i, value := range t.d.values[t.d.ofSlot[slot]] {
-		if k := i - len(t.spreads); k >= 0 {
-			if t.limits[k].kind == apart {
-				continue
-			}
-			t.all[k]++
-			first = first || t.limits[k].kind == together && t.all[k] == 1
-		}
-		t.counts[i][value]++
-		for _, n := range t.d.having[i][value] {
-			now := t.sum(n)
-			if t.tops > 0 && !t.dead[n] && t.total[n] == t.top && now != t.top {
-				t.tops--
-			}
-			t.total[n] = now
-		}
-	}
-	if first {
-		t.again() // all other values are full now
-	}
-}
-
-// best is the highest term of a domain that is not dead; false: there is none.
-func (t *terms) best() (int64, bool) {
-	if t.tops > 0 {
-		return t.top, true
-	}
-	t.top = math.MinInt64
-	for n, total := range t.total {
+// resize counts nodes of a domain that come or go.
+func (d *domains) resize(n, by int32) {
+	d.size[n] += by
+	d.nodes += int(by)
+	for i, value := range d.values[n] {
+		was := d.held[i][value]
+		d.held[i][value] += by
 		switch {
-		case t.dead[n] || total < t.top || total == math.MinInt64 || t.d.size[n] == 0:
-		case total > t.top:
-			t.top, t.tops = total, 1
-		default:
-			t.tops++
+		case was == 0:
+			d.present[i]++
+		case was+by == 0:
+			d.present[i]--
 		}
 	}
-	return t.top, t.tops > 0
 }
 
-// exhaust marks the domains at the top as dead.
-func (t *terms) exhaust() {
-	for n, total := range t.total {
-		t.dead[n] = t.dead[n] || total == t.top
-	}
-	t.tops = 0
+// has says whether any node of the view has a value of a column.
+func (d *domains) has(column int, value int32) bool {
+	return int(value) < len(d.held[column]) && d.held[column][value] > 0
 }
 
-// again works the terms of all domains out anew.
-func (t *terms) again() {
-	for n := range t.total {
-		t.total[n] = t.sum(int32(n))
+// with are the domains of a value of a column.
+func (d *domains) with(column int, value int32) []int32 {
+	if int(value) >= len(d.having[column]) {
+		return nil
 	}
-	t.tops = 0
-}
-
-// full is the reached limit that keeps a node out; nil: none.
-func (t *terms) full(slot int32) *limit {
-	for k := range t.limits {
-		i := len(t.spreads) + k
-		if value := t.d.columns[i].ofSlot[slot]; value == 0 || t.limits[k].full(t.counts[i][value], t.all[k]) {
-			return &t.limits[k]
-		}
-	}
-	return nil
+	return d.having[column][value]
 }

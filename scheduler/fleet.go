@@ -33,6 +33,9 @@ type Fleet struct {
 	known     knownGroups
 	columns   map[string]*column
 	domains   map[string]*domains
+	// standings are those of the groups that asked last, in a ring that oldest goes round.
+	standings []*standing
+	oldest    int
 
 	// moves counts the changes of what is left of nodes; moveLog has the newest. The
 	// indexes catch up from it.

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -29,6 +30,8 @@ type Group struct {
 	spreads   []spread
 	limits    []limit
 	hosts     scope // of distinct_hosts
+	sole      bool  // a limit lets no two instances share a value
+	domains   [2]domainNames
 	siblings  []GroupKey
 	avoidSelf bool // rather not two instances on one node
 	tasks     []taskNeed
@@ -57,7 +60,13 @@ type spread struct {
 	attribute string
 	// weight 1: an instance too many in a value weighs as much as all affinities together.
 	weight  float64
-	targets map[string]float64 // share of 1; nil: evenly
+	targets []target // by value, ascending; nil: evenly
+}
+
+// target is the share of 1 that a value is to have.
+type target struct {
+	value string
+	share float64
 }
 
 type portNeed struct {
@@ -93,6 +102,7 @@ func Compile(job *berthv1.Job, group *berthv1.Group) (*Group, error) {
 		return nil, fmt.Errorf("group %q: %w", group.GetName(), err)
 	}
 	g.compileMembers()
+	g.compileDomains()
 	return g, nil
 }
 
@@ -159,23 +169,17 @@ func (g *Group) compileSpreads(spreads []*berthv1.Spread) {
 		}
 		out := spread{attribute: s.GetAttribute(), weight: float64(weight) / 50}
 		for _, t := range s.GetTargets() {
-			if out.targets == nil {
-				out.targets = map[string]float64{}
-			}
-			out.targets[t.GetValue()] += float64(t.GetPercent()) / 100
+			out.aim(t.GetValue(), float64(t.GetPercent())/100)
 		}
 		g.spreads = append(g.spreads, out)
 	}
 }
 
-// attributes are those whose values instances are counted by.
-func (g *Group) attributes() []string {
-	var names []string
-	for _, s := range g.spreads {
-		names = append(names, s.attribute)
+// aim adds a share to a value's target.
+func (s *spread) aim(value string, share float64) {
+	i, known := slices.BinarySearchFunc(s.targets, value, func(t target, value string) int { return strings.Compare(t.value, value) })
+	if !known {
+		s.targets = slices.Insert(s.targets, i, target{value: value})
 	}
-	for _, l := range g.limits {
-		names = append(names, l.attribute)
-	}
-	return names
+	s.targets[i].share += share
 }

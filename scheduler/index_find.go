@@ -3,23 +3,27 @@ package scheduler
 import "math/bits"
 
 // lane is the nodes that pass one group's static checks, by the group's view of the
-// fleet: all of them, or those without an instance of a crowded group.
+// fleet: all of them, or those with so many instances of a crowded group, often none.
 type lane struct {
-	view    *staticView
-	without *instances
-	used    uint64
+	view  *staticView
+	own   *instances // nil: all
+	level int32
+	used  uint64
 }
 
-func (l *lane) has(slot int32) bool { return l.view.ok.has(slot) && l.without.at(slot) == 0 }
+func (l *lane) has(slot int32) bool { return l.view.ok.has(slot) && l.own.at(slot) == l.level }
 
-// maxLanes bounds the lanes of an index; the least recently used gives way. maxWithout
-// bounds those without the instances of a group, which give way only when nobody has
-// asked for them for the last keepWithout queries: it costs a look at every entry to make
-// one.
+func (l *lane) is(v *staticView, own *instances, level int32) bool {
+	return l.view == v && l.own == own && l.level == level
+}
+
+// maxLanes bounds the lanes of an index; the least recently used gives way. maxLevels
+// bounds those by the instances of a group, which give way only when nobody has asked for
+// them for the last keepLevel queries: it costs a look at every entry to make one.
 const (
-	maxLanes    = 64
-	maxWithout  = 16
-	keepWithout = 4096
+	maxLanes  = 64
+	maxLevels = 16
+	keepLevel = 4096
 )
 
 // query is what a run asks of an index.
@@ -30,8 +34,9 @@ type query struct {
 	from, start bound
 }
 
-// ask prepares a query for a group, on the nodes of its view without certain instances.
-func (x *index) ask(k *knownGroup, v *staticView, without *instances) query {
+// ask prepares a query for a group, on the nodes of its view; where own is not nil, on
+// those with so many of these instances.
+func (x *index) ask(k *knownGroup, v *staticView, own *instances, level int32) query {
 	g := k.g
 	x.clock++
 	x.sync()
@@ -39,7 +44,7 @@ func (x *index) ask(k *knownGroup, v *staticView, without *instances) query {
 	if x.rates == nil {
 		start.key = x.rank.least(&g.total)
 	}
-	return query{x: x, shape: k.shapeIn(x), lane: k.laneIn(x, v, without), from: start, start: start}
+	return query{x: x, shape: k.shapeIn(x), lane: k.laneIn(x, v, own, level), from: start, start: start}
 }
 
 // shapeOf gives the number of a group's shape, and learns it first where it is new: all
@@ -70,31 +75,31 @@ func (x *index) shapeOf(g *Group) int {
 }
 
 // laneOf gives the number of a lane, and makes it where it is new.
-func (x *index) laneOf(v *staticView, without *instances) int {
+func (x *index) laneOf(v *staticView, own *instances, level int32) int {
 	kind, oldest := 0, -1 // lanes of the same kind
 	for l := range x.lanes {
 		at := &x.lanes[l]
-		if at.view == v && at.without == without {
+		if at.is(v, own, level) {
 			at.used = x.clock
 			return l
 		}
-		if (at.without == nil) == (without == nil) {
+		if (at.own == nil) == (own == nil) {
 			if kind++; oldest < 0 || at.used < x.lanes[oldest].used {
 				oldest = l
 			}
 		}
 	}
-	most := maxLanes - maxWithout
-	if without != nil {
-		if most = maxWithout; kind == most && x.clock-x.lanes[oldest].used < keepWithout {
-			return x.laneOf(v, nil)
+	most := maxLanes - maxLevels
+	if own != nil {
+		if most = maxLevels; kind == most && x.clock-x.lanes[oldest].used < keepLevel {
+			return x.laneOf(v, nil, 0)
 		}
 	}
 	if kind < most {
 		oldest = len(x.lanes)
 		x.addLane()
 	}
-	x.makeLane(oldest, lane{v, without, x.clock})
+	x.makeLane(oldest, lane{v, own, level, x.clock})
 	return oldest
 }
 

@@ -150,10 +150,10 @@ func (x *index) ofNode(slot int32, v *vector) (uint64, bool) {
 	return key, x.rates == nil || key != unrated
 }
 
-// isolates says that there are lanes without some group's instances.
+// isolates says that there are lanes by some group's instances.
 func (x *index) isolates() bool {
 	for l := range x.lanes {
-		if x.lanes[l].without != nil {
+		if x.lanes[l].own != nil {
 			return true
 		}
 	}

@@ -7,7 +7,9 @@ import "iter"
 type instances struct {
 	key     GroupKey // noGroup: there are none left, and the group's are counted elsewhere
 	on      slotCounts
-	tallies []tally
+	tallies []*tally
+	// standing follows them; nil: nobody has asked of late.
+	standing *standing
 	// crowded: a search came by so many of their nodes that indexes keep the others apart.
 	crowded bool
 }
@@ -37,34 +39,50 @@ func (i *instances) at(slot int32) int32 {
 
 func (i *instances) none() bool { return i == nil || i.on.len() == 0 }
 
+// sum is how many there are.
+func (i *instances) sum() int {
+	if i == nil {
+		return 0
+	}
+	return i.on.sum
+}
+
 func (i *instances) add(f *Fleet, slot, by int32) {
 	was := i.on.add(slot, by)
-	if i.crowded && (was > 0) != (was+by > 0) {
+	now := max(was+by, 0)
+	if now == was {
+		return
+	}
+	if i.crowded {
 		f.log(move{slot: slot})
 	}
-	for k := range i.tallies {
-		if t := &i.tallies[k]; t.changes == f.changes {
-			t.counts[t.column.ofSlot[slot]] += by
+	for _, t := range i.tallies {
+		if t.changes == f.changes {
+			t.counts[t.column.ofSlot[slot]] += now - was
 		}
+	}
+	if s := i.standing; s != nil && s.changes == f.changes {
+		s.count(slot, was, now)
 	}
 }
 
-// addTo adds the instances to counts by value number.
-func (i *instances) addTo(f *Fleet, attribute string, c *column, counts []int32) {
-	if i.none() {
-		return
-	}
-	for k := range i.tallies {
-		if i.tallies[k].attribute == attribute {
-			i.tallies[k].refresh(f, i, c)
-			sum(counts, i.tallies[k].counts)
-			return
+// tallyOf gives the tally of an attribute, caught up.
+func (i *instances) tallyOf(f *Fleet, attribute string, c *column) *tally {
+	for _, t := range i.tallies {
+		if t.attribute == attribute {
+			t.refresh(f, i, c)
+			return t
 		}
 	}
-	i.tallies = append(i.tallies, tally{attribute: attribute})
-	t := &i.tallies[len(i.tallies)-1]
+	if n := len(i.tallies); n < cap(i.tallies) && i.tallies[:n+1][n] != nil { // of a group that is gone
+		i.tallies = i.tallies[:n+1]
+	} else {
+		i.tallies = append(i.tallies, &tally{})
+	}
+	t := i.tallies[len(i.tallies)-1]
+	t.attribute, t.changes = attribute, 0
 	t.refresh(f, i, c)
-	sum(counts, t.counts)
+	return t
 }
 
 func (t *tally) refresh(f *Fleet, i *instances, c *column) {
@@ -79,12 +97,6 @@ func (t *tally) refresh(f *Fleet, i *instances, c *column) {
 	}
 }
 
-func sum(to, from []int32) {
-	for k, n := range from {
-		to[k] += n
-	}
-}
-
 // count counts instances of a group on a node.
 func (f *Fleet) count(key GroupKey, slot int32, by int32) {
 	f.countIn(f.instancesOf(key), slot, by)
@@ -94,6 +106,9 @@ func (f *Fleet) countIn(i *instances, slot, by int32) {
 	if i.add(f, slot, by); i.none() {
 		delete(f.groups, i.key)
 		i.key = noGroup
+		if i.standing != nil {
+			i.standing.belong(nil)
+		}
 		if !i.crowded { // else indexes may know of it
 			i.tallies = i.tallies[:0]
 			f.spare = append(f.spare, i)

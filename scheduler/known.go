@@ -7,6 +7,7 @@ type knownGroup struct {
 	g           *Group
 	view        *staticView
 	own         *instances
+	standing    *standing
 	shape, lane int
 }
 
@@ -63,9 +64,9 @@ func (k *knownGroup) shapeIn(x *index) int {
 }
 
 // laneIn is the number of the lane of the group's nodes in an index.
-func (k *knownGroup) laneIn(x *index, v *staticView, without *instances) int {
-	if k.lane >= len(x.lanes) || x.lanes[k.lane].view != v || x.lanes[k.lane].without != without {
-		k.lane = x.laneOf(v, without)
+func (k *knownGroup) laneIn(x *index, v *staticView, own *instances, level int32) int {
+	if k.lane >= len(x.lanes) || !x.lanes[k.lane].is(v, own, level) {
+		k.lane = x.laneOf(v, own, level)
 	}
 	x.lanes[k.lane].used = x.clock
 	return k.lane

@@ -63,15 +63,34 @@ func (g *Group) compileLimit(attribute, operator, value string, among scope) err
 		}
 	}
 	g.limits = append(g.limits, l)
+	g.sole = g.sole || l.kind == atMost && l.most == 1
 	return nil
 }
 
 // keys are the groups whose instances count for the limit.
 func (l *limit) keys(g *Group) iter.Seq[GroupKey] {
-	if l.kind == apart {
-		return slices.Values(l.others)
+	return func(yield func(GroupKey) bool) {
+		for i := 0; ; i++ {
+			if key, more := l.key(g, i); !more || !yield(key) {
+				return
+			}
+		}
 	}
-	return g.keys(l.scope)
+}
+
+// key is the i-th of those groups; false: there are not so many.
+func (l *limit) key(g *Group, i int) (GroupKey, bool) {
+	from := g.siblings
+	switch {
+	case l.kind == apart:
+		from = l.others
+	case l.scope == sameGroup:
+		return g.Key, i == 0
+	}
+	if i >= len(from) {
+		return GroupKey{}, false
+	}
+	return from[i], true
 }
 
 // full says that an instance may not lie in a value where count of those that are

@@ -227,9 +227,13 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 	r.f.moved(slot, g, used)
 	if r.own == nil {
 		r.own = r.f.instancesOf(r.g.Key)
+		r.terms.owned(r.f, r.g, r.own)
 	}
 	r.own.add(r.f, slot, 1)
-	r.terms.placed(slot)
+	if r.terms.seeded() { // that was the first, and has decided
+		r.terms.start(r.f, r.f.know(r.g), r.view, r.own, r.ask.wanted()-r.got)
+		r.q.from = r.q.start
+	}
 	delete(r.only, slot)
 	if r.g.hosts != nobody || r.ask.Nodes != nil {
 		r.mark(slot).excluded = true
@@ -238,10 +242,6 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 	switch r.again = none; {
 	case r.f.scans:
 	case !atLarge || r.isExcluded(slot):
-	case r.g.avoidSelf:
-		if r.gathered {
-			r.add(slot)
-		}
 	case !r.rated && r.packs(slot) && !r.terms.moving():
 		// With less left it still comes before all others.
 		r.again = slot
@@ -250,7 +250,7 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 		}
 	case r.rated || r.packs(slot):
 		// It may, too, where its domain's term is still the highest.
-		if term, ok := r.terms.of(slot); ok && (r.terms.d == nil || term == r.terms.top) {
+		if term, ok := r.terms.of(slot); ok && (r.terms.s == nil || term == r.terms.top) {
 			r.q.from = r.q.start
 		}
 	}

@@ -3,10 +3,9 @@ package scheduler
 import "math"
 
 // run places one ask. What it looks for is the best of three: the nodes at large, which
-// the index has in order; those that it has to look at apart, because the ask says
-// something of just them (penalised, named, or with the service's own instances); and,
-// before all others, the node that took the last instance, where nothing has come before
-// it since.
+// the index has in order, those with the highest term first; those that it has to look at
+// apart, because the ask says something of just them (penalised or named); and, before all
+// others, the node that took the last instance, where nothing has come before it since.
 type run struct {
 	f     *Fleet
 	ask   *Ask
@@ -27,7 +26,6 @@ type run struct {
 	entry    int32 // of the index: the node at large that was looked at last
 	again    int32 // the node that is looked at first; none: there is none
 	cell     int   // its cell that took the last instance
-	peak     int64 // no term is above it
 	apart    rankHeap
 	gathered bool // apart has been filled
 	passed   int  // nodes of its own that the last search has come by
@@ -81,15 +79,13 @@ func (r *run) prepare() {
 			r.hosts = append(r.hosts, i)
 		}
 	}
-	r.terms.start(f, r.g, r.view, r.ask.wanted())
+	r.terms.start(f, known, r.view, r.own, r.ask.wanted())
 	r.shared = assignments{g: r.g}
 	r.apart, r.gathered, r.entry, r.again = r.apart[:0], false, none, none
 	r.q, r.atLarge = query{}, r.ask.Nodes == nil
-	if r.peak = 0; r.terms.d != nil {
-		r.peak, _ = r.terms.best()
-	}
 	if r.rated = f.rates(r.g); r.atLarge && !f.scans {
-		r.q = f.indexFor(r.g).ask(known, r.view, r.without())
+		own, level := r.crowdedAt()
+		r.q = f.indexFor(r.g).ask(known, r.view, own, level)
 	}
 }
 
@@ -137,32 +133,53 @@ func (r *run) isPenalised(slot int32) bool {
 // admits says whether a node is one of those at large, at the terms that are looked at.
 func (r *run) admits(slot int32) bool {
 	if r.isolated() && r.own.at(slot) > 0 {
-		if r.passed++; r.passed > crowd {
-			r.own.crowded = true
-		}
+		r.pass(slot)
 		return false
 	}
 	if (r.marked || len(r.hosts) > 0) && (r.isExcluded(slot) || r.isPenalised(slot)) {
 		return false
 	}
-	if t := &r.terms; t.d != nil {
-		n := t.d.ofSlot[slot]
-		return t.total[n] == t.top && !t.dead[n]
+	if r.terms.admits(slot) {
+		return true
 	}
-	return true
+	r.pass(slot)
+	return false
 }
 
-// without are the instances whose nodes are not looked for at large, where they are so
-// many that it matters.
-func (r *run) without() *instances {
-	if r.own != nil && r.own.crowded && r.isolated() {
-		return r.own
+// pass counts a node that the search comes by in vain, because of how many of the group's
+// instances are on it.
+func (r *run) pass(slot int32) {
+	if level := r.level(); r.own == nil || r.own.crowded || level == mixed || r.own.at(slot) == level {
+		return
 	}
-	return nil
+	if r.passed++; r.passed > crowd {
+		r.own.crowded = true
+	}
 }
 
-// isolated says that nodes with instances of the group are looked at apart, or not at all.
-func (r *run) isolated() bool { return r.g.avoidSelf || r.g.hosts == sameGroup }
+// crowdedAt gives the group's instances, and how many of them a node has that is looked
+// for, where there are so many others that it matters.
+func (r *run) crowdedAt() (own *instances, level int32) {
+	if level = r.level(); r.own == nil || !r.own.crowded || level == mixed {
+		return nil, 0
+	}
+	return r.own, level
+}
+
+// level is how many instances of the group a node has that is looked for; mixed: that is
+// not known.
+func (r *run) level() int32 {
+	switch {
+	case r.isolated():
+		return 0
+	case r.terms.s != nil && r.terms.s.counted:
+		return r.terms.level
+	}
+	return mixed
+}
+
+// isolated says that nodes with instances of the group take no more.
+func (r *run) isolated() bool { return r.g.hosts != nobody || r.g.sole }
 
 // rank gives a node's place among all, as it is now; false: its domain takes no more.
 func (r *run) rank(slot int32) (rank, bool) {
@@ -174,7 +191,6 @@ func (r *run) rank(slot int32) (rank, bool) {
 // termOf is what the group says of a node as it is now.
 func (r *run) termOf(slot int32) (int64, bool) {
 	term, ok := r.terms.of(slot)
-	term += r.g.selfTerm(r.own.at(slot))
 	if r.isPenalised(slot) {
 		term -= penalty
 	}
@@ -221,7 +237,7 @@ func (r *run) next() int32 {
 			continue
 		}
 		at.term = term
-		if term <= r.peak-r.g.apartTerm() {
+		if term <= r.terms.peak-penalty {
 			if best := r.apartBest(); best != nil && r.f.better(best, &at) {
 				r.entry = none
 				return best.slot
@@ -237,19 +253,23 @@ func (r *run) next() int32 {
 
 // nextTerm is the highest that nodes at large can have; false: there are none left.
 func (r *run) nextTerm() (int64, bool) {
-	if r.terms.d == nil {
+	if r.terms.s == nil {
 		return 0, true
 	}
-	known, before := r.terms.tops > 0, r.terms.top
+	before, level := r.terms.top, r.terms.level
 	term, ok := r.terms.best()
-	if !known && term != before {
+	if term != before && ok {
 		r.q.from = r.q.start
+	}
+	if r.terms.level != level && r.own != nil && r.own.crowded {
+		own, level := r.crowdedAt()
+		r.q.lane = r.f.know(r.g).laneIn(r.q.x, r.view, own, level)
 	}
 	return term, ok
 }
 
 func (r *run) exhaust() {
-	if r.terms.d == nil {
+	if r.terms.s == nil {
 		r.atLarge = false
 		return
 	}
@@ -322,14 +342,6 @@ func (r *run) gather() {
 	}
 	for _, id := range r.ask.Penalised {
 		if slot, known := r.f.slots[id]; known {
-			r.add(slot)
-		}
-	}
-	if !r.g.avoidSelf || r.own == nil {
-		return
-	}
-	for slot := range r.own.on.all() {
-		if !r.isPenalised(slot) {
 			r.add(slot)
 		}
 	}

@@ -54,14 +54,6 @@ func (g *Group) selfTerm(n int32) int64 {
 	return -selfWeight * int64(n) / int64(n+1)
 }
 
-// apartTerm is the least that nodes that are looked at apart have less than others.
-func (g *Group) apartTerm() int64 {
-	if g.avoidSelf {
-		return -g.selfTerm(1)
-	}
-	return penalty
-}
-
 // fixed gives millionths. The conversions around products keep a compiler from fusing
 // them into one rounding on some machines and not on others.
 func fixed(x float64) int64 { return int64(float64(x * unit)) }

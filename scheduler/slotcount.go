@@ -11,6 +11,7 @@ import (
 type slotCounts struct {
 	table []slotCount // a power of two, at most 3/4 full
 	used  int
+	sum   int // of all numbers
 }
 
 // slotCount with n 0 is vacant.
@@ -48,6 +49,7 @@ func (c *slotCounts) add(slot, by int32) (was int32) {
 	i := c.find(slot)
 	e := &c.table[i]
 	was = e.n
+	c.sum += int(max(was+by, 0) - was)
 	switch now := was + by; {
 	case now > 0 && was == 0:
 		*e = slotCount{slot, now}

@@ -208,6 +208,18 @@ func (f *Fleet) refresh(v *staticView) {
 	})
 }
 
+// term is what the affinities say of a node, or its being avoided.
+func (v *staticView) term(slot int32) int64 {
+	term := int64(0)
+	if v.affinity != nil {
+		term = fixed(float64(v.affinity[slot]))
+	}
+	if v.avoid.has(slot) {
+		term -= penalty
+	}
+	return term
+}
+
 // graded says that the nodes of the view are not all alike.
 func (v *staticView) graded() bool { return v.affinity != nil || v.avoided > 0 }
 
@@ -217,6 +229,9 @@ type column struct {
 	values []string // by number; 0 is the absence of the attribute
 	number map[string]int32
 	ofSlot []int32
+	// nodes has, by number, how many nodes have the value; some is how many values any has.
+	nodes []int32
+	some  int
 }
 
 func (f *Fleet) column(attribute string) *column {
@@ -226,7 +241,7 @@ func (f *Fleet) column(attribute string) *column {
 			clear(f.columns)
 			clear(f.domains) // they have the columns' numbers
 		}
-		c = &column{values: []string{""}, number: map[string]int32{}}
+		c = &column{values: []string{""}, nodes: []int32{0}, number: map[string]int32{}}
 		f.columns[attribute] = c
 	}
 	if c.seen == f.changes {
@@ -236,20 +251,39 @@ func (f *Fleet) column(attribute string) *column {
 		for int(slot) >= len(c.ofSlot) {
 			c.ofSlot = append(c.ofSlot, 0)
 		}
-		c.ofSlot[slot] = 0
-		value, has := attributeOf(f.nodes[slot].node, attribute)
-		if !has {
-			return
+		if old := c.ofSlot[slot]; old != 0 {
+			if c.nodes[old]--; c.nodes[old] == 0 {
+				c.some--
+			}
 		}
-		n, known := c.number[value]
-		if !known {
-			n = int32(len(c.values))
-			c.values, c.number[value] = append(c.values, value), n
+		if c.ofSlot[slot] = c.numberOf(f.nodes[slot].node, attribute); c.ofSlot[slot] != 0 {
+			if c.nodes[c.ofSlot[slot]]++; c.nodes[c.ofSlot[slot]] == 1 {
+				c.some++
+			}
 		}
-		c.ofSlot[slot] = n
 	})
 	return c
 }
+
+// numberOf gives the number of a node's value.
+func (c *column) numberOf(node *berthv1.Node, attribute string) int32 {
+	if node == nil {
+		return 0
+	}
+	value, has := attributeOf(node, attribute)
+	if !has {
+		return 0
+	}
+	n, known := c.number[value]
+	if !known {
+		n = int32(len(c.values))
+		c.values, c.nodes, c.number[value] = append(c.values, value), append(c.nodes, 0), n
+	}
+	return n
+}
+
+// distinct says that every node has a value, and none the same as another.
+func (c *column) distinct(f *Fleet) bool { return c.some == f.Len() }
 
 // catchUp calls fn for every slot that changed after the last call with the same seen:
 // for all of them when that was too long ago.

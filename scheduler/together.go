@@ -63,27 +63,43 @@ type valueRoom struct {
 	weight uint64       // of what is left
 }
 
-// seed works out what the first instance's limits say of their values: t.room by limit and
-// value number. It looks at every node, and only where nobody has decided yet.
-func (t *terms) seed(f *Fleet, g *Group, v *staticView, wanted int) {
-	t.room = resize(t.room, len(t.limits))
+// seed gives what speaks for each value of the limits by which instances lie together, by
+// value number, while the first of any of them is still to come; else nil. It looks at
+// every node.
+func (t *terms) seed(f *Fleet, g *Group, v *staticView, wanted int) [][]int64 {
+	n, first := 0, false
 	for k := range t.limits {
-		t.room[k] = t.room[k][:0]
-		if l := &t.limits[k]; l.kind == together && t.all[k] == 0 {
-			t.room[k] = f.roomByValue(t.room[k], l, t.d.columns[len(t.spreads)+k], v, wanted, f.rankingOf(g) == evened)
+		if c := &t.limits[k]; c.kind == together {
+			n++
+			first = first || c.number() == 0
 		}
 	}
-}
-
-// roomTerm is what room says of a value; 0 where an instance has decided.
-func (t *terms) roomTerm(k int, value int32) int64 {
-	if len(t.room[k]) == 0 {
-		return 0
+	if !first {
+		return nil
 	}
-	return t.room[k][value]
+	t.room = resize(t.room, n)
+	n = 0
+	for k := range t.limits {
+		c := &t.limits[k]
+		if c.kind != together {
+			continue
+		}
+		if t.room[n] = resize(t.room[n], len(c.column.values)); c.number() == 0 {
+			f.roomByValue(t.room[n], c.limit, c.column, v, wanted, f.rankingOf(g) == evened)
+		} else {
+			for value := range t.room[n] {
+				if t.room[n][value] = 0; !c.byNode && c.closes(int32(value)) {
+					t.room[n][value] = closed
+				}
+			}
+		}
+		n++
+	}
+	return t.room
 }
 
-func (f *Fleet) roomByValue(out []int64, l *limit, col *column, v *staticView, wanted int, even bool) []int64 {
+// roomByValue is what the room in each value is worth to a limit.
+func (f *Fleet) roomByValue(out []int64, l *limit, col *column, v *staticView, wanted int, even bool) {
 	members := slices.Clone(l.members)
 	members[0].count = max(members[0].count, int64(wanted))
 	later := int64(wanted) < members[0].count || len(members) > 1
@@ -92,11 +108,11 @@ func (f *Fleet) roomByValue(out []int64, l *limit, col *column, v *staticView, w
 	for i := range rooms {
 		rooms[i].value, rooms[i].fit = int32(i), fits[i*len(members):][:len(members)]
 	}
-	var left vector
+	x := f.nodeIndex()
+	x.sync()
 	for slot := range int32(len(f.nodes)) {
 		if value := col.ofSlot[slot]; value > 0 && v.ok.has(slot) {
-			packed.ofNode(f.nodes[slot].usage, &left)
-			rooms[value].add(&left, members)
+			rooms[value].add(&x.left[slot], members)
 		}
 	}
 	for i := range rooms {
@@ -108,7 +124,6 @@ func (f *Fleet) roomByValue(out []int64, l *limit, col *column, v *staticView, w
 		}
 		return cmp.Or(cmp.Compare(a.lacks, b.lacks), cmp.Compare(a.weight, b.weight))
 	})
-	out = resize(out, len(rooms))
 	place := int64(0)
 	for i := range rooms {
 		if i > 0 && (rooms[i].lacks != rooms[i-1].lacks || rooms[i].weight != rooms[i-1].weight) {
@@ -119,7 +134,18 @@ func (f *Fleet) roomByValue(out []int64, l *limit, col *column, v *staticView, w
 			out[rooms[i].value] -= noRoom + rooms[i].lacks*(noRoom/unit)
 		}
 	}
-	return out
+}
+
+// nodeIndex is any index that has all nodes, and so what is left of each.
+func (f *Fleet) nodeIndex() *index {
+	for how := range f.indexes {
+		if x := f.indexes[how][0]; x != nil {
+			return x
+		}
+	}
+	how := rankingOf(f.strategy)
+	f.indexes[how][0] = newIndex(f, false, how)
+	return f.indexes[how][0]
 }
 
 // add counts what is left of a node.
@@ -127,9 +153,12 @@ func (r *valueRoom) add(left *vector, members []member) {
 	any := false
 	for i := range members {
 		n := members[i].count
+		if !left.covers(&members[i].need) {
+			n = 0
+		}
 		for d, need := range members[i].need {
-			if need > 0 {
-				n = min(n, int64(left[d]/need))
+			if need > 0 && n > 0 && uint64(left[d]) < uint64(n)*uint64(need) {
+				n = int64(left[d] / need)
 			}
 		}
 		r.fit[i] += n
