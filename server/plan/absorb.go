@@ -21,7 +21,7 @@ func (l *Loop) load(view *state.View) {
 	l.jobs, l.ready, l.survey, l.timers = map[jobKey]*job{}, turns{}, nil, nil
 	l.system, l.demand = map[*job]struct{}{}, demand{}
 	l.blocked, l.claims, l.dirty = newQueue(), map[string][]*claim{}, map[string]*changed{}
-	l.crowd = newCrowd(func() *state.View { return l.view })
+	l.crowd, l.drains = newCrowd(func() *state.View { return l.view }), drains{}
 	l.configure(view.SchedulerConfig())
 	for n := range view.Nodes("") {
 		l.upsertNode(n)
@@ -177,6 +177,7 @@ func (l *Loop) change(c *state.Change, now time.Time, anew map[string]bool) {
 
 func (l *Loop) upsertNode(n *berthv1.Node) bool {
 	l.nodes[n.GetId()] = n
+	l.drains.follow(n.GetId(), n)
 	anew, err := l.fleet.UpsertNode(n)
 	if err != nil {
 		l.log.Warn("a node's inventory makes no sense; nothing is placed on it", "node", n.GetName(), "error", err)
@@ -190,6 +191,7 @@ func (l *Loop) nodeChanged(before, after *berthv1.Node, now time.Time) (anew boo
 	if after == nil {
 		id = before.GetId()
 		delete(l.nodes, id)
+		l.drains.follow(id, nil)
 		l.fleet.RemoveNode(id)
 		for _, namespace := range l.fleet.Quotas().Namespaces() {
 			l.afforded(namespace, now) // what was lost with it is not held any more
@@ -200,7 +202,7 @@ func (l *Loop) nodeChanged(before, after *berthv1.Node, now time.Time) (anew boo
 	if before != nil && after != nil && before.GetStatus() == after.GetStatus() && sameOffer(before, after) {
 		return anew
 	}
-	if before == nil || after == nil || before.GetStatus() != after.GetStatus() {
+	if before == nil || after == nil || before.GetStatus() != after.GetStatus() || drainsChanged(before, after) {
 		for a := range l.view.AllocsByNode(id) {
 			if !a.Terminal() {
 				l.mark(l.job(a.GetNamespace(), a.GetJob()), now, berthv1.Evaluation_node_changed)
@@ -250,6 +252,9 @@ func (l *Loop) allocChanged(before, after *state.AllocRow, now time.Time) {
 		l.freed(either.NodeID())
 		l.wakeClaimants(either.NodeID(), now)
 		l.heldLess(either.Namespace(), now)
+	}
+	if before.Exists() && !before.Terminal() && !(after.Exists() && !after.Terminal()) {
+		l.drains.ended(either.NodeID())
 	}
 	switch {
 	case !before.Exists():

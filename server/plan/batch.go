@@ -111,6 +111,8 @@ type flight struct {
 	drops []string
 	// collects says that it is not a plan but what Loop.collect has found.
 	collects bool
+	// empties is a drained node on which nothing is left; it is no plan then.
+	empties string
 }
 
 // send proposes the entries; each lands in Loop.landed.
@@ -151,6 +153,9 @@ func (l *Loop) land(f *flight) {
 	}
 	if f.collects {
 		l.collecting = false
+	}
+	if f.empties != "" && f.err != nil {
+		l.drains.ended(f.empties) // tried again
 	}
 	entries, last := []*entry{f.entry}, true
 	if g := f.entry.gang; g != nil {

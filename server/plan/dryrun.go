@@ -33,6 +33,7 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 		compiled, _ := compile(g)
 		return fleet.Allows(compiled, node)
 	}
+	in.Occupied = occupied(view)
 	result := Reconcile(in)
 	outcomes := map[string]*berthv1.GroupOutcome{}
 	for _, o := range result.Groups {

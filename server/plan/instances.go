@@ -14,6 +14,7 @@ func (r *reconciler) instances(g *group) {
 	places := places{taken: make([]bool, count)}
 	live, unheard := r.returned(g)
 	live = r.excess(g, live, unheard, &places)
+	live = r.drain(g, live, count)
 	r.goneAway(g, &places)
 	r.over(g, &places)
 	for index := range count {
@@ -60,7 +61,7 @@ func (r *reconciler) returned(g *group) (live []*berthv1.Alloc, unheard map[stri
 		case old.GetStatus() == berthv1.Alloc_unknown:
 			drop[old] = true
 			unheard[successor.GetId()] = old
-		case keepsOld(g.spec.GetOnDisconnect().GetReconcile(), old, successor):
+		case !r.draining(old) && keepsOld(g.spec.GetOnDisconnect().GetReconcile(), old, successor):
 			drop[successor] = true
 			r.stop(g, successor, reasonKeptOld)
 		default:

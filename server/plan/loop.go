@@ -100,6 +100,7 @@ type Loop struct {
 	// reservation begins or ends. See limits.go.
 	limits    map[string]bool
 	reserveAt time.Time
+	drains    drains
 
 	// blocked are the jobs that wait for room; dirty the nodes that may have some now, by
 	// id; tick counts their changes, and lastSince the jobs that began to wait. testsLeft:
@@ -169,6 +170,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		watch := l.cfg.Store.Watch(state.Topic{Table: state.TableAny})
 		l.catchUp(time.Now())
+		l.drained(ctx, time.Now())
 		l.round(ctx, time.Now())
 		if (l.ready.len()+len(l.survey) > 0 || l.testsLeft) && l.mayFly(0) {
 			watch.Close()

@@ -25,7 +25,12 @@ type Input struct {
 	// Allows says whether a node passes a group's static checks, whether or not anything
 	// new may be placed on it; asked of allocations that are updated in place.
 	Allows func(group *berthv1.Group, nodeID string) bool
-	Now    time.Time
+	// Occupied says whether a node has anything but system jobs that is not over; asked of
+	// nodes that are drained. nil: none has.
+	Occupied func(nodeID string) bool
+	// Told says whether an entry on its way tells an allocation to end. nil: none does.
+	Told func(allocID string) bool
+	Now  time.Time
 }
 
 // Result is what should be different.
@@ -65,6 +70,8 @@ type Ask struct {
 	Previous *berthv1.Alloc
 	// Replaces says that Previous still runs: it is stopped when this is placed.
 	Replaces bool
+	// Moves says that it replaces Previous because its node is drained.
+	Moves bool
 	// Penalised is a node that is to be taken only where no other fits.
 	Penalised string
 	// Reschedules are the times for the new allocation's record.

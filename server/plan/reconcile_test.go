@@ -64,6 +64,8 @@ func TestReconcileTranscripts(t *testing.T) {
 //	                               the last one is the job, those before are kept versions
 //	alloc ID INDEX NODE STATUS [v= stop next= rescheduled=N after=DURATION group=]
 //	reconcile [at=DURATION]
+//
+// and what moves_test.go adds.
 type world struct {
 	t      testing.TB
 	in     Input
@@ -81,7 +83,7 @@ func newWorld(t testing.TB) *world {
 		Node:    func(id string) *berthv1.Node { return w.nodes[id] },
 		Feasible: func(*berthv1.Group) (ids []string) {
 			for id, n := range w.nodes {
-				if n.GetStatus() == berthv1.Node_ready {
+				if n.GetStatus() == berthv1.Node_ready && n.GetEligibility() == berthv1.Node_eligible {
 					ids = append(ids, id)
 				}
 			}
@@ -133,6 +135,7 @@ func (w *world) run(line string, out *strings.Builder) {
 	switch words[0] {
 	case "case":
 		w.jobs, w.nodes, w.allocs, w.in.Job, w.in.Now = map[uint64]*berthv1.Job{}, map[string]*berthv1.Node{}, nil, nil, now
+		w.in.Occupied, w.in.Told = nil, nil
 		fmt.Fprintf(out, "%s\n", strings.TrimPrefix(line, "case "))
 	case "node":
 		n := &berthv1.Node{Id: words[1], Status: berthv1.Node_ready, StatusTime: timestamppb.New(now.Add(-w.duration(o["since"])))}
@@ -140,6 +143,7 @@ func (w *world) run(line string, out *strings.Builder) {
 			n.Status = berthv1.Node_Status(berthv1.Node_Status_value[words[2]])
 		}
 		w.nodes[n.Id] = n
+		w.drainOf(n, o)
 	case "job":
 		w.job(w.number(words[1], 1), o)
 	case "alloc":
@@ -170,6 +174,7 @@ func (w *world) job(version uint64, o map[string]string) {
 			g.OnDisconnect.Replace = proto.Bool(false)
 		}
 	}
+	movesOf(g, o, w)
 	j := &berthv1.Job{Name: "j", Namespace: "default", Version: version, Groups: []*berthv1.Group{g}, Stopped: o["stopped"] != "",
 		Type: berthv1.Job_Type(berthv1.Job_Type_value[o["type"]])}
 	if o["dead"] != "" {
@@ -197,6 +202,7 @@ func (w *world) alloc(words []string, o map[string]string) {
 	if o["after"] != "" {
 		a.RescheduleAfter = timestamppb.New(now.Add(w.duration(o["after"])))
 	}
+	w.movesOfAlloc(a, o)
 	w.allocs = append(w.allocs, a)
 }
 
@@ -231,6 +237,9 @@ func draw(r Result, at time.Time, out *strings.Builder) {
 			fmt.Fprintf(out, "  stopping %s", a.Previous.GetId())
 		case a.Previous != nil:
 			fmt.Fprintf(out, "  after %s", a.Previous.GetId())
+		}
+		if a.Moves {
+			out.WriteString(" off its node")
 		}
 		if a.Penalised != "" {
 			fmt.Fprintf(out, "  rather not on %s", a.Penalised)
@@ -315,15 +324,16 @@ func drawWorld(t *rapid.T) *world {
 	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
 	w.run("node up", &out)
 	for i := range rapid.IntRange(0, 3).Draw(t, "nodes") {
-		w.run(fmt.Sprintf("node n%d %s since=%ds", i, pick("status", "ready", "down", "initializing"), rapid.IntRange(0, 90).Draw(t, "since")), &out)
+		w.run(fmt.Sprintf("node n%d %s since=%ds %s", i, pick("status", "ready", "down", "initializing"), rapid.IntRange(0, 90).Draw(t, "since"),
+			pick("drain", "", "", "drain", "drain=-1s", "drain=1h occupied")), &out)
 	}
 	kind := pick("type", "service", "batch", "system", "sysbatch")
 	versions := rapid.IntRange(1, 3).Draw(t, "versions")
 	for v := 1; v <= versions; v++ {
-		w.run(fmt.Sprintf("job %d type=%s count=%d env=%s %s %s %s %s", v, kind, rapid.IntRange(0, 5).Draw(t, "count"), pick("env", "a", "b"),
+		w.run(fmt.Sprintf("job %d type=%s count=%d env=%s %s %s %s %s %s", v, kind, rapid.IntRange(0, 5).Draw(t, "count"), pick("env", "a", "b"),
 			pick("attempts", "", "attempts=2"), pick("delay", "", "delay=0s", "delay=10s backoff=constant"),
 			pick("lost", "", "lost_after=60s", "lost_after=60s replace=false", "lost_after=60s keep=keep_old", "lost_after=60s keep=best"),
-			pick("end", "", "", "", "stopped")), &out)
+			pick("end", "", "", "", "stopped"), pick("most", "", "unavailable=0", "unavailable=2", "gang")), &out)
 	}
 	for i := range rapid.IntRange(0, 8).Draw(t, "allocs") {
 		next := ""

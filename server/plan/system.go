@@ -48,7 +48,7 @@ func (r *reconciler) system(g *group) {
 			r.ask(g, Ask{Node: id})
 		}
 	}
-	r.updateSystem(g, kept, len(nodes))
+	r.updateSystem(g, r.drainSystem(g, kept), len(nodes))
 }
 
 func (r *reconciler) updateSystem(g *group, live []*berthv1.Alloc, nodes int) {

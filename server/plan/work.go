@@ -27,7 +27,6 @@ type work struct {
 	left     int  // instances that could not be placed
 	did      bool // anything was proposed
 	spilled  bool // in more than one entry
-	begun    bool // it had a turn
 	dropped  bool // the rest is not to be done: the job is looked at anew
 	// ways have been found for so many of left, when so many allocations have ended, on
 	// the claimed nodes.
@@ -44,8 +43,8 @@ type identical struct {
 	problem error // why the group cannot be placed at all
 	// penalised nodes are rather not taken.
 	penalised []string
-	// replaces says that some stand in for running ones.
-	replaces bool
+	// replaces says that some stand in for running ones; moves: off drained nodes.
+	replaces, moves bool
 	// overQuota: what is left is kept from being placed by the namespace's quota alone.
 	overQuota bool
 }
@@ -64,11 +63,12 @@ func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, erro
 		penalised string
 		perNode   bool
 		replaces  bool
+		moves     bool
 	}
 	var out []*identical
 	index := map[kind]*identical{}
 	for _, a := range asks {
-		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces}
+		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves}
 		if a.Group.GetGang() {
 			k = kind{group: a.Group.GetName()}
 		}
@@ -81,7 +81,7 @@ func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, erro
 		}
 		same.asks = append(same.asks, a)
 		same.left += a.Count
-		same.replaces = same.replaces || a.Replaces
+		same.replaces, same.moves = same.replaces || a.Replaces, same.moves || a.Moves
 		if a.Penalised != "" && !slices.Contains(same.penalised, a.Penalised) {
 			same.penalised = append(same.penalised, a.Penalised)
 		}
@@ -147,6 +147,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 		compiled, err := j.compile(spec, g)
 		return err == nil && l.fleet.Allows(compiled, node)
 	}
+	in.Occupied, in.Told = occupied(l.view), func(id string) bool { return l.crowd.told[id] }
 	result := Reconcile(in)
 	l.stats.looks.Add(1)
 	w := &work{
@@ -251,7 +252,7 @@ func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
 	if len(unplaced) == 0 {
 		return n
 	}
-	rest := &identical{group: same.group, penalised: same.penalised, replaces: same.replaces, overQuota: unplaced[0].OverQuota}
+	rest := &identical{group: same.group, penalised: same.penalised, replaces: same.replaces, moves: same.moves, overQuota: unplaced[0].OverQuota}
 	if perNode { // the others' nodes may still do
 		for _, node := range unplaced[0].Nodes {
 			rest.asks = append(rest.asks, same.take(scheduler.Placement{NodeID: node}))
@@ -325,7 +326,10 @@ func (l *Loop) place(j *job, asks ...*scheduler.Ask) (placements []scheduler.Pla
 func (l *Loop) giveRoom(j *job, b *batch, rest []*identical, together bool) {
 	room := false
 	for _, same := range rest {
-		if same.replaces && (!together || len(rest) == 1) {
+		switch {
+		case same.moves && !together:
+			l.stopFirst(j, b, same)
+		case same.replaces && (!together || len(rest) == 1):
 			room = l.makeRoom(j, b, same) || room
 		}
 	}
@@ -347,10 +351,7 @@ func (l *Loop) propose(j *job, b *batch, ask Ask, p scheduler.Placement) *placed
 	l.pending[a.id] = a
 	j.work.placed++
 	if ask.Replaces {
-		b.change(j, &berthv1.AllocChange{AllocId: ask.Previous.GetId(), Desired: berthv1.Alloc_stop.Enum(), DesiredReason: updated(j.work.spec)})
-		if o := j.work.outcomes[ask.Group.GetName()]; o != nil {
-			o.Stopped++
-		}
+		l.stopReplaced(j, b, ask)
 	}
 	return a
 }
