@@ -33,6 +33,9 @@ func (a *applier) reported(u *berthv1.AllocStatusUpdate) {
 		n.Tasks = u.GetTasks()
 		healthReported(n, u)
 	})
+	if u.GetHasServices() {
+		a.offers(u.GetAllocId(), u.GetServices())
+	}
 	if ended(u.GetStatus()) && !row.Ended() {
 		a.grants.release(&row)
 	}

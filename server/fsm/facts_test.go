@@ -32,6 +32,8 @@ func (s *source) entry() *berthv1.LogEntry {
 	switch n := s.rng.IntN(100); {
 	case s.serial == 1:
 		e.Fact = &berthv1.LogEntry_ClusterCreated{ClusterCreated: &berthv1.ClusterCreated{ClusterId: "c1"}}
+	case s.serial%9 == 0:
+		s.family(e)
 	case n < 12:
 		e.Fact = &berthv1.LogEntry_JobRegistered{JobRegistered: s.job()}
 	case n < 15:
@@ -78,7 +80,7 @@ func (s *source) job() *berthv1.JobRegistered {
 	stored := s.store.View().Job("default", name)
 	r := &berthv1.JobRegistered{
 		Job: &berthv1.Job{Name: name, Namespace: s.pick("default", "default", "default", "a"), Version: stored.GetVersion() + 1, Priority: uint32(s.rng.IntN(100)),
-			Reservation: s.pick("", "", "r0"), Groups: []*berthv1.Group{{Name: "g", Update: &berthv1.UpdateStrategy{Health: s.pick("checks", "manual")}}}},
+			Reservation: s.pick("", "", "r0"), Groups: []*berthv1.Group{{Name: "g", Update: &berthv1.UpdateStrategy{Health: s.pick("checks", "manual")}, Services: []*berthv1.Service{{Name: "s0"}, {Name: "s1"}}}}},
 		Evaluation: s.eval(name),
 	}
 	if s.rng.IntN(4) == 0 {
@@ -243,6 +245,7 @@ func (s *source) reported() *berthv1.AllocsReported {
 				u.StatusReason, u.Tasks = "so", []*berthv1.TaskState{{Task: "t"}}
 			}
 			s.health(u)
+			s.offers(u)
 			w.Add(u)
 		}
 		r.Rows = w.Bytes()
@@ -254,8 +257,21 @@ func (s *source) reported() *berthv1.AllocsReported {
 			Tasks: []*berthv1.TaskState{{Task: "t", Restarts: uint32(s.rng.IntN(9))}},
 		})
 		s.health(r.Updates[len(r.Updates)-1])
+		s.offers(r.Updates[len(r.Updates)-1])
 	}
 	return r
+}
+
+func (s *source) offers(u *berthv1.AllocStatusUpdate) {
+	if s.rng.IntN(3) > 0 {
+		return
+	}
+	u.HasServices = true
+	for range s.rng.IntN(4) {
+		u.Services = append(u.Services, &berthv1.ServiceInstance{
+			Service: s.pick("s0", "s1", "none"), Address: s.pick("10.0.0.1", "10.0.0.2"), Port: 80, Ready: s.rng.IntN(2) == 0, Reason: s.pick("", "so"),
+		})
+	}
 }
 
 func (s *source) collected() *berthv1.Collected {

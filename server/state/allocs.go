@@ -138,6 +138,7 @@ func (tx *Tx) allocChanged(before, after *AllocRow) {
 		Namespace: either.Namespace(), rowBefore: *before, row: *after,
 	})
 	tx.store.watchers.allocChanged(either)
+	tx.servicesFollow(before, after)
 }
 
 // revisedBy notes a change for Revised.

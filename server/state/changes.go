@@ -79,7 +79,7 @@ type change struct {
 	table     Table
 	namespace string
 	key       string
-	job       string // of an evaluation
+	job       string // of an evaluation or deployment; the service of an instance
 	before    proto.Message
 	after     proto.Message
 }

@@ -55,6 +55,9 @@ func (v *View) records() iter.Seq[*berthv1.SnapshotRecord] {
 		for x := range v.Deployments("") {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Deployment{Deployment: x}})
 		}
+		for x := range v.Services("", "") {
+			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_ServiceInstance{ServiceInstance: x}})
+		}
 		for x := range v.allScalingEvents() {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_ScalingEvent{ScalingEvent: x}})
 		}
@@ -193,6 +196,8 @@ func (in *reader) add(record *berthv1.SnapshotRecord) error {
 		in.tx.PutNode(r.Node)
 	case *berthv1.SnapshotRecord_Evaluation:
 		in.tx.PutEvaluation(r.Evaluation)
+	case *berthv1.SnapshotRecord_ServiceInstance:
+		in.tx.storeService(r.ServiceInstance)
 	case *berthv1.SnapshotRecord_Alloc: // of version 1
 		if _, ok := ParseAllocID(r.Alloc.GetId()); !ok {
 			return fmt.Errorf("%q is no id of an allocation", r.Alloc.GetId())

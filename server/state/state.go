@@ -34,6 +34,7 @@ const (
 	TableConfig
 	TableReservations
 	TableDeployments
+	TableServices
 	TableVariables
 	// TableSchedules is the jobs with a schedule, for those who watch only them: it has no
 	// changes of its own.
@@ -41,7 +42,7 @@ const (
 	tableCount
 )
 
-var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation", "deployment", "variable", "schedule"}
+var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation", "deployment", "service", "variable", "schedule"}
 
 // String is the table's name as events have it ("job", "alloc", ...).
 func (t Table) String() string {

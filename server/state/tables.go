@@ -36,6 +36,8 @@ type tables struct {
 	scaling    *btree.BTreeG[*berthv1.ScalingEvent]
 	variables  *btree.BTreeG[*berthv1.Variable]
 
+	services services
+
 	revised *revisions // shared by all copies; see Revised
 }
 
@@ -56,6 +58,8 @@ func newTables() tables {
 
 		deployments:      newIDTree((*berthv1.Deployment).GetId, nil),
 		deploymentsByJob: newTree(compareDeploymentsByJob),
+
+		services: newServices(),
 
 		children:   newTree(compareChildren),
 		dispatched: newTree(compareDispatched),
@@ -78,6 +82,7 @@ func (t *tables) copy() tables {
 	c.gangs = t.gangs.Copy()
 	c.deployments = t.deployments.copy()
 	c.deploymentsByJob = t.deploymentsByJob.Copy()
+	c.services = t.services.copy()
 	c.children = t.children.Copy()
 	c.dispatched = t.dispatched.Copy()
 	c.scheduled = t.scheduled.Copy()

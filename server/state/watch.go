@@ -9,7 +9,7 @@ import (
 type Topic struct {
 	Table Table
 	// Key narrows it; empty: the whole table. JobKey for a job or variable and for the allocations,
-	// evaluations and deployments of a job, NodeKey for the allocations of a node, otherwise the
+	// evaluations and deployments of a job, and with a service's name for its instances, NodeKey for the allocations of a node, otherwise the
 	// item's id or name.
 	Key string
 }
@@ -223,7 +223,7 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 	case TableNodes:
 		node := t.Node(topic.Key)
 		return node.GetModifyRevision(), node != nil
-	case TableEvaluations, TableDeployments:
+	case TableEvaluations, TableDeployments, TableServices:
 		if isJob {
 			t.revised.mu.Lock()
 			defer t.revised.mu.Unlock()
@@ -233,6 +233,9 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 		if topic.Table == TableDeployments {
 			d := t.Deployment(topic.Key)
 			return d.GetModifyRevision(), d != nil
+		}
+		if topic.Table == TableServices {
+			return 0, false
 		}
 		eval := t.Evaluation(topic.Key)
 		return eval.GetModifyRevision(), eval != nil

@@ -456,6 +456,132 @@ func (x *GetServiceResponse) GetInstances() []*ServiceInstance {
 	return nil
 }
 
+// ListAllocServicesRequest names an allocation.
+type ListAllocServicesRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	AllocId string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	// Answer when the revision has passed this one.
+	Index uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	// How long to wait for that; at most 10m.
+	Wait *durationpb.Duration `protobuf:"bytes,102,opt,name=wait,proto3" json:"wait,omitempty"`
+	// Any server answers, from what it knows.
+	Stale bool `protobuf:"varint,103,opt,name=stale,proto3" json:"stale,omitempty"`
+	// The leader makes sure that it leads before it answers.
+	Consistent    bool `protobuf:"varint,104,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAllocServicesRequest) Reset() {
+	*x = ListAllocServicesRequest{}
+	mi := &file_berth_v1_discovery_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAllocServicesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAllocServicesRequest) ProtoMessage() {}
+
+func (x *ListAllocServicesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_discovery_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAllocServicesRequest.ProtoReflect.Descriptor instead.
+func (*ListAllocServicesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_discovery_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListAllocServicesRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *ListAllocServicesRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ListAllocServicesRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *ListAllocServicesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListAllocServicesRequest) GetConsistent() bool {
+	if x != nil {
+		return x.Consistent
+	}
+	return false
+}
+
+// ListAllocServicesResponse is what the allocation offers, by service.
+type ListAllocServicesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instances     []*ServiceInstance     `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAllocServicesResponse) Reset() {
+	*x = ListAllocServicesResponse{}
+	mi := &file_berth_v1_discovery_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAllocServicesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAllocServicesResponse) ProtoMessage() {}
+
+func (x *ListAllocServicesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_discovery_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAllocServicesResponse.ProtoReflect.Descriptor instead.
+func (*ListAllocServicesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_discovery_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListAllocServicesResponse) GetInstances() []*ServiceInstance {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
 var File_berth_v1_discovery_proto protoreflect.FileDescriptor
 
 const file_berth_v1_discovery_proto_rawDesc = "" +
@@ -499,11 +625,22 @@ const file_berth_v1_discovery_proto_rawDesc = "" +
 	"\x12GetServiceResponse\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x127\n" +
-	"\tinstances\x18\x03 \x03(\v2\x19.berth.v1.ServiceInstanceR\tinstances2\xde\x01\n" +
+	"\tinstances\x18\x03 \x03(\v2\x19.berth.v1.ServiceInstanceR\tinstances\"\xb0\x01\n" +
+	"\x18ListAllocServicesRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x14\n" +
+	"\x05index\x18e \x01(\x04R\x05index\x12-\n" +
+	"\x04wait\x18f \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x14\n" +
+	"\x05stale\x18g \x01(\bR\x05stale\x12\x1e\n" +
+	"\n" +
+	"consistent\x18h \x01(\bR\n" +
+	"consistent\"T\n" +
+	"\x19ListAllocServicesResponse\x127\n" +
+	"\tinstances\x18\x01 \x03(\v2\x19.berth.v1.ServiceInstanceR\tinstances2\xe5\x02\n" +
 	"\x0eServiceService\x12c\n" +
 	"\fListServices\x12\x1d.berth.v1.ListServicesRequest\x1a\x1e.berth.v1.ListServicesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/services\x12g\n" +
 	"\n" +
-	"GetService\x12\x1b.berth.v1.GetServiceRequest\x1a\x1c.berth.v1.GetServiceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/services/{service}B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"GetService\x12\x1b.berth.v1.GetServiceRequest\x1a\x1c.berth.v1.GetServiceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/services/{service}\x12\x84\x01\n" +
+	"\x11ListAllocServices\x12\".berth.v1.ListAllocServicesRequest\x1a#.berth.v1.ListAllocServicesResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/allocs/{alloc_id}/servicesB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_discovery_proto_rawDescOnce sync.Once
@@ -517,30 +654,36 @@ func file_berth_v1_discovery_proto_rawDescGZIP() []byte {
 	return file_berth_v1_discovery_proto_rawDescData
 }
 
-var file_berth_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_berth_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_berth_v1_discovery_proto_goTypes = []any{
-	(*ListServicesRequest)(nil),  // 0: berth.v1.ListServicesRequest
-	(*ListServicesResponse)(nil), // 1: berth.v1.ListServicesResponse
-	(*ServiceSummary)(nil),       // 2: berth.v1.ServiceSummary
-	(*GetServiceRequest)(nil),    // 3: berth.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),   // 4: berth.v1.GetServiceResponse
-	(*durationpb.Duration)(nil),  // 5: google.protobuf.Duration
-	(*ServiceInstance)(nil),      // 6: berth.v1.ServiceInstance
+	(*ListServicesRequest)(nil),       // 0: berth.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),      // 1: berth.v1.ListServicesResponse
+	(*ServiceSummary)(nil),            // 2: berth.v1.ServiceSummary
+	(*GetServiceRequest)(nil),         // 3: berth.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),        // 4: berth.v1.GetServiceResponse
+	(*ListAllocServicesRequest)(nil),  // 5: berth.v1.ListAllocServicesRequest
+	(*ListAllocServicesResponse)(nil), // 6: berth.v1.ListAllocServicesResponse
+	(*durationpb.Duration)(nil),       // 7: google.protobuf.Duration
+	(*ServiceInstance)(nil),           // 8: berth.v1.ServiceInstance
 }
 var file_berth_v1_discovery_proto_depIdxs = []int32{
-	5, // 0: berth.v1.ListServicesRequest.wait:type_name -> google.protobuf.Duration
+	7, // 0: berth.v1.ListServicesRequest.wait:type_name -> google.protobuf.Duration
 	2, // 1: berth.v1.ListServicesResponse.services:type_name -> berth.v1.ServiceSummary
-	5, // 2: berth.v1.GetServiceRequest.wait:type_name -> google.protobuf.Duration
-	6, // 3: berth.v1.GetServiceResponse.instances:type_name -> berth.v1.ServiceInstance
-	0, // 4: berth.v1.ServiceService.ListServices:input_type -> berth.v1.ListServicesRequest
-	3, // 5: berth.v1.ServiceService.GetService:input_type -> berth.v1.GetServiceRequest
-	1, // 6: berth.v1.ServiceService.ListServices:output_type -> berth.v1.ListServicesResponse
-	4, // 7: berth.v1.ServiceService.GetService:output_type -> berth.v1.GetServiceResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	7, // 2: berth.v1.GetServiceRequest.wait:type_name -> google.protobuf.Duration
+	8, // 3: berth.v1.GetServiceResponse.instances:type_name -> berth.v1.ServiceInstance
+	7, // 4: berth.v1.ListAllocServicesRequest.wait:type_name -> google.protobuf.Duration
+	8, // 5: berth.v1.ListAllocServicesResponse.instances:type_name -> berth.v1.ServiceInstance
+	0, // 6: berth.v1.ServiceService.ListServices:input_type -> berth.v1.ListServicesRequest
+	3, // 7: berth.v1.ServiceService.GetService:input_type -> berth.v1.GetServiceRequest
+	5, // 8: berth.v1.ServiceService.ListAllocServices:input_type -> berth.v1.ListAllocServicesRequest
+	1, // 9: berth.v1.ServiceService.ListServices:output_type -> berth.v1.ListServicesResponse
+	4, // 10: berth.v1.ServiceService.GetService:output_type -> berth.v1.GetServiceResponse
+	6, // 11: berth.v1.ServiceService.ListAllocServices:output_type -> berth.v1.ListAllocServicesResponse
+	9, // [9:12] is the sub-list for method output_type
+	6, // [6:9] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_discovery_proto_init() }
@@ -555,7 +698,7 @@ func file_berth_v1_discovery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_discovery_proto_rawDesc), len(file_berth_v1_discovery_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

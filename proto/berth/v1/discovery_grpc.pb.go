@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ServiceService_ListServices_FullMethodName = "/berth.v1.ServiceService/ListServices"
-	ServiceService_GetService_FullMethodName   = "/berth.v1.ServiceService/GetService"
+	ServiceService_ListServices_FullMethodName      = "/berth.v1.ServiceService/ListServices"
+	ServiceService_GetService_FullMethodName        = "/berth.v1.ServiceService/GetService"
+	ServiceService_ListAllocServices_FullMethodName = "/berth.v1.ServiceService/ListAllocServices"
 )
 
 // ServiceServiceClient is the client API for ServiceService service.
@@ -33,6 +34,8 @@ type ServiceServiceClient interface {
 	ListServices(ctx context.Context, in *ListServicesRequest, opts ...grpc.CallOption) (*ListServicesResponse, error)
 	// GetService gives the instances of a service.
 	GetService(ctx context.Context, in *GetServiceRequest, opts ...grpc.CallOption) (*GetServiceResponse, error)
+	// ListAllocServices gives what an allocation offers, with the state of its checks.
+	ListAllocServices(ctx context.Context, in *ListAllocServicesRequest, opts ...grpc.CallOption) (*ListAllocServicesResponse, error)
 }
 
 type serviceServiceClient struct {
@@ -63,6 +66,16 @@ func (c *serviceServiceClient) GetService(ctx context.Context, in *GetServiceReq
 	return out, nil
 }
 
+func (c *serviceServiceClient) ListAllocServices(ctx context.Context, in *ListAllocServicesRequest, opts ...grpc.CallOption) (*ListAllocServicesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAllocServicesResponse)
+	err := c.cc.Invoke(ctx, ServiceService_ListAllocServices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ServiceServiceServer is the server API for ServiceService service.
 // All implementations must embed UnimplementedServiceServiceServer
 // for forward compatibility.
@@ -73,6 +86,8 @@ type ServiceServiceServer interface {
 	ListServices(context.Context, *ListServicesRequest) (*ListServicesResponse, error)
 	// GetService gives the instances of a service.
 	GetService(context.Context, *GetServiceRequest) (*GetServiceResponse, error)
+	// ListAllocServices gives what an allocation offers, with the state of its checks.
+	ListAllocServices(context.Context, *ListAllocServicesRequest) (*ListAllocServicesResponse, error)
 	mustEmbedUnimplementedServiceServiceServer()
 }
 
@@ -88,6 +103,9 @@ func (UnimplementedServiceServiceServer) ListServices(context.Context, *ListServ
 }
 func (UnimplementedServiceServiceServer) GetService(context.Context, *GetServiceRequest) (*GetServiceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetService not implemented")
+}
+func (UnimplementedServiceServiceServer) ListAllocServices(context.Context, *ListAllocServicesRequest) (*ListAllocServicesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAllocServices not implemented")
 }
 func (UnimplementedServiceServiceServer) mustEmbedUnimplementedServiceServiceServer() {}
 func (UnimplementedServiceServiceServer) testEmbeddedByValue()                        {}
@@ -146,6 +164,24 @@ func _ServiceService_GetService_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ServiceService_ListAllocServices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAllocServicesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServiceServiceServer).ListAllocServices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ServiceService_ListAllocServices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServiceServiceServer).ListAllocServices(ctx, req.(*ListAllocServicesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ServiceService_ServiceDesc is the grpc.ServiceDesc for ServiceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +196,10 @@ var ServiceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetService",
 			Handler:    _ServiceService_GetService_Handler,
+		},
+		{
+			MethodName: "ListAllocServices",
+			Handler:    _ServiceService_ListAllocServices_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

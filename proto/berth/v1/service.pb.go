@@ -471,12 +471,15 @@ type ServiceInstance struct {
 	// for promotion, and it was not told to stop.
 	Ready bool `protobuf:"varint,13,opt,name=ready,proto3" json:"ready,omitempty"`
 	// Why it is not ready.
-	Reason         string        `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
-	Checks         []*CheckState `protobuf:"bytes,15,rep,name=checks,proto3" json:"checks,omitempty"`
-	Canary         bool          `protobuf:"varint,16,opt,name=canary,proto3" json:"canary,omitempty"`
-	JobVersion     uint64        `protobuf:"varint,17,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
-	CreateRevision uint64        `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
-	ModifyRevision uint64        `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
+	Reason     string        `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
+	Checks     []*CheckState `protobuf:"bytes,15,rep,name=checks,proto3" json:"checks,omitempty"`
+	Canary     bool          `protobuf:"varint,16,opt,name=canary,proto3" json:"canary,omitempty"`
+	JobVersion uint64        `protobuf:"varint,17,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
+	// What its agent last said; ready is that, as far as the servers want the allocation.
+	ReportedReady  bool   `protobuf:"varint,18,opt,name=reported_ready,json=reportedReady,proto3" json:"reported_ready,omitempty"`
+	ReportedReason string `protobuf:"bytes,19,opt,name=reported_reason,json=reportedReason,proto3" json:"reported_reason,omitempty"`
+	CreateRevision uint64 `protobuf:"varint,50,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModifyRevision uint64 `protobuf:"varint,51,opt,name=modify_revision,json=modifyRevision,proto3" json:"modify_revision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -630,6 +633,20 @@ func (x *ServiceInstance) GetJobVersion() uint64 {
 	return 0
 }
 
+func (x *ServiceInstance) GetReportedReady() bool {
+	if x != nil {
+		return x.ReportedReady
+	}
+	return false
+}
+
+func (x *ServiceInstance) GetReportedReason() string {
+	if x != nil {
+		return x.ReportedReason
+	}
+	return ""
+}
+
 func (x *ServiceInstance) GetCreateRevision() uint64 {
 	if x != nil {
 		return x.CreateRevision
@@ -698,7 +715,7 @@ const file_berth_v1_service_proto_rawDesc = "" +
 	"\x06Status\x12\v\n" +
 	"\apending\x10\x00\x12\v\n" +
 	"\apassing\x10\x01\x12\v\n" +
-	"\afailing\x10\x02\"\xf3\x04\n" +
+	"\afailing\x10\x02\"\xc3\x05\n" +
 	"\x0fServiceInstance\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x19\n" +
@@ -718,7 +735,9 @@ const file_berth_v1_service_proto_rawDesc = "" +
 	"\x06checks\x18\x0f \x03(\v2\x14.berth.v1.CheckStateR\x06checks\x12\x16\n" +
 	"\x06canary\x18\x10 \x01(\bR\x06canary\x12\x1f\n" +
 	"\vjob_version\x18\x11 \x01(\x04R\n" +
-	"jobVersion\x12'\n" +
+	"jobVersion\x12%\n" +
+	"\x0ereported_ready\x18\x12 \x01(\bR\rreportedReady\x12'\n" +
+	"\x0freported_reason\x18\x13 \x01(\tR\x0ereportedReason\x12'\n" +
 	"\x0fcreate_revision\x182 \x01(\x04R\x0ecreateRevision\x12'\n" +
 	"\x0fmodify_revision\x183 \x01(\x04R\x0emodifyRevision\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
