@@ -197,6 +197,12 @@ func (a *applier) apply(entry *berthv1.LogEntry) error {
 		return a.deploymentChanged(f.DeploymentChanged)
 	case *berthv1.LogEntry_AllocHealthSet:
 		return a.allocHealthSet(f.AllocHealthSet)
+	case *berthv1.LogEntry_ScheduleRun:
+		return a.scheduleRun(f.ScheduleRun)
+	case *berthv1.LogEntry_VariableSet:
+		return a.variableSet(f.VariableSet)
+	case *berthv1.LogEntry_VariableDeleted:
+		return a.variableDeleted(f.VariableDeleted)
 	case *berthv1.LogEntry_GangsDropped:
 		a.gangsDropped(f.GangsDropped)
 		return nil

@@ -39,20 +39,13 @@ func (a *applier) jobRegistered(f *berthv1.JobRegistered) error {
 		return problem.New(problem.Conflict, "job "+job.GetName(), "version %d was submitted while %d is stored", job.GetVersion(), stored.GetVersion()).
 			WithRemedy("somebody changed the job at the same time: try again")
 	}
-	a.PutJob(revised(job, func(j *berthv1.Job) {
-		j.CreateRevision = a.Revision()
-		if stored != nil {
-			j.CreateRevision = stored.GetCreateRevision()
-			j.Status = stored.GetStatus()
+	if stored == nil {
+		if err := a.orphaned(f); err != nil {
+			return err
 		}
-		if stored.GetStatus() == berthv1.Job_dead {
-			j.Status = berthv1.Job_pending
-		}
-		j.Stopped, j.Purge = false, false
-		j.ModifyRevision, j.SpecRevision = a.Revision(), a.Revision()
-		j.SubmitTime = a.timestamp
-		j.Stable = false
-	}))
+	}
+	a.putVersion(job, stored)
+	a.scaled(job, f.GetScaling())
 	a.cancelDeployments(job.GetNamespace(), job.GetName(), supersededBy(job.GetVersion()))
 	a.putEvaluation(f.GetEvaluation())
 	return nil
@@ -66,14 +59,18 @@ func (a *applier) jobStopped(f *berthv1.JobStopped) error {
 	if f.GetCheck() && stored.GetSpecRevision() != f.GetCheckRevision() {
 		return checkFailed("job "+f.GetJob(), f.GetCheckRevision(), stored.GetSpecRevision())
 	}
+	a.stopJob(stored, f.GetPurge())
+	a.putEvaluation(f.GetEvaluation())
+	return nil
+}
+
+func (a *applier) stopJob(stored *berthv1.Job, purge bool) {
 	a.PutJob(revised(stored, func(j *berthv1.Job) {
 		j.Stopped = true
-		j.Purge = j.GetPurge() || f.GetPurge()
+		j.Purge = j.GetPurge() || purge
 		j.ModifyRevision, j.SpecRevision = a.Revision(), a.Revision()
 	}))
 	a.cancelDeployments(stored.GetNamespace(), stored.GetName(), "the job was stopped")
-	a.putEvaluation(f.GetEvaluation())
-	return nil
 }
 
 func checkFailed(what string, wanted, stored uint64) error {
@@ -149,6 +146,10 @@ func (a *applier) namespaceDeleted(f *berthv1.NamespaceDeleted) error {
 	for job := range a.Jobs(f.GetName(), "") {
 		return problem.New(problem.Conflict, "namespace "+f.GetName(), "it has jobs, %q among them", job.GetName()).
 			WithRemedy("berth job stop -purge -namespace %s %s", f.GetName(), job.GetName())
+	}
+	for v := range a.Variables(f.GetName(), "") {
+		return problem.New(problem.Conflict, "namespace "+f.GetName(), "it has variables, %q among them", v.GetName()).
+			WithRemedy("berth var delete -namespace %s %s", f.GetName(), v.GetName())
 	}
 	a.DeleteNamespace(f.GetName())
 	a.grants.quotas.Open(f.GetName(), nil, nil)
