@@ -9,19 +9,20 @@ import (
 	"github.com/berthd/berth/server/state"
 )
 
-// news is an allocation that an agent must hear of.
+// news is an allocation that an agent must hear of, and the version of the job that it
+// runs, where it may run.
 type news struct {
 	row      state.AllocRow
 	revision uint64 // of the change
 	gone     bool   // forgotten
+	job      *berthv1.Job
 }
 
 // assignments appends, after wireHead bytes, an encoded Assignments of what the agent must
 // hear: everything, or what has changed; nothing when there is nothing. The feed may be
 // behind what was sent as everything: what that had is no news.
 func (s *session) assignments(b []byte, complete bool, what []news) []byte {
-	view := s.server.cfg.Store.View()
-	appliesTo, resultsIn := s.sentRevision, view.Revision()
+	appliesTo, resultsIn := s.sentRevision, s.sentRevision
 	if !complete {
 		what = slices.DeleteFunc(what, func(n news) bool { return n.revision <= s.completeRevision })
 		if len(what) == 0 {
@@ -29,11 +30,12 @@ func (s *session) assignments(b []byte, complete bool, what []news) []byte {
 		}
 		resultsIn = max(s.sentRevision, what[len(what)-1].revision)
 	} else {
-		appliesTo, s.completeRevision = 0, view.Revision()
+		view := s.server.cfg.Store.View()
+		appliesTo, resultsIn, s.completeRevision = 0, view.Revision(), view.Revision()
 		clear(s.sentJobs)
 		what = nil
 		for row := range view.AllocRowsByNode(s.nodeID) {
-			what = append(what, news{row: *row})
+			what = append(what, news{row: *row, job: view.JobVersion(row.Namespace(), row.Job(), row.JobVersion())})
 		}
 	}
 	b = append(b, make([]byte, wireHead)...)
@@ -49,8 +51,8 @@ func (s *session) assignments(b []byte, complete bool, what []news) []byte {
 			b = protowire.AppendString(protowire.AppendTag(b, assignRemoved, protowire.BytesType), row.ID().String())
 			continue
 		}
-		if job := s.unsent(view, row); job != nil {
-			b = protowire.AppendBytes(protowire.AppendTag(b, assignJobs, protowire.BytesType), s.server.jobs.of(job))
+		if what[i].job != nil && s.lacks(row) {
+			b = protowire.AppendBytes(protowire.AppendTag(b, assignJobs, protowire.BytesType), s.server.jobs.of(what[i].job))
 		}
 		b = nested(b, assignAllocs, row.AppendWire)
 	}
@@ -79,15 +81,13 @@ func newest(what []news) []news {
 	return kept
 }
 
-// unsent gives the job of an allocation where the agent may lack it.
-func (s *session) unsent(view *state.View, row *state.AllocRow) *berthv1.Job {
+// lacks says whether the agent may lack the job of an allocation, and notes that it is
+// sent.
+func (s *session) lacks(row *state.AllocRow) bool {
 	key := jobVersion{row.Namespace(), row.Job(), row.JobVersion()}
 	if _, sent := s.sentJobs[key]; sent || row.Ended() {
-		return nil
+		return false
 	}
-	job := view.JobVersion(key.namespace, key.job, key.version)
-	if job != nil {
-		s.sentJobs[key] = struct{}{}
-	}
-	return job
+	s.sentJobs[key] = struct{}{}
+	return true
 }

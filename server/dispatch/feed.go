@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -41,7 +42,7 @@ func (d *Dispatcher) feed(ctx context.Context) error {
 // tell marks the sessions that changes concern and gives the last revision in them;
 // seen when there are none.
 func (d *Dispatcher) tell(changes []state.Change, seen uint64) uint64 {
-	var to nextSession
+	to := nextSession{d: d}
 	for i := range changes {
 		c := &changes[i]
 		seen = c.Revision
@@ -51,30 +52,40 @@ func (d *Dispatcher) tell(changes []state.Change, seen uint64) uint64 {
 		before, after := c.Allocs()
 		switch {
 		case !after.Exists():
-			to.add(d, news{row: *before, revision: c.Revision, gone: true})
+			to.add(before, c.Revision, true)
 		case c.Kind == state.Created || after.AssignRevision() == c.Revision: // not the agent's own news
-			to.add(d, news{row: *after, revision: c.Revision})
+			to.add(after, c.Revision, false)
 		}
 	}
 	to.mark()
 	return seen
 }
 
-// nextSession gathers what follows each other for one node: placements come in runs.
+// nextSession gathers what follows each other for one node: placements come in runs. It
+// reads jobs from the state as it is, not from a View: a View for each session that has
+// news would have the writer copy what it writes next.
 type nextSession struct {
+	d       *Dispatcher
 	nodeID  string
 	session *session
 	news    []news
+
+	version jobVersion
+	job     *berthv1.Job // that version
 }
 
-func (n *nextSession) add(d *Dispatcher, what news) {
-	if id := what.row.NodeID(); id != n.nodeID || n.session == nil {
+func (n *nextSession) add(row *state.AllocRow, revision uint64, gone bool) {
+	if id := row.NodeID(); id != n.nodeID || n.session == nil {
 		n.mark()
-		n.nodeID, n.session = id, d.session(id)
+		n.nodeID, n.session = id, n.d.session(id)
 	}
-	if n.session != nil {
-		n.news = append(n.news, what)
+	if n.session == nil {
+		return
 	}
+	if version := (jobVersion{row.Namespace(), row.Job(), row.JobVersion()}); !gone && (version != n.version || n.job == nil) {
+		n.version, n.job = version, n.d.cfg.Store.JobVersion(version.namespace, version.job, version.version)
+	}
+	n.news = append(n.news, news{row: *row, revision: revision, gone: gone, job: n.job})
 }
 
 func (n *nextSession) mark() {

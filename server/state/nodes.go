@@ -28,15 +28,21 @@ func (t *tables) NodesByName(name string) iter.Seq[*berthv1.Node] {
 // NodeCount is the number of nodes.
 func (t *tables) NodeCount() int { return t.nodes.len() }
 
+// Node gives a node; nil: there is none. It is tables.Node by a map, which only the writer
+// has: each entry that places asks for every node that it names.
+func (tx *Tx) Node(id string) *berthv1.Node { return tx.store.nodeOf[id] }
+
 // PutNode stores a node.
 func (tx *Tx) PutNode(node *berthv1.Node) {
 	before, replaced := tx.nodes.set(node)
+	tx.store.nodeOf[node.GetId()] = node
 	tx.changed(change{table: TableNodes, key: node.GetId(), after: node, before: orNil(before, replaced)})
 }
 
 // DeleteNode forgets a node.
 func (tx *Tx) DeleteNode(id string) {
 	if before, ok := tx.nodes.remove(&berthv1.Node{Id: id}); ok {
+		delete(tx.store.nodeOf, id)
 		tx.changed(change{table: TableNodes, key: id, before: before})
 	}
 }

@@ -17,6 +17,8 @@ package state
 import (
 	"sync"
 	"time"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
 // Table names one kind of item.
@@ -56,7 +58,8 @@ func (t Table) String() string {
 type Store struct {
 	mu       sync.Mutex
 	live     tables
-	view     *View // of the live tables; nil when they have changed since
+	nodeOf   map[string]*berthv1.Node // the live ones, by id
+	view     *View                    // of the live tables; nil when they have changed since
 	history  history
 	watchers watchers
 }
@@ -69,7 +72,7 @@ func New() *Store { return NewSized(DefaultHistory) }
 
 // NewSized makes an empty store that keeps the last n changes.
 func NewSized(n int) *Store {
-	return &Store{live: newTables(), history: newHistory(n)}
+	return &Store{live: newTables(), nodeOf: map[string]*berthv1.Node{}, history: newHistory(n)}
 }
 
 // View is the state at one revision.
@@ -92,6 +95,14 @@ func (s *Store) Revision() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.live.revision
+}
+
+// JobVersion is View().JobVersion, without the View: whoever asks for one job after every
+// change would have the writer copy what it writes next.
+func (s *Store) JobVersion(namespace, name string, version uint64) *berthv1.Job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live.JobVersion(namespace, name, version)
 }
 
 // Tx is a change in the making. It reads what it has written.
@@ -131,7 +142,7 @@ func (s *Store) Replace(other *Store) {
 	if s.live.revision > 0 {
 		floor = max(floor, s.live.revision) + 1
 	}
-	s.live = other.live
+	s.live, s.nodeOf = other.live, other.nodeOf
 	s.view = nil
 	s.history.reset(floor)
 	s.watchers.wakeAll()
