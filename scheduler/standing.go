@@ -33,6 +33,7 @@ type standing struct {
 	levels int
 	// stairs are the terms that nodes have, the highest first.
 	stairs []stair
+	latest int // the stair that was looked for last: often the next one, too
 
 	shares []share // for fill
 }
@@ -284,10 +285,13 @@ func (s *standing) stepAt(domain, level, by int32) {
 		return
 	}
 	term := s.base[domain] - s.off(level)
-	i := s.below(term)
-	if i--; i < 0 || s.stairs[i].term != term {
-		i++
-		s.stairs = slices.Insert(s.stairs, i, stair{term: term, level: level})
+	i := s.latest
+	if i >= len(s.stairs) || s.stairs[i].term != term {
+		if i = s.below(term) - 1; i < 0 || s.stairs[i].term != term {
+			i++
+			s.stairs = slices.Insert(s.stairs, i, stair{term: term, level: level})
+		}
+		s.latest = i
 	}
 	at := &s.stairs[i]
 	if at.parts += by; at.parts == 0 {
