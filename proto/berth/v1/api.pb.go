@@ -2682,7 +2682,10 @@ type StopAllocRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	AllocId string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
 	// Place the next one on another node if any fits.
-	Reschedule    bool `protobuf:"varint,2,opt,name=reschedule,proto3" json:"reschedule,omitempty"`
+	Reschedule bool `protobuf:"varint,2,opt,name=reschedule,proto3" json:"reschedule,omitempty"`
+	// Its node is down, and you know that it does not run there any more: it counts as over,
+	// and its successor need not wait for the node (stateful groups).
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2727,6 +2730,13 @@ func (x *StopAllocRequest) GetAllocId() string {
 func (x *StopAllocRequest) GetReschedule() bool {
 	if x != nil {
 		return x.Reschedule
+	}
+	return false
+}
+
+func (x *StopAllocRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
 	}
 	return false
 }
@@ -5510,6 +5520,9 @@ type Event struct {
 	//	*Event_Evaluation
 	//	*Event_NamespaceItem
 	//	*Event_Reservation
+	//	*Event_Service
+	//	*Event_Deployment
+	//	*Event_Variable
 	Item          isEvent_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5648,6 +5661,33 @@ func (x *Event) GetReservation() *Reservation {
 	return nil
 }
 
+func (x *Event) GetService() *ServiceInstance {
+	if x != nil {
+		if x, ok := x.Item.(*Event_Service); ok {
+			return x.Service
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeployment() *Deployment {
+	if x != nil {
+		if x, ok := x.Item.(*Event_Deployment); ok {
+			return x.Deployment
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetVariable() *Variable {
+	if x != nil {
+		if x, ok := x.Item.(*Event_Variable); ok {
+			return x.Variable
+		}
+	}
+	return nil
+}
+
 type isEvent_Item interface {
 	isEvent_Item()
 }
@@ -5676,6 +5716,18 @@ type Event_Reservation struct {
 	Reservation *Reservation `protobuf:"bytes,15,opt,name=reservation,proto3,oneof"`
 }
 
+type Event_Service struct {
+	Service *ServiceInstance `protobuf:"bytes,16,opt,name=service,proto3,oneof"`
+}
+
+type Event_Deployment struct {
+	Deployment *Deployment `protobuf:"bytes,17,opt,name=deployment,proto3,oneof"`
+}
+
+type Event_Variable struct {
+	Variable *Variable `protobuf:"bytes,18,opt,name=variable,proto3,oneof"`
+}
+
 func (*Event_Job) isEvent_Item() {}
 
 func (*Event_Alloc) isEvent_Item() {}
@@ -5688,11 +5740,17 @@ func (*Event_NamespaceItem) isEvent_Item() {}
 
 func (*Event_Reservation) isEvent_Item() {}
 
+func (*Event_Service) isEvent_Item() {}
+
+func (*Event_Deployment) isEvent_Item() {}
+
+func (*Event_Variable) isEvent_Item() {}
+
 var File_berth_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x18berth/v1/rebalance.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
+	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x18berth/v1/rebalance.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
 	"\x0fListJobsRequest\x12\x1c\n" +
 	"\tnamespace\x18d \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05index\x18e \x01(\x04R\x05index\x12-\n" +
@@ -5918,12 +5976,13 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"consistent\"L\n" +
 	"\x15SetAllocHealthRequest\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x18\n" +
-	"\ahealthy\x18\x02 \x01(\bR\ahealthy\"M\n" +
+	"\ahealthy\x18\x02 \x01(\bR\ahealthy\"c\n" +
 	"\x10StopAllocRequest\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x1e\n" +
 	"\n" +
 	"reschedule\x18\x02 \x01(\bR\n" +
-	"reschedule\"8\n" +
+	"reschedule\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"8\n" +
 	"\x11StopAllocResponse\x12#\n" +
 	"\revaluation_id\x18\x01 \x01(\tR\fevaluationId\"\xf9\x01\n" +
 	"\x10ListNodesRequest\x12\x14\n" +
@@ -6109,7 +6168,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x10\n" +
 	"\x03job\x18\x03 \x01(\tR\x03job\x12\x1c\n" +
-	"\tnamespace\x18d \x01(\tR\tnamespace\"\xd2\x03\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\"\xf3\x04\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x12\n" +
@@ -6125,7 +6184,12 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"evaluation\x18\r \x01(\v2\x14.berth.v1.EvaluationH\x00R\n" +
 	"evaluation\x12<\n" +
 	"\x0enamespace_item\x18\x0e \x01(\v2\x13.berth.v1.NamespaceH\x00R\rnamespaceItem\x129\n" +
-	"\vreservation\x18\x0f \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservationB\x06\n" +
+	"\vreservation\x18\x0f \x01(\v2\x15.berth.v1.ReservationH\x00R\vreservation\x125\n" +
+	"\aservice\x18\x10 \x01(\v2\x19.berth.v1.ServiceInstanceH\x00R\aservice\x126\n" +
+	"\n" +
+	"deployment\x18\x11 \x01(\v2\x14.berth.v1.DeploymentH\x00R\n" +
+	"deployment\x120\n" +
+	"\bvariable\x18\x12 \x01(\v2\x12.berth.v1.VariableH\x00R\bvariableB\x06\n" +
 	"\x04item2\x86\v\n" +
 	"\n" +
 	"JobService\x12S\n" +
@@ -6156,11 +6220,12 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x04Exec\x12\x13.berth.v1.ExecFrame\x1a\x13.berth.v1.ExecFrame(\x010\x01\x12i\n" +
 	"\tListFiles\x12\x1a.berth.v1.ListFilesRequest\x1a\x1b.berth.v1.ListFilesResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/allocs/{alloc_id}/files\x12]\n" +
 	"\bStatFile\x12\x19.berth.v1.StatFileRequest\x1a\x12.berth.v1.FileInfo\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/stat\x12`\n" +
-	"\bReadFile\x12\x19.berth.v1.ReadFileRequest\x1a\x13.berth.v1.FileChunk\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/read0\x012\x94\x04\n" +
+	"\bReadFile\x12\x19.berth.v1.ReadFileRequest\x1a\x13.berth.v1.FileChunk\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/read0\x012\xf3\x04\n" +
 	"\vNodeService\x12W\n" +
 	"\tListNodes\x12\x1a.berth.v1.ListNodesRequest\x1a\x1b.berth.v1.ListNodesResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/nodes\x12P\n" +
 	"\aGetNode\x12\x18.berth.v1.GetNodeRequest\x1a\x0e.berth.v1.Node\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/nodes/{node_id}\x12\x8b\x01\n" +
-	"\x12SetNodeEligibility\x12#.berth.v1.SetNodeEligibilityRequest\x1a$.berth.v1.SetNodeEligibilityResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/nodes/{node_id}/eligibility\x12f\n" +
+	"\x12SetNodeEligibility\x12#.berth.v1.SetNodeEligibilityRequest\x1a$.berth.v1.SetNodeEligibilityResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/nodes/{node_id}/eligibility\x12]\n" +
+	"\tDrainNode\x12\x1a.berth.v1.DrainNodeRequest\x1a\x0e.berth.v1.Node\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/nodes/{node_id}/drain\x12f\n" +
 	"\rSetNodeTaints\x12\x1e.berth.v1.SetNodeTaintsRequest\x1a\x0e.berth.v1.Node\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/nodes/{node_id}/taints\x12d\n" +
 	"\n" +
 	"RemoveNode\x12\x1b.berth.v1.RemoveNodeRequest\x1a\x1c.berth.v1.RemoveNodeResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/nodes/{node_id}2\xf4\x01\n" +
@@ -6314,21 +6379,23 @@ var file_berth_v1_api_proto_goTypes = []any{
 	(*Quota)(nil),                      // 101: berth.v1.Quota
 	(*SchedulerConfig)(nil),            // 102: berth.v1.SchedulerConfig
 	(*Reservation)(nil),                // 103: berth.v1.Reservation
-	(*RestartAllocRequest)(nil),        // 104: berth.v1.RestartAllocRequest
-	(*SignalAllocRequest)(nil),         // 105: berth.v1.SignalAllocRequest
-	(*LogsRequest)(nil),                // 106: berth.v1.LogsRequest
-	(*ExecFrame)(nil),                  // 107: berth.v1.ExecFrame
-	(*ListFilesRequest)(nil),           // 108: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),            // 109: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),            // 110: berth.v1.ReadFileRequest
-	(*PlanRebalanceRequest)(nil),       // 111: berth.v1.PlanRebalanceRequest
-	(*RestartAllocResponse)(nil),       // 112: berth.v1.RestartAllocResponse
-	(*SignalAllocResponse)(nil),        // 113: berth.v1.SignalAllocResponse
-	(*LogFrame)(nil),                   // 114: berth.v1.LogFrame
-	(*ListFilesResponse)(nil),          // 115: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),                   // 116: berth.v1.FileInfo
-	(*FileChunk)(nil),                  // 117: berth.v1.FileChunk
-	(*RebalancePlan)(nil),              // 118: berth.v1.RebalancePlan
+	(*ServiceInstance)(nil),            // 104: berth.v1.ServiceInstance
+	(*Variable)(nil),                   // 105: berth.v1.Variable
+	(*RestartAllocRequest)(nil),        // 106: berth.v1.RestartAllocRequest
+	(*SignalAllocRequest)(nil),         // 107: berth.v1.SignalAllocRequest
+	(*LogsRequest)(nil),                // 108: berth.v1.LogsRequest
+	(*ExecFrame)(nil),                  // 109: berth.v1.ExecFrame
+	(*ListFilesRequest)(nil),           // 110: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),            // 111: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),            // 112: berth.v1.ReadFileRequest
+	(*PlanRebalanceRequest)(nil),       // 113: berth.v1.PlanRebalanceRequest
+	(*RestartAllocResponse)(nil),       // 114: berth.v1.RestartAllocResponse
+	(*SignalAllocResponse)(nil),        // 115: berth.v1.SignalAllocResponse
+	(*LogFrame)(nil),                   // 116: berth.v1.LogFrame
+	(*ListFilesResponse)(nil),          // 117: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                   // 118: berth.v1.FileInfo
+	(*FileChunk)(nil),                  // 119: berth.v1.FileChunk
+	(*RebalancePlan)(nil),              // 120: berth.v1.RebalancePlan
 }
 var file_berth_v1_api_proto_depIdxs = []int32{
 	86,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
@@ -6391,113 +6458,118 @@ var file_berth_v1_api_proto_depIdxs = []int32{
 	94,  // 57: berth.v1.Event.evaluation:type_name -> berth.v1.Evaluation
 	100, // 58: berth.v1.Event.namespace_item:type_name -> berth.v1.Namespace
 	103, // 59: berth.v1.Event.reservation:type_name -> berth.v1.Reservation
-	1,   // 60: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
-	5,   // 61: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
-	6,   // 62: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
-	8,   // 63: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
-	11,  // 64: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
-	13,  // 65: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
-	14,  // 66: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
-	16,  // 67: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
-	18,  // 68: berth.v1.JobService.DispatchJob:input_type -> berth.v1.DispatchJobRequest
-	20,  // 69: berth.v1.JobService.ForceSchedule:input_type -> berth.v1.ForceScheduleRequest
-	22,  // 70: berth.v1.JobService.ListScalingEvents:input_type -> berth.v1.ListScalingEventsRequest
-	24,  // 71: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
-	26,  // 72: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
-	29,  // 73: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
-	31,  // 74: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
-	33,  // 75: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
-	35,  // 76: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
-	104, // 77: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
-	105, // 78: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
-	106, // 79: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
-	107, // 80: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	108, // 81: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	109, // 82: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	110, // 83: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	37,  // 84: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	39,  // 85: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	40,  // 86: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	42,  // 87: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
-	44,  // 88: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	46,  // 89: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	48,  // 90: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	49,  // 91: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	51,  // 92: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	52,  // 93: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
-	54,  // 94: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	55,  // 95: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	57,  // 96: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	60,  // 97: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	62,  // 98: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	64,  // 99: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	65,  // 100: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	67,  // 101: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	68,  // 102: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	111, // 103: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
-	69,  // 104: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	71,  // 105: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	74,  // 106: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	76,  // 107: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	78,  // 108: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	80,  // 109: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	82,  // 110: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 111: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	90,  // 112: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 113: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 114: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 115: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	90,  // 116: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 117: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 118: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	19,  // 119: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
-	21,  // 120: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
-	23,  // 121: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
-	25,  // 122: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	27,  // 123: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	30,  // 124: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	32,  // 125: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	96,  // 126: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	36,  // 127: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	112, // 128: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	113, // 129: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	114, // 130: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	107, // 131: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	115, // 132: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	116, // 133: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	117, // 134: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	38,  // 135: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	97,  // 136: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	41,  // 137: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	97,  // 138: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
-	45,  // 139: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	47,  // 140: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	94,  // 141: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	50,  // 142: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	100, // 143: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	53,  // 144: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
-	100, // 145: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	56,  // 146: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	58,  // 147: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	61,  // 148: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	63,  // 149: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	65,  // 150: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	66,  // 151: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	102, // 152: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	102, // 153: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	118, // 154: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
-	70,  // 155: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	72,  // 156: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	75,  // 157: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	77,  // 158: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	79,  // 159: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	81,  // 160: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	83,  // 161: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	111, // [111:162] is the sub-list for method output_type
-	60,  // [60:111] is the sub-list for method input_type
-	60,  // [60:60] is the sub-list for extension type_name
-	60,  // [60:60] is the sub-list for extension extendee
-	0,   // [0:60] is the sub-list for field type_name
+	104, // 60: berth.v1.Event.service:type_name -> berth.v1.ServiceInstance
+	95,  // 61: berth.v1.Event.deployment:type_name -> berth.v1.Deployment
+	105, // 62: berth.v1.Event.variable:type_name -> berth.v1.Variable
+	1,   // 63: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
+	5,   // 64: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
+	6,   // 65: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
+	8,   // 66: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
+	11,  // 67: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
+	13,  // 68: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
+	14,  // 69: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
+	16,  // 70: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
+	18,  // 71: berth.v1.JobService.DispatchJob:input_type -> berth.v1.DispatchJobRequest
+	20,  // 72: berth.v1.JobService.ForceSchedule:input_type -> berth.v1.ForceScheduleRequest
+	22,  // 73: berth.v1.JobService.ListScalingEvents:input_type -> berth.v1.ListScalingEventsRequest
+	24,  // 74: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
+	26,  // 75: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
+	29,  // 76: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
+	31,  // 77: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
+	33,  // 78: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
+	35,  // 79: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
+	106, // 80: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
+	107, // 81: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
+	108, // 82: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
+	109, // 83: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
+	110, // 84: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	111, // 85: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	112, // 86: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	37,  // 87: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	39,  // 88: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	40,  // 89: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	43,  // 90: berth.v1.NodeService.DrainNode:input_type -> berth.v1.DrainNodeRequest
+	42,  // 91: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
+	44,  // 92: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	46,  // 93: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	48,  // 94: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	49,  // 95: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	51,  // 96: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	52,  // 97: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
+	54,  // 98: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	55,  // 99: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	57,  // 100: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	60,  // 101: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	62,  // 102: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	64,  // 103: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	65,  // 104: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	67,  // 105: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	68,  // 106: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	113, // 107: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
+	69,  // 108: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	71,  // 109: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	74,  // 110: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	76,  // 111: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	78,  // 112: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	80,  // 113: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	82,  // 114: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 115: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	90,  // 116: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 117: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 118: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 119: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	90,  // 120: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 121: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 122: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	19,  // 123: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
+	21,  // 124: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
+	23,  // 125: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
+	25,  // 126: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	27,  // 127: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	30,  // 128: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	32,  // 129: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	96,  // 130: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	36,  // 131: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	114, // 132: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	115, // 133: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	116, // 134: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	109, // 135: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	117, // 136: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	118, // 137: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	119, // 138: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	38,  // 139: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	97,  // 140: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	41,  // 141: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	97,  // 142: berth.v1.NodeService.DrainNode:output_type -> berth.v1.Node
+	97,  // 143: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	45,  // 144: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	47,  // 145: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	94,  // 146: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	50,  // 147: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	100, // 148: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	53,  // 149: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	100, // 150: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	56,  // 151: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	58,  // 152: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	61,  // 153: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	63,  // 154: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	65,  // 155: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	66,  // 156: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	102, // 157: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	102, // 158: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	120, // 159: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
+	70,  // 160: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	72,  // 161: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	75,  // 162: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	77,  // 163: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	79,  // 164: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	81,  // 165: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	83,  // 166: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	115, // [115:167] is the sub-list for method output_type
+	63,  // [63:115] is the sub-list for method input_type
+	63,  // [63:63] is the sub-list for extension type_name
+	63,  // [63:63] is the sub-list for extension extendee
+	0,   // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_api_proto_init() }
@@ -6514,6 +6586,8 @@ func file_berth_v1_api_proto_init() {
 	file_berth_v1_node_proto_init()
 	file_berth_v1_problem_proto_init()
 	file_berth_v1_rebalance_proto_init()
+	file_berth_v1_service_proto_init()
+	file_berth_v1_variable_proto_init()
 	file_berth_v1_api_proto_msgTypes[82].OneofWrappers = []any{
 		(*Event_Job)(nil),
 		(*Event_Alloc)(nil),
@@ -6521,6 +6595,9 @@ func file_berth_v1_api_proto_init() {
 		(*Event_Evaluation)(nil),
 		(*Event_NamespaceItem)(nil),
 		(*Event_Reservation)(nil),
+		(*Event_Service)(nil),
+		(*Event_Deployment)(nil),
+		(*Event_Variable)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1128,6 +1128,7 @@ const (
 	NodeService_ListNodes_FullMethodName          = "/berth.v1.NodeService/ListNodes"
 	NodeService_GetNode_FullMethodName            = "/berth.v1.NodeService/GetNode"
 	NodeService_SetNodeEligibility_FullMethodName = "/berth.v1.NodeService/SetNodeEligibility"
+	NodeService_DrainNode_FullMethodName          = "/berth.v1.NodeService/DrainNode"
 	NodeService_SetNodeTaints_FullMethodName      = "/berth.v1.NodeService/SetNodeTaints"
 	NodeService_RemoveNode_FullMethodName         = "/berth.v1.NodeService/RemoveNode"
 )
@@ -1144,6 +1145,8 @@ type NodeServiceClient interface {
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (*Node, error)
 	// SetNodeEligibility says whether new work is placed on a node.
 	SetNodeEligibility(ctx context.Context, in *SetNodeEligibilityRequest, opts ...grpc.CallOption) (*SetNodeEligibilityResponse, error)
+	// DrainNode empties a node, or ends that.
+	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*Node, error)
 	// SetNodeTaints adds and removes an operator's taints of a node, beside its agent's.
 	SetNodeTaints(ctx context.Context, in *SetNodeTaintsRequest, opts ...grpc.CallOption) (*Node, error)
 	// RemoveNode forgets a node that is down.
@@ -1188,6 +1191,16 @@ func (c *nodeServiceClient) SetNodeEligibility(ctx context.Context, in *SetNodeE
 	return out, nil
 }
 
+func (c *nodeServiceClient) DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*Node, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Node)
+	err := c.cc.Invoke(ctx, NodeService_DrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *nodeServiceClient) SetNodeTaints(ctx context.Context, in *SetNodeTaintsRequest, opts ...grpc.CallOption) (*Node, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Node)
@@ -1220,6 +1233,8 @@ type NodeServiceServer interface {
 	GetNode(context.Context, *GetNodeRequest) (*Node, error)
 	// SetNodeEligibility says whether new work is placed on a node.
 	SetNodeEligibility(context.Context, *SetNodeEligibilityRequest) (*SetNodeEligibilityResponse, error)
+	// DrainNode empties a node, or ends that.
+	DrainNode(context.Context, *DrainNodeRequest) (*Node, error)
 	// SetNodeTaints adds and removes an operator's taints of a node, beside its agent's.
 	SetNodeTaints(context.Context, *SetNodeTaintsRequest) (*Node, error)
 	// RemoveNode forgets a node that is down.
@@ -1242,6 +1257,9 @@ func (UnimplementedNodeServiceServer) GetNode(context.Context, *GetNodeRequest) 
 }
 func (UnimplementedNodeServiceServer) SetNodeEligibility(context.Context, *SetNodeEligibilityRequest) (*SetNodeEligibilityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNodeEligibility not implemented")
+}
+func (UnimplementedNodeServiceServer) DrainNode(context.Context, *DrainNodeRequest) (*Node, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
 }
 func (UnimplementedNodeServiceServer) SetNodeTaints(context.Context, *SetNodeTaintsRequest) (*Node, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetNodeTaints not implemented")
@@ -1324,6 +1342,24 @@ func _NodeService_SetNodeEligibility_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_DrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).DrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_DrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).DrainNode(ctx, req.(*DrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NodeService_SetNodeTaints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetNodeTaintsRequest)
 	if err := dec(in); err != nil {
@@ -1378,6 +1414,10 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetNodeEligibility",
 			Handler:    _NodeService_SetNodeEligibility_Handler,
+		},
+		{
+			MethodName: "DrainNode",
+			Handler:    _NodeService_DrainNode_Handler,
 		},
 		{
 			MethodName: "SetNodeTaints",
