@@ -67,6 +67,9 @@ func wantedOf(ask *scheduler.Ask) int {
 	return ask.Count
 }
 
+// waysAtOnce is how many instances of a job others are told at a time to give way to.
+const waysAtOnce = 512
+
 // makeWay has those told to end that must give way to what is left of a job's asks, and
 // keeps the nodes for it until they have. What is ending anyway is waited for. It gives
 // the ways that were found, by ask.
@@ -80,7 +83,7 @@ func (l *Loop) makeWay(j *job, b *batch, units []*identical, together bool) map[
 	l.opened(j, func() {
 		trial := l.crowd.trial(l.fleet)
 		defer trial.Undo()
-		ways, nodes = findWays(trial, units, l.cfg.Tuning.Slice, together)
+		ways, nodes = findWays(trial, units, waysAtOnce, together)
 	})
 	for _, way := range ways {
 		for _, v := range way.Victims {

@@ -36,14 +36,16 @@ type Config struct {
 type Tuning struct {
 	// Flying is how many entries may be on the way at a time; 16.
 	Flying int
-	// Aloft is how many instances may be on the way in them: whatever is submitted next
-	// waits until they are written; 4096.
+	// Aloft is how many instances may be on the way in them, of jobs that had a turn
+	// before: whatever is submitted next waits until they are written. First turns may
+	// add another Round. It must be Round or more; 1024.
 	Aloft int
-	// Slice is how many instances of a job are placed before the next job has its turn;
-	// 512.
+	// Slice is how many instances of a job are placed before the next job has its turn; 64.
+	// Jobs that are alike choose the same nodes one after the other: small slices of many
+	// of them in an entry are many instances for each of few nodes.
 	Slice int
 	// Round is how many instances are placed before the loop looks at what has come back
-	// and what has changed; 1024.
+	// and what has changed; 512.
 	Round int
 	// Debounce is how long a job waits for more of its allocations to end, per allocation
 	// that it has, up to a second; 10 us.
@@ -61,9 +63,9 @@ func (t Tuning) withDefaults() Tuning {
 		}
 	}
 	def(&t.Flying, 16)
-	def(&t.Slice, 512)
-	def(&t.Round, 1024)
-	def(&t.Aloft, 4096)
+	def(&t.Slice, 64)
+	def(&t.Round, 512)
+	def(&t.Aloft, 1024)
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
@@ -172,7 +174,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		l.catchUp(time.Now())
 		l.drained(ctx, time.Now())
 		l.round(ctx, time.Now())
-		if (l.ready.len()+len(l.survey) > 0 || l.testsLeft) && l.mayFly(0) {
+		if l.mayGoOn() {
 			watch.Close()
 			continue
 		}

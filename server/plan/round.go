@@ -25,30 +25,46 @@ func input(view *state.View, key jobKey, spec *berthv1.Job, now time.Time) Input
 func (l *Loop) round(ctx context.Context, now time.Time) {
 	b := &batch{loop: l, now: now}
 	l.dropGangs(ctx, now)
-	for left := l.cfg.Tuning.Round; left > 0 && l.mayFly(len(b.full)); {
-		j := l.next()
+	for done := 0; done < l.cfg.Tuning.Round && l.flying+len(b.full) < l.cfg.Tuning.Flying; {
+		j := l.next(done)
 		if j == nil {
 			break
 		}
-		left -= 1 + l.turn(ctx, j, b, now)
+		done += 1 + l.turn(ctx, j, b, now)
 	}
 	l.serve(b, now)
 	l.send(ctx, b)
 	l.gauge()
 }
 
-// mayFly says whether another entry may be sent beside so many that are full.
-func (l *Loop) mayFly(full int) bool {
-	return l.flying+full < l.cfg.Tuning.Flying && l.aloft < l.cfg.Tuning.Aloft
+// mayGoOn says that a round would find something to do.
+func (l *Loop) mayGoOn() bool {
+	if l.flying >= l.cfg.Tuning.Flying {
+		return false
+	}
+	return l.testsLeft || len(l.ready.fresh) > 0 && l.firstTurns(0) || (l.ready.len() > 0 || len(l.survey) > 0) && l.moreTurns()
 }
 
-// next is whose turn it is; nil: nobody's.
-func (l *Loop) next() *job {
-	if j := l.ready.next(); j != nil {
-		j.queued = false
-		return j
+// moreTurns says whether jobs that had a turn before may go on: there is room for a whole
+// round beside what is on the way.
+func (l *Loop) moreTurns() bool { return l.aloft+l.cfg.Tuning.Round <= l.cfg.Tuning.Aloft }
+
+// firstTurns says whether jobs may have their first turn after so much was done in a
+// round. What they place is little, and they have a lane of their own beside the others.
+func (l *Loop) firstTurns(done int) bool {
+	return l.aloft+done < l.cfg.Tuning.Aloft+l.cfg.Tuning.Round
+}
+
+// next is whose turn it is after so much was done in a round; nil: nobody's.
+func (l *Loop) next(done int) *job {
+	more := l.moreTurns()
+	if l.firstTurns(done) {
+		if j := l.ready.next(more); j != nil {
+			j.queued = false
+			return j
+		}
 	}
-	for len(l.survey) > 0 {
+	for more && len(l.survey) > 0 {
 		j := l.survey[0]
 		l.survey = l.survey[1:]
 		if !j.busy() && !j.queued && l.jobs[j.key] == j { // others have had, or get, their look
@@ -71,11 +87,7 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 		j.work = l.look(j, now)
 	}
 	w := j.work
-	slice := l.cfg.Tuning.Slice
-	if !w.begun {
-		w.begun, slice = true, min(slice, freshSlice)
-	}
-	n := l.advance(j, b, slice)
+	n := l.advance(j, b, l.cfg.Tuning.Slice)
 	switch {
 	case w.dropped:
 		j.evals = append(w.evals, j.evals...) // they are still to be answered

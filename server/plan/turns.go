@@ -9,11 +9,8 @@ type turns struct {
 }
 
 // freshTurns is how many jobs may overtake those that were begun before one of these
-// goes on, and freshSlice how many instances of a job are placed in its first turn.
-const (
-	freshTurns = 8
-	freshSlice = 64
-)
+// goes on.
+const freshTurns = 8
 
 func (t *turns) len() int { return len(t.fresh) + len(t.begun) }
 
@@ -25,12 +22,15 @@ func (t *turns) push(j *job) {
 	}
 }
 
-// next takes out whose turn it is; nil: nobody waits.
-func (t *turns) next() *job {
+// next takes out whose turn it is; nil: nobody waits. Without more, jobs that were begun
+// go on waiting.
+func (t *turns) next(more bool) *job {
 	queue := &t.fresh
-	if len(t.fresh) == 0 || len(t.begun) > 0 && t.passed >= freshTurns {
+	switch {
+	case !more:
+	case len(t.fresh) == 0 || len(t.begun) > 0 && t.passed >= freshTurns:
 		queue, t.passed = &t.begun, 0
-	} else {
+	default:
 		t.passed++
 	}
 	if len(*queue) == 0 {
