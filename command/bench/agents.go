@@ -55,7 +55,7 @@ func (a *agents) run(ctx context.Context, servers []string, ready func()) error 
 		for i, address := range servers {
 			conn, err := grpc.NewClient("passthrough:///"+address,
 				grpc.WithTransportCredentials(insecure.NewCredentials()),
-				grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.ForceCodec(rawCodec{})))
+				grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.ForceCodecV2(rawCodec{})))
 			if err != nil {
 				return fmt.Errorf("connecting to %s: %w", address, err)
 			}

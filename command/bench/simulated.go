@@ -3,10 +3,12 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -26,11 +28,14 @@ type raw []byte
 // rawCodec leaves messages as they are.
 type rawCodec struct{}
 
-func (rawCodec) Marshal(v any) ([]byte, error) { return *v.(*raw), nil }
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(*v.(*raw))}, nil
+}
 
-func (rawCodec) Unmarshal(data []byte, v any) error {
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	m := v.(*raw)
-	*m = append((*m)[:0], data...)
+	*m = slices.Grow((*m)[:0], data.Len())[:data.Len()]
+	data.CopyTo(*m)
 	return nil
 }
 
@@ -90,7 +95,7 @@ func (s *simulated) dial(ctx context.Context, to link, opened func()) error {
 		case 1: // welcome
 			welcome := &berthv1.Welcome{}
 			if err = proto.Unmarshal(body, welcome); err == nil {
-				go s.beat(ctx, welcome.GetHeartbeatPeriod().AsDuration())
+				s.beat(ctx, welcome.GetHeartbeatPeriod().AsDuration())
 			}
 		case 2: // assignments
 			opened()
@@ -108,21 +113,16 @@ func (s *simulated) send(m raw) error {
 	return s.stream.SendMsg(&m)
 }
 
+// beat sends a heartbeat each period until ctx ends; without a goroutine that waits, of
+// which there would be as many as nodes.
 func (s *simulated) beat(ctx context.Context, period time.Duration) {
-	beat := raw(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), nil))
-	tick := time.NewTicker(max(period, 100*time.Millisecond))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if s.send(beat) != nil {
-				return // RecvMsg tells why
-			}
-		}
+	if ctx.Err() == nil && s.send(heartbeat) == nil { // RecvMsg tells why not
+		time.AfterFunc(max(period, 100*time.Millisecond), func() { s.beat(ctx, period) })
 	}
 }
+
+// heartbeat is an AgentMessage.
+var heartbeat = raw(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), nil))
 
 // acknowledged forgets a report that is durable, and repeats one that is not.
 func (s *simulated) acknowledged(body []byte) error {
