@@ -27,7 +27,6 @@ type work struct {
 	left     int  // instances that could not be placed
 	did      bool // anything was proposed
 	spilled  bool // in more than one entry
-	begun    bool // it had a turn
 	dropped  bool // the rest is not to be done: the job is looked at anew
 	// ways have been found for so many of left, when so many allocations have ended, on
 	// the claimed nodes.
