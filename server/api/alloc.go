@@ -78,22 +78,42 @@ func (s allocService) StopAlloc(ctx context.Context, q *berthv1.StopAllocRequest
 	if err != nil {
 		return nil, err
 	}
-	if alloc.Terminal() {
+	if alloc.Ended() || alloc.Terminal() && !q.GetForce() {
 		return nil, problem.New(problem.Conflict, "alloc_id", "allocation %s is over already: %s", alloc.GetId(), alloc.GetStatus())
 	}
 	job, err := findJob(view, alloc.GetNamespace(), alloc.GetJob())
 	if err != nil {
 		return nil, err
 	}
+	change, err := stopByHand(alloc, job, view.Node(alloc.GetNodeId()), q)
+	if err != nil {
+		return nil, err
+	}
 	eval := newEvaluation(job, berthv1.Evaluation_requested)
-	stop := berthv1.Alloc_stop
 	_, err = s.a.propose(ctx, func(e *berthv1.LogEntry) {
-		e.Fact = &berthv1.LogEntry_Plan{Plan: &berthv1.Plan{
-			Changes:     []*berthv1.AllocChange{{AllocId: alloc.GetId(), Desired: &stop, DesiredReason: "stopped by hand"}},
-			Evaluations: []*berthv1.Evaluation{eval},
-		}}
+		e.Fact = &berthv1.LogEntry_Plan{Plan: &berthv1.Plan{Changes: []*berthv1.AllocChange{change}, Evaluations: []*berthv1.Evaluation{eval}}}
 	})
 	return &berthv1.StopAllocResponse{EvaluationId: eval.GetId()}, err
+}
+
+// stopByHand is what an operator's stop changes of an allocation.
+func stopByHand(alloc *berthv1.Alloc, job *berthv1.Job, node *berthv1.Node, q *berthv1.StopAllocRequest) (*berthv1.AllocChange, error) {
+	change := &berthv1.AllocChange{AllocId: alloc.GetId(), Desired: berthv1.Alloc_stop.Enum(), DesiredReason: "stopped by hand"}
+	if q.GetReschedule() {
+		if t := job.GetType(); t == berthv1.Job_system || t == berthv1.Job_sysbatch {
+			return nil, problem.New(problem.Invalid, "reschedule", "%s is of a %s job, which has one instance on every node", alloc.Name(), t).
+				WithRemedy("stop it without, or drain the node")
+		}
+		change.DesiredReason, change.Moved = "moved by hand", true
+	}
+	if q.GetForce() {
+		if s := node.GetStatus(); s != berthv1.Node_down && s != berthv1.Node_disconnected && node != nil {
+			return nil, problem.New(problem.Conflict, "force", "node %s is %s: its agent stops the allocation itself", node.GetName(), s).
+				WithRemedy("stop it without force; force is for nodes that are down")
+		}
+		change.Status, change.StatusReason = berthv1.Alloc_failed.Enum(), "over by an operator's word, while its node was down"
+	}
+	return change, nil
 }
 
 // from skips the items, which come in order, whose id is below start.

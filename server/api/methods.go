@@ -110,6 +110,7 @@ var idempotent = map[string]bool{
 	"JobService/EvaluateJob":             true,
 	"NodeService/SetNodeEligibility":     true,
 	"NodeService/SetNodeTaints":          true,
+	"NodeService/DrainNode":              true, // the second only counts its deadline anew
 	"NamespaceService/SetNamespace":      true,
 	"OperatorService/SetSchedulerConfig": true,
 }
