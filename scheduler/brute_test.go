@@ -105,7 +105,7 @@ func (b *brute) in(set []int) (cost []int, fits bool) {
 		for _, o := range set[:i] {
 			span += int(b.m.Distance(o, c))
 		}
-		if !b.u.Summary(c).Used {
+		if !b.u.CellUsed(c) {
 			empty++
 		}
 		weight += int(b.u.FreeMilli(c) + b.u.FreeMemory(c)*1000/4096)

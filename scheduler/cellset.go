@@ -136,7 +136,7 @@ func (s *cellSearch) look(span uint32) {
 		cost.pick = s.x.picker.lowest
 	}
 	for _, c := range s.chosen {
-		if !s.u.Summary(c).Used {
+		if !s.u.CellUsed(c) {
 			cost.empty++
 		}
 		cost.weight += cellWeight(s.u, c)

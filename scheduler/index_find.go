@@ -34,17 +34,16 @@ type query struct {
 	from, start bound
 }
 
-// ask prepares a query for a group, on the nodes of its view; where own is not nil, on
+// ask prepares the query of a group, on the nodes of its view; where own is not nil, on
 // those with so many of these instances.
-func (x *index) ask(k *knownGroup, v *staticView, own *instances, level int32) query {
-	g := k.g
+func (q *query) ask(x *index, k *knownGroup, v *staticView, own *instances, level int32) {
 	x.clock++
 	x.sync()
-	var start bound
+	q.x, q.shape, q.lane, q.start = x, k.shapeIn(x), k.laneIn(x, v, own, level), bound{}
 	if x.rates == nil {
-		start.key = x.rank.least(&g.total)
+		q.start.key = x.rank.least(&k.g.total)
 	}
-	return query{x: x, shape: k.shapeIn(x), lane: k.laneIn(x, v, own, level), from: start, start: start}
+	q.from = q.start
 }
 
 // shapeOf gives the number of a group's shape, and learns it first where it is new: all
@@ -56,12 +55,12 @@ func (x *index) shapeOf(g *Group) int {
 	}
 	s := x.shapes.add(g.shape, &g.floor, x.clock)
 	bit := uint64(1) << s
-	for b := range x.valid {
-		x.valid[b] &^= bit
+	for b := range x.blocks {
+		x.blocks[b].valid &^= bit
 	}
 	for _, w := range x.rows {
 		for l := range w.fits {
-			for k := range w.n {
+			for k := range w.blocks {
 				w.fits[l][k] |= bit
 			}
 		}
@@ -98,6 +97,9 @@ func (x *index) laneOf(v *staticView, own *instances, level int32) int {
 	if kind < most {
 		oldest = len(x.lanes)
 		x.addLane()
+		if own != nil {
+			x.levels++
+		}
 	}
 	x.makeLane(oldest, lane{v, own, level, x.clock})
 	return oldest
@@ -114,15 +116,15 @@ func (x *index) addLane() {
 // makeLane puts a lane in the l-th place: all may fit in it, until somebody looks.
 func (x *index) makeLane(l int, is lane) {
 	x.lanes[l] = is
-	for entry, pos := range x.at {
-		if pos < 0 {
+	for i := range x.entries {
+		e := &x.entries[i]
+		if e.at == none {
 			continue
 		}
-		if slot, _ := x.slotOf(int32(entry)); is.has(slot) {
-			x.in[pos] |= 1 << l
-		} else {
-			x.in[pos] &^= 1 << l
+		if e.in &^= 1 << l; is.has(e.slot) {
+			e.in |= 1 << l
 		}
+		x.blocks[e.at/depth].in[e.at%depth] = e.in
 	}
 	for r, w := range x.rows {
 		x.rowFits[l][r] = ^uint64(0)
@@ -133,16 +135,18 @@ func (x *index) makeLane(l int, is lane) {
 }
 
 // relist finds out anew which lanes an entry is in.
-func (x *index) relist(entry int32) {
-	if int(entry) >= len(x.at) || x.at[entry] < 0 {
+func (x *index) relist(id int32) {
+	e := &x.entries[id]
+	if e.at == none {
 		return
 	}
-	pos, in := x.at[entry], x.lanesOf(entry)
-	gained := in &^ x.in[pos]
-	if x.in[pos] = in; gained != 0 {
-		b := x.boundOf(entry, x.keys[pos])
-		r, k := x.locate(&b)
-		x.unite(r, k, x.fits[pos], gained)
+	b, i := &x.blocks[e.at/depth], e.at%depth
+	was := e.in
+	e.in = x.lanesOf(e.slot)
+	b.in[i] = e.in
+	if gained := e.in &^ was; gained != 0 {
+		r, k := x.locate(order{b.keys[i], e.tie}, x.f.nodes[e.slot].node)
+		x.unite(r, k, b.fits[i], gained)
 	}
 }
 
@@ -150,7 +154,7 @@ func (x *index) relist(entry int32) {
 // admits; -1: there is none.
 func (x *index) find(r *run, q *query) int32 {
 	bit := uint64(1) << q.shape
-	i, k := x.locate(&q.from)
+	i, k := x.locate(q.from.order, q.from.node)
 	rowFits := x.rowFits[q.lane]
 	for ; ; i, k = i+1, 0 {
 		first := i
@@ -163,7 +167,7 @@ func (x *index) find(r *run, q *query) int32 {
 		x.looked.rows++
 		w := x.rows[i]
 		fits, left := &w.fits[q.lane], k > 0
-		for ; k < w.n; k++ {
+		for ; k < len(w.blocks); k++ {
 			if fits[k]&bit == 0 {
 				continue
 			}
@@ -181,9 +185,8 @@ func (x *index) find(r *run, q *query) int32 {
 	}
 }
 
-// lanesOf gives a bit for each lane that an entry's node is in.
-func (x *index) lanesOf(entry int32) (in uint64) {
-	slot, _ := x.slotOf(entry)
+// lanesOf gives a bit for each lane that a node is in.
+func (x *index) lanesOf(slot int32) (in uint64) {
 	for l := range x.lanes {
 		if x.lanes[l].has(slot) {
 			in |= 1 << l
@@ -196,24 +199,22 @@ func (x *index) lanesOf(entry int32) (in uint64) {
 // out of date others are.
 func (x *index) sum(w *row, k int) {
 	var union [maxLanes]uint64
-	block := w.blocks[k]
-	base, n := int(block)<<6, int(x.used[block])
-	fits, all := x.fits[base:base+n], x.in[base:base+n]
-	for i, word := range fits {
-		in := all[i]
+	b := &x.blocks[w.blocks[k]]
+	for i, word := range b.fits {
+		in := b.in[i]
 		union[0] |= word & -(in & 1)
 		for in &^= 1; in != 0; in &= in - 1 {
 			union[bits.TrailingZeros64(in)&(maxLanes-1)] |= word
 		}
 	}
 	for l := range w.fits {
-		w.fits[l][k] = union[l] | ^x.valid[block]
+		w.fits[l][k] = union[l] | ^b.valid
 	}
 }
 
 // sum is what is known of a row's blocks.
 func (w *row) sum(l int) (union uint64) {
-	for _, word := range w.fits[l][:w.n] {
+	for _, word := range w.fits[l][:len(w.blocks)] {
 		union |= word
 	}
 	return union
@@ -223,39 +224,38 @@ func (w *row) sum(l int) (union uint64) {
 // not admit, or that lie before the beginning.
 func (x *index) look(r *run, q *query, block int32) (best int32, any bool) {
 	x.looked.blocks++
-	if x.valid[block]>>q.shape&1 == 0 {
-		x.validate(block, q.shape)
+	b := &x.blocks[block]
+	if b.valid>>q.shape&1 == 0 {
+		x.validate(b, q.shape)
 	}
-	base, n := int(block)<<6, int(x.used[block])
-	ids, keys, fits, in := x.ids[base:base+n], x.keys[base:base+n], x.fits[base:base+n], x.in[base:base+n]
-	best = -1
+	best = none
 	var low uint64
 	shape, lane := uint64(1)<<q.shape, uint64(1)<<q.lane
-	for i := range fits {
-		if fits[i]&shape == 0 || in[i]&lane == 0 {
+	for i := range b.fits {
+		if b.fits[i]&shape == 0 || b.in[i]&lane == 0 {
 			continue
 		}
 		x.looked.entries++
 		any = true
-		slot, _ := x.slotOf(ids[i])
-		switch key := keys[i]; {
-		case key < q.from.key, best >= 0 && key > low, !r.admits(slot):
-		case key == q.from.key && x.before(ids[i], key, &q.from):
-		case best < 0 || key < low || x.precedes(ids[i], best, key):
-			best, low = ids[i], key
+		id := b.ids[i]
+		switch key := b.keys[i]; {
+		case key < q.from.key, best >= 0 && key > low, !r.admits(x.entries[id].slot):
+		case key == q.from.key && x.before(id, key, &q.from):
+		case best < 0 || key < low || x.precedes(id, best, key):
+			best, low = id, key
 		}
 	}
 	return best, any
 }
 
-func (x *index) before(entry int32, key uint64, b *bound) bool {
-	own := x.boundOf(entry, key)
+func (x *index) before(id int32, key uint64, b *bound) bool {
+	own := x.boundOf(id, key)
 	return own.compare(b) < 0
 }
 
 // precedes says which of two entries with the same key comes first.
 func (x *index) precedes(a, b int32, key uint64) bool {
-	if s, t := x.tieOf(a), x.tieOf(b); s != t {
+	if s, t := x.entries[a].tie, x.entries[b].tie; s != t {
 		return s < t
 	}
 	low := x.boundOf(b, key)
@@ -263,25 +263,24 @@ func (x *index) precedes(a, b int32, key uint64) bool {
 }
 
 // validate makes a block's bits for a shape that is new to it.
-func (x *index) validate(block int32, shape int) {
+func (x *index) validate(b *block, shape int) {
 	need := &x.shapes.needs[shape]
-	for pos := block << 6; pos < block<<6+int32(x.used[block]); pos++ {
-		if x.left[x.ids[pos]].covers(need) {
-			x.fits[pos] |= 1 << shape
-		} else {
-			x.fits[pos] &^= 1 << shape
+	for left := b.taken; left != 0; left &= left - 1 {
+		i := bits.TrailingZeros32(left)
+		if b.fits[i] &^= 1 << shape; x.entries[b.ids[i]].left.covers(need) {
+			b.fits[i] |= 1 << shape
 		}
 	}
-	x.valid[block] |= 1 << shape
+	b.valid |= 1 << shape
 }
 
 // refuse notes that the shape does not fit on an entry's node, whatever the sums say:
 // nobody tries again before something changes there.
-func (x *index) refuse(entry int32, shape int) {
-	if pos := x.at[entry]; pos >= 0 {
-		x.fits[pos] &^= 1 << shape
+func (x *index) refuse(id int32, shape int) {
+	if e := &x.entries[id]; e.at != none {
+		x.blocks[e.at/depth].fits[e.at%depth] &^= 1 << shape
 		if x.cells {
-			x.refused.set(x.owner[entry], true)
+			x.refused.set(e.slot, true)
 		}
 	}
 }

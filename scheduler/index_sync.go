@@ -64,20 +64,20 @@ func (x *index) takeIn(moves []move) {
 
 // entryOf is an entry of what a move is about; none: it is about none yet.
 func (x *index) entryOf(m *move) int32 {
-	entry := m.slot
+	id := m.slot
 	if x.cells {
 		if int(m.slot) >= len(x.owns) || x.owns[m.slot] == 0 {
 			return none
 		}
-		entry = x.first[m.slot]
+		id = x.first[m.slot]
 		if m.cells != everyCell {
-			entry += int32(bits.TrailingZeros64(m.cells|1<<63)) % int32(x.owns[m.slot])
+			id += int32(bits.TrailingZeros64(m.cells|1<<63)) % int32(x.owns[m.slot])
 		}
 	}
-	if int(entry) >= len(x.at) {
+	if int(id) >= len(x.entries) {
 		return none
 	}
-	return entry
+	return id
 }
 
 func (x *index) warmUsage(slot int32) int {
@@ -88,20 +88,20 @@ func (x *index) warmUsage(slot int32) int {
 }
 
 func (x *index) warmEntry(m *move) int {
-	if entry := x.entryOf(m); entry != none {
-		return int(x.left[entry][0]) + int(x.at[entry])
+	if id := x.entryOf(m); id != none {
+		return int(x.entries[id].at)
 	}
 	return 0
 }
 
 func (x *index) warmBlock(m *move) int {
-	entry := x.entryOf(m)
-	if entry == none || x.at[entry] < 0 {
+	id := x.entryOf(m)
+	if id == none || x.entries[id].at == none {
 		return 0
 	}
-	pos := x.at[entry]
-	last := pos&^(fan-1) + int32(x.used[pos>>6]) - 1
-	return int(x.keys[pos]^x.fits[pos]^x.in[pos]) ^ int(x.keys[last]^x.fits[last]^x.in[last]) ^ int(x.ids[last])
+	at := x.entries[id].at
+	b := &x.blocks[at/depth]
+	return int(b.fits[at%depth]) + int(b.taken)
 }
 
 // update puts the entries of a node where they belong: of the cells given.
@@ -112,6 +112,7 @@ func (x *index) update(slot int32, cells uint64) {
 	}
 	var v vector
 	if !x.cells {
+		x.claimNode(slot)
 		if x.isolates() {
 			x.relist(slot)
 		}
@@ -151,14 +152,7 @@ func (x *index) ofNode(slot int32, v *vector) (uint64, bool) {
 }
 
 // isolates says that there are lanes by some group's instances.
-func (x *index) isolates() bool {
-	for l := range x.lanes {
-		if x.lanes[l].own != nil {
-			return true
-		}
-	}
-	return false
-}
+func (x *index) isolates() bool { return x.levels > 0 }
 
 // forget takes a node's entries out: it is gone, or what it is made of has changed.
 func (x *index) forget(slot int32) {
@@ -189,14 +183,24 @@ func (x *index) claim(slot int32, n int) int32 {
 		x.first[slot] = list[len(list)-1]
 		x.spare[size] = list[:len(list)-1]
 	} else {
-		x.first[slot] = int32(len(x.owner))
-		x.owner = append(x.owner, make([]int32, n)...)
+		x.first[slot] = int32(len(x.entries))
+		x.entries = append(x.entries, make([]entry, n)...)
 	}
 	x.owns[slot] = size
 	for i := range n {
-		x.owner[x.first[slot]+int32(i)] = slot
+		x.entries[int(x.first[slot])+i] = entry{tie: cellTie(x.f.hashes[slot], i), slot: slot, at: none}
 	}
 	return x.first[slot]
+}
+
+// claimNode gives a node its entry.
+func (x *index) claimNode(slot int32) {
+	for int(slot) >= len(x.entries) {
+		x.entries = append(x.entries, entry{at: none})
+	}
+	if e := &x.entries[slot]; e.at == none {
+		e.slot, e.tie = slot, x.f.hashes[slot]
+	}
 }
 
 // rebuild makes the index anew. Blocks that churn has left half empty are full again.
@@ -208,16 +212,17 @@ func (x *index) rebuild() {
 		switch {
 		case n.node == nil:
 		case !x.cells:
-			x.grow(int32(slot))
-			if key, ok := x.ofNode(int32(slot), &x.left[slot]); ok {
-				list = append(list, placed{key, f.hashes[slot], int32(slot)})
+			x.claimNode(int32(slot))
+			e := &x.entries[slot]
+			if key, ok := x.ofNode(int32(slot), &e.left); ok {
+				list = append(list, placed{key, e.tie, int32(slot)})
 			}
 		default:
 			first := x.claim(int32(slot), len(n.usage.Machine().Cells))
-			x.grow(first + int32(x.owns[slot]) - 1)
 			for i := range int(x.owns[slot]) {
-				key := x.rank.ofCell(n.usage, i, &x.left[first+int32(i)])
-				list = append(list, placed{key, cellTie(f.hashes[slot], i), first + int32(i)})
+				e := &x.entries[int(first)+i]
+				key := x.rank.ofCell(n.usage, i, &e.left)
+				list = append(list, placed{key, e.tie, first + int32(i)})
 			}
 		}
 	}
@@ -228,7 +233,7 @@ func (x *index) rebuild() {
 		if a.tie != b.tie {
 			return cmp.Compare(a.tie, b.tie)
 		}
-		u, v := x.boundOf(a.entry, a.key), x.boundOf(b.entry, b.key)
+		u, v := x.boundOf(a.id, a.key), x.boundOf(b.id, b.key)
 		return u.compare(&v)
 	})
 	x.fill(list)

@@ -234,14 +234,14 @@ func (c *churn) sound() {
 			x.sync()
 			entries := 0
 			for r, w := range x.rows {
-				for k := range w.n {
-					entries += int(x.used[w.blocks[k]])
+				for k := range w.blocks {
+					entries += x.blocks[w.blocks[k]].len()
 					c.soundBlock(x, r, k)
 				}
 			}
 			held := 0
-			for _, pos := range x.at {
-				if pos >= 0 {
+			for i := range x.entries {
+				if x.entries[i].at != none {
 					held++
 				}
 			}
@@ -254,34 +254,39 @@ func (c *churn) sound() {
 
 func (c *churn) soundBlock(x *index, r, k int) {
 	block := x.rows[r].blocks[k]
-	for pos := block << 6; pos < block<<6+int32(x.used[block]); pos++ {
-		entry := x.ids[pos]
-		b := x.boundOf(entry, x.keys[pos])
-		if row, at := x.locate(&b); x.at[entry] != pos || row != r || at != k {
-			c.t.Fatalf("entry %d lies in row %d, block %d, and belongs into %d, %d", entry, r, k, row, at)
+	b := &x.blocks[block]
+	for i := range b.ids {
+		if b.taken>>i&1 == 0 {
+			if b.fits[i] != 0 {
+				c.t.Fatalf("row %d, block %d: bits %x of no entry", r, k, b.fits[i])
+			}
+			continue
 		}
-		sums := x.shapes.fitting(&x.left[entry])
+		id := b.ids[i]
+		e, low := &x.entries[id], x.boundOf(id, b.keys[i])
+		if row, at := x.locate(low.order, low.node); e.at != block*depth+int32(i) || row != r || at != k {
+			c.t.Fatalf("entry %d lies in row %d, block %d, and belongs into %d, %d", id, r, k, row, at)
+		}
+		sums := x.shapes.fitting(&e.left)
 		for s := range x.shapes.needs {
-			if known := x.shapes.known>>s&1 != 0; known && sums>>s&1 != 0 != x.left[entry].covers(&x.shapes.needs[s]) {
-				c.t.Fatalf("the levels are wrong: %v of %v", x.left[entry], x.shapes.needs[s])
+			if known := x.shapes.known>>s&1 != 0; known && sums>>s&1 != 0 != e.left.covers(&x.shapes.needs[s]) {
+				c.t.Fatalf("the levels are wrong: %v of %v", e.left, x.shapes.needs[s])
 			}
 		}
-		if x.fits[pos]&^sums&x.valid[block] != 0 {
-			c.t.Fatalf("entry %d: bits %x beyond the sums' %x", entry, x.fits[pos], sums)
+		if b.fits[i]&^sums&b.valid != 0 {
+			c.t.Fatalf("entry %d: bits %x beyond the sums' %x", id, b.fits[i], sums)
 		}
 		for l := range x.lanes {
-			in := x.lanes[l].has(first(x.slotOf(entry)))
-			if in != (x.in[pos]>>l&1 != 0) {
-				c.t.Fatalf("entry %d: lane %d is wrong", entry, l)
+			in := x.lanes[l].has(e.slot)
+			if in != (e.in>>l&1 != 0) || e.in != b.in[i] {
+				c.t.Fatalf("entry %d: lane %d is wrong", id, l)
 			}
-			if missing := x.fits[pos] & x.valid[block] &^ (x.rows[r].fits[l][k] & x.rowFits[l][r]); in && missing != 0 {
-				c.t.Fatalf("entry %d: its block or row knows nothing of shapes %x in lane %d", entry, missing, l)
+			if missing := b.fits[i] & b.valid &^ (x.rows[r].fits[l][k] & x.rowFits[l][r]); in && missing != 0 {
+				c.t.Fatalf("entry %d: its block or row knows nothing of shapes %x in lane %d", id, missing, l)
 			}
 		}
 	}
 }
-
-func first(slot int32, _ int) int32 { return slot }
 
 // Every placement is what a full scan finds: random fleets under random churn, indexes
 // made anew in between. BERTH_PLACEMENTS says how many placements; a million take

@@ -24,7 +24,7 @@ func bestCell(u *topology.Usage, n *need) int {
 		if !cellHolds(u, i, n) {
 			continue
 		}
-		if used, left := u.Summary(i).Used, cellWeight(u, i); best < 0 || (used != bestUsed && used) || (used == bestUsed && left < bestLeft) {
+		if used, left := u.CellUsed(i), cellWeight(u, i); best < 0 || (used != bestUsed && used) || (used == bestUsed && left < bestLeft) {
 			best, bestUsed, bestLeft = i, used, left
 		}
 	}

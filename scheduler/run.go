@@ -82,10 +82,10 @@ func (r *run) prepare() {
 	r.terms.start(f, known, r.view, r.own, r.ask.wanted())
 	r.shared = assignments{g: r.g}
 	r.apart, r.gathered, r.entry, r.again = r.apart[:0], false, none, none
-	r.q, r.atLarge = query{}, r.ask.Nodes == nil
+	r.q.x, r.atLarge = nil, r.ask.Nodes == nil
 	if r.rated = f.rates(r.g); r.atLarge && !f.scans {
 		own, level := r.crowdedAt()
-		r.q = f.indexFor(r.g).ask(known, r.view, own, level)
+		r.q.ask(f.indexFor(r.g), known, r.view, own, level)
 	}
 }
 
@@ -123,11 +123,11 @@ func (r *run) isExcluded(slot int32) bool {
 			return true
 		}
 	}
-	return r.marks[slot].stamp == r.stamp && r.marks[slot].excluded
+	return r.marked && r.marks[slot].stamp == r.stamp && r.marks[slot].excluded
 }
 
 func (r *run) isPenalised(slot int32) bool {
-	return r.marks[slot].stamp == r.stamp && r.marks[slot].penalised
+	return r.marked && r.marks[slot].stamp == r.stamp && r.marks[slot].penalised
 }
 
 // admits says whether a node is one of those at large, at the terms that are looked at.
@@ -287,7 +287,7 @@ func (r *run) nextAtLarge() (rank, bool) {
 			return rank{}, false
 		}
 		slot, cell := x.slotOf(entry)
-		r.q.from = x.boundOf(entry, x.keys[x.at[entry]])
+		r.q.from = x.boundOf(entry, x.keyOf(entry))
 		if cell >= 0 && !cellHolds(r.f.nodes[slot].usage, cell, &r.g.total) {
 			x.refuse(entry, r.q.shape)
 			continue
@@ -360,5 +360,5 @@ func (r *run) add(slot int32) {
 // out of date by what this run placed: then more is left by it than there is.
 func (r *run) lacks(slot int32) bool {
 	x := r.q.x
-	return x != nil && !x.cells && int(slot) < len(x.left) && x.at[slot] >= 0 && !x.left[slot].covers(&r.g.floor)
+	return x != nil && !x.cells && int(slot) < len(x.entries) && x.entries[slot].at != none && !x.entries[slot].left.covers(&r.g.floor)
 }

@@ -120,7 +120,9 @@ func (k ranking) ofNode(u *topology.Usage, v *vector) uint64 {
 		s := u.Summary(i)
 		milli, memory, weight = milli+s.Milli, memory+s.Memory, weight+s.Milli+s.Memory*1000/milliPerCoreMemory
 		cores, threads = cores+s.Cores, threads+s.Threads
-		pages += freePages(u, i)
+		if m.Paged {
+			pages += freePages(u, i)
+		}
 	}
 	for kind, name := range m.Kinds {
 		free := uint32(0)
@@ -158,8 +160,10 @@ func (k ranking) ofNode(u *topology.Usage, v *vector) uint64 {
 // ofCell is the key of a cell, and what is left in it.
 func (k ranking) ofCell(u *topology.Usage, cell int, v *vector) uint64 {
 	s := u.Summary(cell)
-	*v = vector{dimMilli: saturate(s.Milli), dimMemory: saturate(s.Memory), dimCores: uint32(s.Cores), dimThreads: uint32(s.Threads),
-		dimPages: saturate(freePages(u, cell))}
+	*v = vector{dimMilli: saturate(s.Milli), dimMemory: saturate(s.Memory), dimCores: uint32(s.Cores), dimThreads: uint32(s.Threads)}
+	if u.Machine().Paged {
+		v[dimPages] = saturate(freePages(u, cell))
+	}
 	if u.Stray() || u.Whole() {
 		*v = vector{}
 	}
@@ -175,7 +179,7 @@ func (k ranking) ofCell(u *topology.Usage, cell int, v *vector) uint64 {
 	switch {
 	case !u.Used():
 		tier = emptyNode
-	case !s.Used:
+	case !u.CellUsed(cell):
 		tier = unused
 	}
 	return tier | min(cellWeight(u, cell), ^tierMask)

@@ -112,7 +112,7 @@ func (f *Fleet) roomByValue(out []int64, l *limit, col *column, v *staticView, w
 	x.sync()
 	for slot := range int32(len(f.nodes)) {
 		if value := col.ofSlot[slot]; value > 0 && v.ok.has(slot) {
-			rooms[value].add(&x.left[slot], members)
+			rooms[value].add(&x.entries[slot].left, members)
 		}
 	}
 	for i := range rooms {

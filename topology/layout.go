@@ -12,9 +12,13 @@ type layout struct {
 	coreOf   []uint16 // by CPU number: the index of its core in its cell
 }
 
+// cellLayout has what is read of a cell again and again, too: its CPU and memory, and the
+// CPU of its smallest whole core.
 type cellLayout struct {
-	cores, pages int // first word of each
-	coreWords    int
+	cores, pages  int // first word of each
+	coreWords     int
+	milli, memory uint64
+	coreMilli     uint32
 }
 
 func (l *layout) derive(m *Machine) {
@@ -35,6 +39,8 @@ func (l *layout) derive(m *Machine) {
 		c.cores, c.coreWords = next, (len(m.Cells[i].Cores)+63)/64
 		c.pages = next + c.coreWords
 		next = c.pages + len(m.Cells[i].Hugepages)
+		c.milli, c.memory = uint64(m.Cells[i].Threads)*1000, m.Cells[i].MemoryMiB
+		c.coreMilli = 1000 * uint32(max(m.Cells[i].CoreThreads, 1))
 	}
 	l.initial = make([]uint64, next)
 	for i := range m.Cells {

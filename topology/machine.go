@@ -33,6 +33,8 @@ type Machine struct {
 	// Mixed says that not all whole cores have the same number of threads; NewMachine
 	// finds out.
 	Mixed bool
+	// Paged says that some cell has hugepages; NewMachine finds out.
+	Paged bool
 
 	deviceByID map[string]int
 	layout     layout
@@ -127,7 +129,10 @@ func NewMachine(m Machine) (*Machine, error) {
 			return nil, fmt.Errorf("cell %d: %w", m.Cells[i].ID, err)
 		}
 	}
-	m.Mixed = mixed(m.Cells)
+	m.Mixed, m.Paged = mixed(m.Cells), false
+	for i := range m.Cells {
+		m.Paged = m.Paged || len(m.Cells[i].Hugepages) > 0
+	}
 	m.deviceByID = make(map[string]int, len(m.Devices))
 	m.Kinds = nil
 	for i, d := range m.Devices {

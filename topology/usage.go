@@ -74,22 +74,24 @@ type Summary struct {
 	// Threads that can be granted exclusively, and whole cores: exact, but where cores
 	// of one cell differ in their threads, no fewer than there are.
 	Threads, Cores int
-	// Used: something is granted in the cell.
-	Used bool
 }
 
-// Summary sums a cell up, by its index.
+// Summary sums a cell up, by its index. It has no branch that depends on what is left:
+// that nobody can foretell.
 func (u *Usage) Summary(i int) Summary {
+	c, of := &u.cells[i], &u.machine.layout.cells[i]
+	milli := left(of.milli, c.milli)
+	return Summary{
+		Milli: milli, Memory: left(of.memory, c.memory),
+		Threads: int(min(uint32(c.threads), uint32(milli)/1000)),
+		Cores:   int(min(uint32(c.cores), uint32(milli)/of.coreMilli)),
+	}
+}
+
+// CellUsed says that something is granted in a cell, by its index.
+func (u *Usage) CellUsed(i int) bool {
 	c := &u.cells[i]
-	s := Summary{Milli: u.FreeMilli(i), Memory: u.FreeMemory(i), Threads: int(c.threads), Cores: int(c.cores), Used: c.memory|c.milli|c.things != 0}
-	whole := int(s.Milli / 1000)
-	if s.Threads > whole {
-		s.Threads = whole
-	}
-	if s.Cores > 0 && s.Cores*u.machine.Cells[i].CoreThreads > whole {
-		s.Cores = whole / u.machine.Cells[i].CoreThreads
-	}
-	return s
+	return c.memory|c.milli|c.things != 0
 }
 
 // Warm reads what Summary reads of all cells, so that it is near when it is needed. What
@@ -112,12 +114,12 @@ func (u *Usage) Stray() bool { return u.stray > 0 }
 
 // FreeMilli is the CPU left in a cell, by its index.
 func (u *Usage) FreeMilli(i int) uint64 {
-	return left(uint64(u.machine.Cells[i].Threads)*1000, u.cells[i].milli)
+	return left(u.machine.layout.cells[i].milli, u.cells[i].milli)
 }
 
 // FreeMemory is the MiB left in a cell, by its index.
 func (u *Usage) FreeMemory(i int) uint64 {
-	return left(u.machine.Cells[i].MemoryMiB, u.cells[i].memory)
+	return left(u.machine.layout.cells[i].memory, u.cells[i].memory)
 }
 
 // FreeHugepages is the pages left of one size in a cell, by their indexes.
@@ -178,8 +180,5 @@ func (u *Usage) NextPort(first uint16) uint16 {
 
 // left is what remains of a capacity; 0 when more is used than there is.
 func left(capacity, used uint64) uint64 {
-	if used >= capacity {
-		return 0
-	}
-	return capacity - used
+	return capacity - min(used, capacity)
 }
