@@ -20,7 +20,7 @@ type applied struct{ index, term uint64 }
 // of that very term), has that entry, and it is committed. A follower that lacks the entry,
 // or knows of a newer term, refuses, and nothing has changed.
 func (c *Consensus) nudge(ctx context.Context, r *running) {
-	busy := &nudged{under: map[raft.ServerID]bool{}}
+	followers := &nudged{told: map[raft.ServerID]*applied{}, under: map[raft.ServerID]bool{}}
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,12 +32,11 @@ func (c *Consensus) nudge(ctx context.Context, r *running) {
 			continue
 		}
 		for _, s := range r.raft.GetConfiguration().Configuration().Servers {
-			if string(s.ID) != c.conf.ID && busy.begin(s.ID) {
+			if string(s.ID) != c.conf.ID && followers.begin(s.ID, newest) {
 				go func() { // ends with the transport, if not before
 					c.nudgeOne(r, s, newest)
-					if busy.end(s.ID) {
-						poke(c.fsm.fresh) // another one came meanwhile
-					}
+					followers.end(s.ID)
+					poke(c.fsm.fresh) // another entry may have come meanwhile
 				}()
 			}
 		}
@@ -55,25 +54,26 @@ func (c *Consensus) nudgeOne(r *running, s raft.Server, newest *applied) {
 	_ = r.trans.AppendEntries(s.ID, s.Address, req, &raft.AppendEntriesResponse{})
 }
 
-// nudged has the followers that are being told.
+// nudged has what the followers were told: of an entry once, whatever came of that.
 type nudged struct {
 	mu    sync.Mutex
-	under map[raft.ServerID]bool // true: another one came since
+	told  map[raft.ServerID]*applied
+	under map[raft.ServerID]bool // is being told
 }
 
-// begin says whether to tell a follower now; otherwise end will say that it was wanted.
-func (n *nudged) begin(id raft.ServerID) bool {
+// begin says whether to tell a follower of an entry now.
+func (n *nudged) begin(id raft.ServerID, newest *applied) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_, busy := n.under[id]
-	n.under[id] = busy
-	return !busy
+	if n.under[id] || n.told[id] == newest {
+		return false
+	}
+	n.told[id], n.under[id] = newest, true
+	return true
 }
 
-func (n *nudged) end(id raft.ServerID) (again bool) {
+func (n *nudged) end(id raft.ServerID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	again = n.under[id]
-	delete(n.under, id)
-	return again
+	n.under[id] = false
 }
