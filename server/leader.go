@@ -12,10 +12,11 @@ import (
 	"github.com/berthd/berth/server/external"
 	"github.com/berthd/berth/server/fsm"
 	"github.com/berthd/berth/server/plan"
+	"github.com/berthd/berth/server/schedule"
 )
 
-// leader is what only the leader does: it names the cluster, places, finds late nodes,
-// collects what is over.
+// leader is what only the leader does: it names the cluster, places, runs schedules, finds
+// late nodes, collects what is over.
 type leader struct {
 	server *Server
 	loop   atomic.Pointer[plan.Loop] // of the newest term; nil before the first
@@ -39,6 +40,9 @@ func (l *leader) reign(ctx context.Context, term uint64) {
 	l.schedulers.Store(desk)
 	defer l.schedulers.Store(nil)
 	wg.Go(func() { l.report(log.Error, "planning", loop.Run(ctx)) })
+	wg.Go(func() {
+		l.report(log.Error, "running schedules", schedule.New(s.store, s.cluster, s.log.With("part", "schedules", "term", term)).Run(ctx))
+	})
 	wg.Go(func() { l.report(log.Error, "looking after schedulers", desk.Run(ctx, loop)) })
 	wg.Go(func() { l.report(log.Error, "finding late nodes", s.dispatch.Lead(ctx)) })
 	s.cluster.setLeads(true)

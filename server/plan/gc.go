@@ -74,7 +74,10 @@ type finder struct {
 	now  time.Time
 	keep Keep
 	out  Garbage
-	dead map[[2]string]bool // jobs that are collected
+	// dead are the jobs that are collected; families the children that are not kept, by
+	// their parents.
+	dead     map[[2]string]*berthv1.Job
+	families map[[2]string]family
 }
 
 func (f *finder) old(at time.Time, keep time.Duration) bool { return f.now.Sub(at) > keep }
@@ -107,13 +110,13 @@ func (f *finder) job(j *berthv1.Job) {
 			used[a.GetJobVersion()] = true
 		}
 	}
-	if j.GetStatus() == berthv1.Job_dead && all && (j.GetPurge() || f.old(newest, f.keep.Job)) {
+	if j.GetStatus() == berthv1.Job_dead && all && f.overdue(j, newest) {
 		f.out.Allocs = append(f.out.Allocs, over...)
 		f.out.Jobs = append(f.out.Jobs, &berthv1.JobRef{Namespace: j.GetNamespace(), Job: j.GetName()})
 		if f.dead == nil {
-			f.dead = map[[2]string]bool{}
+			f.dead = map[[2]string]*berthv1.Job{}
 		}
-		f.dead[[2]string{j.GetNamespace(), j.GetName()}] = true
+		f.dead[[2]string{j.GetNamespace(), j.GetName()}] = j
 		return
 	}
 	f.out.Allocs = append(f.out.Allocs, replaced...)
@@ -124,8 +127,21 @@ func (f *finder) job(j *berthv1.Job) {
 	}
 }
 
+// overdue says that a dead job is kept no longer; newest is when something of it last changed.
+func (f *finder) overdue(j *berthv1.Job, newest time.Time) bool {
+	if j.GetParent() != "" {
+		return f.past(j)
+	}
+	return j.GetPurge() || f.old(newest, f.keep.Job)
+}
+
 func (f *finder) evaluation(e *berthv1.Evaluation) {
-	gone := f.dead[[2]string{e.GetNamespace(), e.GetJob()}] || f.view.Job(e.GetNamespace(), e.GetJob()) == nil
+	job := f.dead[[2]string{e.GetNamespace(), e.GetJob()}]
+	if job.GetParent() != "" { // there may be very many of them
+		f.out.Evaluations = append(f.out.Evaluations, e.GetId())
+		return
+	}
+	gone := job != nil || f.view.Job(e.GetNamespace(), e.GetJob()) == nil
 	answered := e.GetStatus() == berthv1.Evaluation_complete || e.GetStatus() == berthv1.Evaluation_superseded
 	if (gone || answered) && f.old(e.GetModifyTime().AsTime(), f.keep.Evaluation) {
 		f.out.Evaluations = append(f.out.Evaluations, e.GetId())

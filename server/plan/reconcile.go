@@ -81,6 +81,7 @@ type Ask struct {
 // Reasons for stopping, as people read them.
 const (
 	reasonJobStopped  = "the job is stopped"
+	reasonParent      = "what is run from the job are jobs of their own now"
 	reasonGroupGone   = "the job has no such group any more"
 	reasonCount       = "fewer instances are wanted"
 	reasonDuplicate   = "another allocation has its place"
@@ -92,6 +93,9 @@ const (
 	reasonKeptOld     = "the allocation that it replaced is back"
 	reasonNotAllowed  = "its node does not fit version %d"
 	statusAllComplete = "all instances are complete"
+	statusScheduled   = "it waits for its schedule"
+	statusPaused      = "its schedule is paused"
+	statusForm        = "it waits to be dispatched"
 )
 
 // Reconcile works out what a job lacks and what it has too much of. It is pure, and a
@@ -163,10 +167,10 @@ func (r *reconciler) toCompletion() bool {
 	return t == berthv1.Job_batch || t == berthv1.Job_sysbatch
 }
 
-// ended says that the job is to have nothing running: it is gone, stopped, or a batch
-// job that is over (whose allocations may be forgotten already).
+// ended says that the job is to have nothing running: it is gone, stopped, run by its
+// children only, or a batch job that is over (whose allocations may be forgotten already).
 func (r *reconciler) ended() bool {
-	return r.Job == nil || r.Job.GetStopped() || r.toCompletion() && r.Job.GetStatus() == berthv1.Job_dead
+	return r.Job == nil || r.Job.GetStopped() || r.Job.IsParent() || r.toCompletion() && r.Job.GetStatus() == berthv1.Job_dead
 }
 
 // sort puts an allocation where it belongs.
@@ -220,11 +224,15 @@ func (r *reconciler) whereabouts(a *berthv1.Alloc) string {
 
 // stopAll ends everything.
 func (r *reconciler) stopAll() {
+	reason := reasonJobStopped
+	if r.Job.IsParent() && !r.Job.GetStopped() {
+		reason = reasonParent
+	}
 	for _, name := range r.groupNames() {
 		g := r.groups[name]
 		g.order()
 		for _, a := range g.live {
-			r.stop(g, a, reasonJobStopped)
+			r.stop(g, a, reason)
 		}
 		for _, a := range g.away {
 			r.lose(g, a)

@@ -60,7 +60,7 @@ func TestReconcileTranscripts(t *testing.T) {
 //
 //	case WORDS                     starts with nothing
 //	node NAME [STATUS] [since=DURATION]
-//	job VERSION [type= count= env= kill= gone stopped dead attempts= delay= backoff= lost_after= keep= replace=false]
+//	job VERSION [type= count= env= kill= gone stopped dead attempts= delay= backoff= lost_after= keep= replace=false scheduled paused form]
 //	                               the last one is the job, those before are kept versions
 //	alloc ID INDEX NODE STATUS [v= stop next= rescheduled=N after=DURATION group=]
 //	reconcile [at=DURATION]
@@ -179,6 +179,12 @@ func (w *world) job(version uint64, o map[string]string) {
 		Type: berthv1.Job_Type(berthv1.Job_Type_value[o["type"]])}
 	if o["dead"] != "" {
 		j.Status = berthv1.Job_dead
+	}
+	if o["scheduled"] != "" || o["paused"] != "" {
+		j.Schedule = &berthv1.Schedule{Crons: []string{"@daily"}, Paused: o["paused"] != ""}
+	}
+	if o["form"] != "" {
+		j.Parameters = &berthv1.Parameters{}
 	}
 	w.jobs[version] = j
 	if w.in.Job = j; o["gone"] != "" {

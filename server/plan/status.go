@@ -11,7 +11,11 @@ func (r *reconciler) status() Status {
 		return stored
 	case r.Job.GetStopped() && r.live == 0:
 		return Status{berthv1.Job_dead, reasonJobStopped}
-	case r.Job.GetStopped(), r.ended():
+	case r.Job.GetStopped():
+		return stored
+	case r.Job.IsParent():
+		return Status{berthv1.Job_running, parentWaits(r.Job)}
+	case r.ended():
 		return stored
 	case r.toCompletion() && r.live == 0 && r.waiting == 0 && r.failed > 0:
 		return Status{berthv1.Job_dead, counted(r.failed, "instance") + " failed for good"}
@@ -21,6 +25,17 @@ func (r *reconciler) status() Status {
 		return Status{Status: berthv1.Job_running}
 	}
 	return Status{Status: max(stored.Status, berthv1.Job_pending)}
+}
+
+// parentWaits says what a job waits for that is run by its children.
+func parentWaits(job *berthv1.Job) string {
+	switch {
+	case job.GetSchedule() == nil:
+		return statusForm
+	case job.GetSchedule().GetPaused():
+		return statusPaused
+	}
+	return statusScheduled
 }
 
 // complete says that a job that runs to completion has anything that is complete: a
