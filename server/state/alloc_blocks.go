@@ -49,12 +49,10 @@ func (t *allocTable) blocks() iter.Seq[[]byte] {
 // byCohort gives the slots of each cohort, in the order of the blocks.
 func (t *allocTable) byCohort() [][]uint32 {
 	lists := map[*cohort][]uint32{}
-	t.byJob.Scan(func(pair uint64) bool {
-		slot := uint32(pair)
-		c := *t.cohorts.at(t.fixed.at(slot).cohort)
-		lists[c] = append(lists[c], slot)
-		return true
-	})
+	for s := range t.byJob.from(0) {
+		c := *t.cohorts.at(t.fixed.at(s.slot()).cohort)
+		lists[c] = append(lists[c], s.slot())
+	}
 	cohorts := make([]*cohort, 0, len(lists))
 	for c := range lists {
 		cohorts = append(cohorts, c)
@@ -338,10 +336,10 @@ func (r *blockReader) hot(c *cohort) (h hotRow) {
 	return h
 }
 
-// bulk is what the indexes get all at once: sorted first, that costs a tenth.
+// bulk is what the indexes get all at once.
 type bulk struct {
 	ids         []allocEntry
-	jobs, nodes []uint64
+	jobs, nodes []slotOf
 }
 
 // loaded ends the loading: what was gathered can be looked up from now on. false: an id
@@ -349,18 +347,10 @@ type bulk struct {
 func (t *allocTable) loaded() bool {
 	b := t.w.bulk
 	t.w.bulk, t.w.loading = nil, nil
-	if b == nil {
-		return true
+	if b != nil && !t.w.twice {
+		t.byID.load(b.ids)
+		t.byJob.load(b.jobs)
+		t.byNode.load(b.nodes)
 	}
-	slices.SortFunc(b.ids, func(a, b allocEntry) int { return a.key.compare(b.key) })
-	slices.Sort(b.jobs)
-	slices.Sort(b.nodes)
-	for i, e := range b.ids {
-		if _, there := t.byID.Load(e); there || i > 0 && e.key == b.ids[i-1].key {
-			return false
-		}
-		t.byJob.Load(b.jobs[i])
-		t.byNode.Load(b.nodes[i])
-	}
-	return true
+	return !t.w.twice
 }

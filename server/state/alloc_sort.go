@@ -10,7 +10,7 @@ func (t *allocTable) sorted(slots iter.Seq[uint32], first allocKey) iter.Seq[uin
 		var heap entryHeap
 		for slot := range slots {
 			if key := t.fixed.at(slot).key; key.compare(first) >= 0 {
-				heap = append(heap, allocEntry{key, slot})
+				heap = append(heap, allocEntry{key: key, slot: slot})
 			}
 		}
 		for i := len(heap)/2 - 1; i >= 0; i-- {

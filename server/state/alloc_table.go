@@ -23,9 +23,9 @@ type allocTable struct {
 	cohorts slab[*cohort]
 	nodes   slab[*allocNode]
 
-	byID     *btree.BTreeG[allocEntry]
-	byJob    *btree.BTreeG[uint64] // the job's number and the slot
-	byNode   *btree.BTreeG[uint64] // the node's number and the slot
+	byID     runs[allocEntry]
+	byJob    runs[slotOf] // by the job's number
+	byNode   runs[slotOf] // by the node's number
 	jobNames *btree.BTreeG[*allocJob]
 	nodeIDs  *btree.BTreeG[*allocNode]
 
@@ -34,14 +34,30 @@ type allocTable struct {
 
 // allocEntry finds a row by id.
 type allocEntry struct {
-	key  allocKey
-	slot uint32
+	key     allocKey
+	slot    uint32
+	removed bool
 }
+
+func (e allocEntry) before(o allocEntry) bool { return e.key.below(o.key) }
+func (e allocEntry) gone() bool               { return e.removed }
+
+// slotOf is a row of a job or a node: the number of that in the highest 31 bits, the slot
+// in the next 32, and whether it is gone in the last.
+type slotOf uint64
+
+func newSlotOf(number, slot uint32) slotOf { return slotOf(number)<<33 | slotOf(slot)<<1 }
+
+func (s slotOf) before(o slotOf) bool { return s>>1 < o>>1 }
+func (s slotOf) gone() bool           { return s&1 != 0 }
+func (s slotOf) number() uint32       { return uint32(s >> 33) }
+func (s slotOf) slot() uint32         { return uint32(s >> 1) }
 
 // allocWriter is what only the live table needs.
 type allocWriter struct {
 	slots, cohorts, jobs, nodes numbers
 
+	slotOf map[allocKey]uint32     // the rows, by id
 	jobOf  map[[2]string]*allocJob // by namespace and name
 	nodeOf map[string]*allocNode   // by id
 	last   *cohort                 // that something was put into
@@ -49,6 +65,8 @@ type allocWriter struct {
 	loading map[cohortKey]*cohort
 	// bulk gathers what the indexes are to have; nil: they have it at once.
 	bulk *bulk
+	// twice says that an id was there twice while a snapshot was read.
+	twice bool
 }
 
 // maxGrants bounds the different grants of a cohort that is put together message by
@@ -64,24 +82,19 @@ type cohortKey struct {
 }
 
 func newAllocTable() allocTable {
-	options := btree.Options{NoLocks: true}
-	pair := func(a, b uint64) bool { return a < b }
 	return allocTable{
-		byID:   btree.NewBTreeGOptions(func(a, b allocEntry) bool { return a.key.below(b.key) }, options),
-		byJob:  btree.NewBTreeGOptions(pair, options),
-		byNode: btree.NewBTreeGOptions(pair, options),
 		jobNames: newTree(func(a, b *allocJob) int {
 			return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
 		}),
 		nodeIDs: newTree(func(a, b *allocNode) int { return cmp.Compare(a.id, b.id) }),
-		w:       &allocWriter{jobOf: map[[2]string]*allocJob{}, nodeOf: map[string]*allocNode{}},
+		w:       &allocWriter{slotOf: map[allocKey]uint32{}, jobOf: map[[2]string]*allocJob{}, nodeOf: map[string]*allocNode{}},
 	}
 }
 
 func (t *allocTable) copy() allocTable {
 	return allocTable{
 		fixed: t.fixed.copy(), hot: t.hot.copy(), cold: t.cold.copy(), cohorts: t.cohorts.copy(), nodes: t.nodes.copy(),
-		byID: t.byID.Copy(), byJob: t.byJob.Copy(), byNode: t.byNode.Copy(), jobNames: t.jobNames.Copy(), nodeIDs: t.nodeIDs.Copy(),
+		byID: t.byID.copy(), byJob: t.byJob.copy(), byNode: t.byNode.copy(), jobNames: t.jobNames.Copy(), nodeIDs: t.nodeIDs.Copy(),
 	}
 }
 
@@ -93,7 +106,11 @@ func (t *allocTable) row(slot uint32) AllocRow {
 
 // slot finds an allocation.
 func (t *allocTable) slot(key allocKey) (uint32, bool) {
-	e, ok := t.byID.Get(allocEntry{key: key})
+	if t.w != nil {
+		slot, ok := t.w.slotOf[key]
+		return slot, ok
+	}
+	e, ok := t.byID.find(allocEntry{key: key})
 	return e.slot, ok
 }
 
@@ -107,15 +124,15 @@ func (t *allocTable) find(key allocKey) (r AllocRow) {
 // from iterates by id, starting at the first not below.
 func (t *allocTable) from(first allocKey) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		t.byID.Ascend(allocEntry{key: first}, func(e allocEntry) bool { return yield(e.slot) })
+		t.byID.from(allocEntry{key: first})(func(e allocEntry) bool { return yield(e.slot) })
 	}
 }
 
 // under iterates over the slots that an index has under a number, in no order that means
 // anything.
-func under(index *btree.BTreeG[uint64], number uint32) iter.Seq[uint32] {
+func under(index *runs[slotOf], number uint32) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		index.Ascend(uint64(number)<<32, func(pair uint64) bool { return uint32(pair>>32) == number && yield(uint32(pair)) })
+		index.from(newSlotOf(number, 0))(func(s slotOf) bool { return s.number() == number && yield(s.slot()) })
 	}
 }
 
@@ -123,19 +140,19 @@ func none(func(uint32) bool) {}
 
 func (t *allocTable) ofJob(namespace, name string) iter.Seq[uint32] {
 	if j, ok := t.jobNames.Get(&allocJob{namespace: namespace, name: name}); ok {
-		return under(t.byJob, j.number)
+		return under(&t.byJob, j.number)
 	}
 	return none
 }
 
 func (t *allocTable) ofNode(id string) iter.Seq[uint32] {
 	if n, ok := t.nodeIDs.Get(&allocNode{id: id}); ok {
-		return under(t.byNode, n.number)
+		return under(&t.byNode, n.number)
 	}
 	return none
 }
 
-func (t *allocTable) len() int { return t.byID.Len() }
+func (t *allocTable) len() int { return t.byID.len() }
 
 // job gives what is known of a job, made when it is new.
 func (t *allocTable) job(namespace, name string) *allocJob {
@@ -170,14 +187,12 @@ func (t *allocTable) register(c *cohort) {
 
 // insert writes the row of a new allocation; none where its id is taken.
 func (t *allocTable) insert(f fixedRow, h hotRow, cold string, c *cohort, n *allocNode) AllocRow {
-	slot, unused := t.w.slots.take()
-	if t.w.bulk == nil {
-		if old, taken := t.byID.Set(allocEntry{f.key, slot}); taken {
-			t.byID.Set(old)
-			t.w.slots.give(slot)
-			return AllocRow{}
-		}
+	if _, taken := t.w.slotOf[f.key]; taken {
+		t.w.twice = true
+		return AllocRow{}
 	}
+	slot, unused := t.w.slots.take()
+	t.w.slotOf[f.key] = slot
 	if unused {
 		*t.fixed.fresh(slot), *t.hot.fresh(slot) = f, h
 	} else {
@@ -186,12 +201,13 @@ func (t *allocTable) insert(f fixedRow, h hotRow, cold string, c *cohort, n *all
 	if cold != "" {
 		*t.cold.change(slot) = cold
 	}
-	ofJob, onNode := uint64(c.job.number)<<32|uint64(slot), uint64(n.number)<<32|uint64(slot)
+	id, ofJob, onNode := allocEntry{key: f.key, slot: slot}, newSlotOf(c.job.number, slot), newSlotOf(n.number, slot)
 	if b := t.w.bulk; b != nil {
-		b.ids, b.jobs, b.nodes = append(b.ids, allocEntry{f.key, slot}), append(b.jobs, ofJob), append(b.nodes, onNode)
+		b.ids, b.jobs, b.nodes = append(b.ids, id), append(b.jobs, ofJob), append(b.nodes, onNode)
 	} else {
-		t.byJob.Set(ofJob)
-		t.byNode.Set(onNode)
+		t.byID.add(id)
+		t.byJob.add(ofJob)
+		t.byNode.add(onNode)
 	}
 	c.allocs++
 	c.job.allocs++
@@ -214,9 +230,10 @@ func (t *allocTable) remove(key allocKey) (r AllocRow) {
 		return r
 	}
 	r = t.row(slot)
-	t.byID.Delete(allocEntry{key: key})
-	t.byJob.Delete(uint64(r.cohort.job.number)<<32 | uint64(slot))
-	t.byNode.Delete(uint64(r.node.number)<<32 | uint64(slot))
+	delete(t.w.slotOf, key)
+	t.byID.remove(allocEntry{key: key, removed: true})
+	t.byJob.remove(newSlotOf(r.cohort.job.number, slot) | 1)
+	t.byNode.remove(newSlotOf(r.node.number, slot) | 1)
 	if r.cold != "" {
 		*t.cold.change(slot) = ""
 	}

@@ -124,7 +124,7 @@ func TestTableIsAMap(t *testing.T) {
 		for id := range model {
 			table.remove(keyOf(must(ParseAllocID(id))))
 		}
-		if n := len(table.w.jobOf) + len(table.w.nodeOf) + table.byJob.Len() + table.byNode.Len() + table.jobNames.Len() + table.nodeIDs.Len(); n > 0 {
+		if n := len(table.w.jobOf) + len(table.w.nodeOf) + table.byJob.len() + table.byNode.len() + table.jobNames.Len() + table.nodeIDs.Len(); n > 0 {
 			t.Fatalf("an empty table holds %d things", n)
 		}
 	})
