@@ -34,7 +34,7 @@ type Check struct {
 	pool    *Pool
 	probe   Prober
 	rules   Rules
-	changed func(*Check, State)
+	changed func(State)
 	began   time.Time
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -45,11 +45,11 @@ type Check struct {
 	timer   *time.Timer
 }
 
-// Start begins to run a check. changed is called, by one goroutine at a time, when the
-// status has changed, and when the output of one that does not pass has.
-func (p *Pool) Start(probe Prober, rules Rules, changed func(*Check, State)) *Check {
+// Start begins to run a check that stands so. changed is called, by one goroutine at a
+// time, when the status has changed, and when the output of one that does not pass has.
+func (p *Pool) Start(probe Prober, rules Rules, from State, changed func(State)) *Check {
 	ctx, cancel := context.WithCancel(context.Background()) // ended by Stop
-	c := &Check{pool: p, probe: probe, rules: rules, changed: changed, began: time.Now(), ctx: ctx, cancel: cancel}
+	c := &Check{pool: p, probe: probe, rules: rules, state: from, changed: changed, began: time.Now(), ctx: ctx, cancel: cancel}
 	c.counted = c.began
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,7 +86,7 @@ func (c *Check) run() {
 	o.Output = clip(o.Output)
 	before, after := c.take(o)
 	if before.Status != after.Status || after.Status != berthv1.CheckState_passing && before.Output != after.Output {
-		c.changed(c, after)
+		c.changed(after)
 	}
 	c.arm()
 }

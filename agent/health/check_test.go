@@ -24,7 +24,7 @@ type history struct {
 	n     int
 }
 
-func (h *history) note(_ *Check, s State) {
+func (h *history) note(s State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last, h.at, h.n = s, time.Since(h.began), h.n+1
@@ -44,7 +44,7 @@ func TestCheckIsReadySoonAndFailsSlowly(t *testing.T) {
 		var ok atomic.Bool
 		h := &history{began: time.Now()}
 		rules := Rules{Interval: 10 * time.Second, Timeout: time.Second, Successes: 1, Failures: 3}
-		c := p.Start(probeFunc(func(context.Context) Outcome { return Outcome{OK: ok.Load(), Output: "x"} }), rules, h.note)
+		c := p.Start(probeFunc(func(context.Context) Outcome { return Outcome{OK: ok.Load(), Output: "x"} }), rules, State{}, h.note)
 		defer c.Stop()
 		time.Sleep(8 * time.Second)
 		ok.Store(true)
@@ -70,7 +70,7 @@ func TestFailuresCountOnceAnInterval(t *testing.T) {
 			p := NewPool(8)
 			defer p.Wait()
 			h := &history{began: time.Now()}
-			c := p.Start(failing("no"), Rules{Interval: 10 * time.Second, Timeout: time.Second, Successes: 1, Failures: 3, StartPeriod: tc.start}, h.note)
+			c := p.Start(failing("no"), Rules{Interval: 10 * time.Second, Timeout: time.Second, Successes: 1, Failures: 3, StartPeriod: tc.start}, State{}, h.note)
 			defer c.Stop()
 			time.Sleep(tc.least)
 			if s, _, n := h.get(); s.Status != berthv1.CheckState_pending || s.Output != "no" || n != 1 {
@@ -105,7 +105,7 @@ func TestManyChecksAreSpread(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				running.Add(-1)
 				return Outcome{OK: true}
-			}), Rules{Interval: 10 * time.Second, Timeout: time.Second, Successes: 1, Failures: 3}, func(*Check, State) {}))
+			}), Rules{Interval: 10 * time.Second, Timeout: time.Second, Successes: 1, Failures: 3}, State{}, func(State) {}))
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -144,8 +144,8 @@ func TestStopEndsARun(t *testing.T) {
 		said := false
 		block := probeFunc(func(ctx context.Context) Outcome { <-ctx.Done(); return Outcome{Output: ctx.Err().Error()} })
 		rules := Rules{Interval: time.Second, Timeout: time.Hour, Successes: 1, Failures: 1}
-		a := p.Start(block, rules, func(*Check, State) { said = true })
-		b := p.Start(block, rules, func(*Check, State) { said = true }) // waits for its turn
+		a := p.Start(block, rules, State{}, func(State) { said = true })
+		b := p.Start(block, rules, State{}, func(State) { said = true }) // waits for its turn
 		time.Sleep(5 * time.Second)
 		a.Stop()
 		b.Stop()

@@ -178,7 +178,7 @@ func (m *Manager) StopAll(ctx context.Context, why string) error {
 	}
 	m.mu.Unlock()
 	for _, a := range all {
-		a.stop(why)
+		a.stop(why, false)
 	}
 	for _, a := range all {
 		for _, t := range a.tasks {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type alloc struct {
 	states map[string]*berthv1.TaskState
 	// stopWhy is why the group is to end by the servers' will; empty: it is not.
 	stopWhy string
+	watch   watch
 	status  berthv1.Alloc_Status
 	since   time.Time // of status
 	last    *berthv1.AllocStatusUpdate
@@ -44,7 +46,7 @@ type pending struct {
 }
 
 // newAlloc makes an alloc and its tasks from what is stored of them (nil: nothing).
-func newAlloc(m *Manager, p pending, records map[store.TaskKey]*store.Task) *alloc {
+func newAlloc(m *Manager, p pending, stored *store.Content) *alloc {
 	a := &alloc{m: m, id: p.alloc.GetId(), cur: p.alloc, job: p.job, states: map[string]*berthv1.TaskState{}, since: time.Now()}
 	a.group = findGroup(p.job, p.alloc.GetGroup())
 	if p.job == nil && p.alloc.Ended() {
@@ -56,10 +58,11 @@ func newAlloc(m *Manager, p pending, records map[store.TaskKey]*store.Task) *all
 		return a
 	}
 	for _, def := range a.group.GetTasks() {
-		t := newTask(a, def.GetName(), records[store.TaskKey{Alloc: a.id, Task: def.GetName()}])
+		t := newTask(a, def.GetName(), stored.Tasks[store.TaskKey{Alloc: a.id, Task: def.GetName()}])
 		a.tasks = append(a.tasks, t)
 		a.states[t.def] = proto.CloneOf(t.rec.State)
 	}
+	a.restored(stored.Health[a.id])
 	a.status, _ = rollUp(a.members())
 	a.since = statusTime(a.status, a.orderedStates())
 	a.steer()
@@ -136,13 +139,19 @@ func (a *alloc) update(p pending) {
 	if g := findGroup(p.job, p.alloc.GetGroup()); g != nil && hasTasks(g, a.tasks) {
 		a.job, a.group = p.job, g
 	}
+	a.watch.offered = nil
+	a.renew()
+	if a.watch.live && a.watch.offers {
+		a.say(false)
+	}
+	a.plan()
 	a.mu.Unlock()
 	if wantsStop(p.alloc) {
 		why := p.alloc.GetDesiredReason()
 		if why == "" {
 			why = "the servers ordered it"
 		}
-		a.stop(why)
+		a.stop(why, true)
 		return
 	}
 	if changed {
@@ -166,20 +175,46 @@ func hasTasks(g *berthv1.Group, tasks []*task) bool {
 	return true
 }
 
-// stop has the group stopped for good.
-func (a *alloc) stop(why string) {
+// stop has the group stopped for good: it leaves discovery at once, its tasks are stopped
+// then. patient waits for its shutdown_delay in between, where there is something that
+// others may still use.
+func (a *alloc) stop(why string, patient bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	now := time.Now()
 	if a.stopWhy == "" {
-		a.stopWhy = why
+		a.stopWhy, a.watch.stopAt = why, now
+		if patient && slices.ContainsFunc(a.members(), func(m member) bool { return m.part == partMain && m.state.GetPhase() == berthv1.TaskState_started }) {
+			a.watch.stopAt = now.Add(a.group.GetShutdownDelay().AsDuration())
+		}
+	} else if !patient {
+		a.watch.stopAt = now
+	}
+	a.renew()
+	if a.watch.live && a.watch.offers {
+		a.say(true)
 	}
 	a.steer()
+	a.plan()
+}
+
+// stopping says that a task which ends now need not be started again, for its group is to
+// stop: it is within the shutdown_delay, perhaps since the agent was restarted.
+func (a *alloc) stopping(task string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	part := partOf(findTask(a.group, task))
+	return a.stopWhy != "" && !part.sidecar() && part != partLast
 }
 
 // steer tells each task what its group says to it now. It is called with mu held, so
 // that what one task hears is never older than what it heard before.
 func (a *alloc) steer() {
-	for i, d := range direct(a.members(), a.stopWhy) {
+	why := a.stopWhy
+	if a.watch.stopAt.After(time.Now()) {
+		why = "" // not yet
+	}
+	for i, d := range direct(a.members(), why) {
 		t := a.tasks[i]
 		t.follow(d, findTask(a.group, t.def).GetShutdownDelay().AsDuration())
 	}
@@ -210,14 +245,12 @@ func (a *alloc) publish(st *berthv1.TaskState, urgent bool) {
 	a.states[st.GetTask()] = st
 	a.steer()
 	before := a.status
-	u := a.compose()
-	same := proto.Equal(u, a.last)
-	a.last = u
-	if !same {
-		a.m.cfg.Reporter.Report(u, urgent || before != u.GetStatus())
-	}
+	a.renew()
+	a.say(urgent)
+	a.plan()
+	status := a.status
 	a.mu.Unlock()
-	if before != u.GetStatus() && (u.GetStatus() == berthv1.Alloc_complete || u.GetStatus() == berthv1.Alloc_failed) {
+	if before != status && (status == berthv1.Alloc_complete || status == berthv1.Alloc_failed) {
 		a.m.allocEnded(a)
 	}
 }
@@ -228,7 +261,9 @@ func (a *alloc) reportAgain(known *berthv1.Alloc) {
 	a.mu.Lock()
 	defer a.mu.Unlock() // held over Report, so that a newer report comes after this one
 	u := a.compose()
-	if u.GetStatus() != known.GetStatus() || !sameStates(u.GetTasks(), known.GetTasks()) {
+	// What the servers know of its services is not to be seen from here.
+	otherHealth := u.GetHealth() != known.GetHealth() && u.GetHealth() != berthv1.Alloc_undecided
+	if u.GetStatus() != known.GetStatus() || !sameStates(u.GetTasks(), known.GetTasks()) || otherHealth || u.GetHasServices() {
 		a.last = u
 		a.m.cfg.Reporter.Report(u, true)
 	}
@@ -250,10 +285,12 @@ func (a *alloc) compose() *berthv1.AllocStatusUpdate {
 	if status != a.status {
 		a.status, a.since = status, time.Now()
 	}
-	return &berthv1.AllocStatusUpdate{
+	u := &berthv1.AllocStatusUpdate{
 		AllocId: a.id, Status: status, StatusReason: reason,
 		StatusTime: timestamppb.New(a.since), Tasks: a.orderedStates(),
 	}
+	a.addHealth(u)
+	return u
 }
 
 // members are the tasks as the group sees them, in the order of tasks.
@@ -280,6 +317,11 @@ func (a *alloc) orderedStates() []*berthv1.TaskState {
 func (a *alloc) spec(name string) *spec {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.specLocked(name)
+}
+
+// specLocked is spec with mu held; for "" it is of no task.
+func (a *alloc) specLocked(name string) *spec {
 	return &spec{node: a.m.cfg.Node(), alloc: a.cur, job: a.job, group: a.group, task: findTask(a.group, name)}
 }
 

@@ -28,6 +28,8 @@ type crashCase struct {
 	// order are pairs of tasks: the first has ended before the second was started ("a<b"),
 	// was started before it ("a,b"), or ended before it did ("a>b").
 	order []string
+	// health is what must have been reported at the end.
+	health berthv1.Alloc_Health
 }
 
 func crashCases() []crashCase {
@@ -45,15 +47,20 @@ func crashCases() []crashCase {
 	findTask(bad.Groups[0], "a-pre").Config = mustStruct(map[string]any{"run_for": "1s", "exit_code": 1.0})
 	slow := groupJob(berthv1.Job_service, map[string]any{"stop_delay": "1s"})
 	findTask(slow.Groups[0], "main").ShutdownDelay = durationpb.New(2 * time.Second)
+	checked := groupJob(berthv1.Job_service, nil)
+	checked.Groups[0].Services = webJob().Groups[0].Services
+	checked.Groups[0].Update = &berthv1.UpdateStrategy{MinHealthyTime: durationpb.New(2 * time.Second), HealthyDeadline: durationpb.New(time.Minute)}
+	checked.Groups[0].ShutdownDelay = durationpb.New(time.Second)
 	return []crashCase{
-		{"batch to its end", one(berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil},
-		{"batch that fails", one(berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2), false, berthv1.Alloc_failed, map[string]int{"t": 3}, nil},
-		{"service that is stopped", one(berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0), true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil},
-		{"start fails for good", one(berthv1.Job_service, map[string]any{"start_error": "no"}, 3), false, berthv1.Alloc_failed, map[string]int{"t": 0}, nil},
-		{"slow to prepare", one(berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil},
-		{"group that is stopped", slow, true, berthv1.Alloc_complete, starts, order},
-		{"group with a leader, to its end", leader, false, berthv1.Alloc_complete, with(starts, "helper", 1), append(order, "main>helper", "helper>b-proxy")},
-		{"group that fails as it begins", bad, false, berthv1.Alloc_failed, map[string]int{"a-pre": 1, "b-proxy": 1, "z-last": 1}, []string{"a-pre>b-proxy", "b-proxy<z-last"}},
+		{"batch to its end", one(berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
+		{"batch that fails", one(berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2), false, berthv1.Alloc_failed, map[string]int{"t": 3}, nil, 0},
+		{"service that is stopped", one(berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0), true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
+		{"start fails for good", one(berthv1.Job_service, map[string]any{"start_error": "no"}, 3), false, berthv1.Alloc_failed, map[string]int{"t": 0}, nil, 0},
+		{"slow to prepare", one(berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
+		{"group that is stopped", slow, true, berthv1.Alloc_complete, starts, order, 0},
+		{"group with a leader, to its end", leader, false, berthv1.Alloc_complete, with(starts, "helper", 1), append(order, "main>helper", "helper>b-proxy"), 0},
+		{"group that fails as it begins", bad, false, berthv1.Alloc_failed, map[string]int{"a-pre": 1, "b-proxy": 1, "z-last": 1}, []string{"a-pre>b-proxy", "b-proxy<z-last"}, 0},
+		{"group with checks", checked, true, berthv1.Alloc_complete, starts, order, berthv1.Alloc_healthy},
 	}
 }
 
@@ -147,7 +154,7 @@ func (tc *crashCase) crashAt(t *testing.T, at int) bool {
 	}
 	n.start()
 	defer n.end()
-	a := allocOf(tc.job, "a1")
+	a := webAlloc(tc.job, "a1")
 	n.assign(complete(1, tc.job, a))
 	for range 10 {
 		restartIfCrashed()
@@ -164,6 +171,9 @@ func (tc *crashCase) crashAt(t *testing.T, at int) bool {
 	}
 	u := n.want("a1", tc.end)
 	note()
+	if u.GetHealth() != tc.health || len(u.GetServices()) != 0 {
+		t.Errorf("crash at %d (%s): it is %v and offers %v", at, where, u.GetHealth(), u.GetServices())
+	}
 	for name, want := range tc.starts {
 		if len(pids[name]) != want {
 			t.Errorf("crash at %d (%s): processes %v of %s, want %d", at, where, pids[name], name, want)

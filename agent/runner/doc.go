@@ -10,6 +10,11 @@
 // What a task does for its group (before the main tasks, beside them, after them) is
 // decided by another pure function (direct) of what is published of the group's tasks.
 //
+// What services and checks bring (watch) is pure in the same way: what is offered
+// (instances) and whether the alloc is healthy (trial) follow from what is published of the
+// tasks and from the state of the checks, which package health runs. It needs no goroutine
+// of an alloc's own, but one alarm.
+//
 // The agent calls it: Restore, then Run, and Apply with what the session brings. The
 // store is where it remembers; a Reporter takes what servers should know.
 package runner

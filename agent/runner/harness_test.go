@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/drivers"
 	"github.com/berthd/berth/drivers/mock"
@@ -35,6 +36,8 @@ type node struct {
 	done   chan struct{}
 	fault  func(point string) error
 	onNode func() // called once, when the runner next asks for its node
+
+	probes sync.Map // check name -> health.Outcome; what is not there passes
 }
 
 func newNode(t *testing.T) *node {
@@ -73,7 +76,8 @@ func (n *node) load() {
 			}
 			return testNode(st.NodeID())
 		},
-		Fault: func(p string) error { return n.faultAt(p) },
+		Fault:  func(p string) error { return n.faultAt(p) },
+		Prober: n.prober,
 	})
 	if err := n.m.Restore(); err != nil {
 		n.t.Fatal(err)
@@ -89,6 +93,23 @@ func (n *node) run() {
 		_ = n.m.Run(ctx)
 	}()
 }
+
+// prober runs scripts as they are and gives other checks what the test has set.
+func (n *node) prober(c *berthv1.Check, t health.Target) health.Prober {
+	if health.Type(c) == "script" || t.Address == "" {
+		return n.m.pool.Prober(c, t)
+	}
+	return probeFunc(func(context.Context) health.Outcome {
+		if o, ok := n.probes.Load(c.GetName()); ok {
+			return o.(health.Outcome)
+		}
+		return health.Outcome{OK: true, Output: "fine"}
+	})
+}
+
+type probeFunc func(context.Context) health.Outcome
+
+func (f probeFunc) Probe(ctx context.Context) health.Outcome { return f(ctx) }
 
 func (n *node) faultAt(p string) error {
 	if n.fault == nil {
@@ -141,12 +162,34 @@ type reports struct {
 	mu        sync.Mutex
 	last      map[string]*berthv1.AllocStatusUpdate
 	forgotten []string
+	all       []reported
 }
 
-func (r *reports) Report(u *berthv1.AllocStatusUpdate, _ bool) {
+type reported struct {
+	*berthv1.AllocStatusUpdate
+	at     time.Time
+	urgent bool
+}
+
+func (r *reports) Report(u *berthv1.AllocStatusUpdate, urgent bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last[u.GetAllocId()] = u
+	r.all = append(r.all, reported{u, time.Now(), urgent})
+}
+
+// since gives the reports that have come since a time.
+func (r *reports) since(at time.Time) []reported {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []reported
+	for _, u := range r.all {
+		if !u.at.Before(at) {
+			list = append(list, u)
+		}
+	}
+	return list
 }
 
 func (r *reports) Forget(id string) {

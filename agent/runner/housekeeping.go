@@ -168,6 +168,7 @@ func (a *alloc) maybeCleanUp() {
 // forgotten drops an alloc that is gone from disk and store, and runs it anew when it
 // was assigned again meanwhile.
 func (m *Manager) forgotten(a *alloc) {
+	a.halt()
 	m.cfg.Reporter.Forget(a.id)
 	m.mu.Lock()
 	delete(m.allocs, a.id)

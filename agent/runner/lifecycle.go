@@ -199,11 +199,13 @@ func failedWords(s *berthv1.TaskState) string {
 
 // whyFailed finds the words for a failure: how it last ended, then why not again.
 func whyFailed(s *berthv1.TaskState) string {
-	why, last := "", ""
+	why, last, ill := "", "", ""
 	for _, e := range s.GetEvents() {
 		switch e.GetType() {
+		case "unhealthy":
+			ill = e.GetMessage() + "; "
 		case "exited", "lost", "driver error":
-			last = e.GetMessage()
+			last, ill = ill+e.GetMessage(), ""
 		case "failed":
 			why = e.GetMessage()
 		}

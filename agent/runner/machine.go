@@ -77,7 +77,7 @@ func next(s situation) op {
 		switch {
 		case !s.attached:
 			return opRecover
-		case !s.stopped && (s.stop && !s.lingers() || s.rec.Restart != "" || s.rec.GiveUp != ""):
+		case !s.stopped && (s.stop && !s.lingers() || s.rec.Restart != "" || s.rec.Unhealthy != "" || s.rec.GiveUp != ""):
 			return opStop
 		case s.outdated && !s.stopped:
 			return opUpdate
@@ -139,7 +139,7 @@ type verdict struct {
 
 // judge decides whether a task that has ended is started again: pure.
 func judge(rec *store.Task, p policy, stop bool, now time.Time) verdict {
-	ok := rec.Exit == nil || rec.Exit.OK()
+	ok := (rec.Exit == nil || rec.Exit.OK()) && rec.Unhealthy == ""
 	switch {
 	case rec.GiveUp != "":
 		return verdict{failed: true, why: rec.GiveUp}

@@ -10,11 +10,15 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/drivers"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
+
+// checksAtOnce bounds the checks that run at the same time on a node.
+const checksAtOnce = 64
 
 // Reporter takes what the servers should know.
 type Reporter interface {
@@ -42,6 +46,8 @@ type Config struct {
 	// MaxDiskPercent is the use of the data directory's disk above which ended allocs
 	// lose their directories early; 0: 80.
 	MaxDiskPercent int
+	// Prober, in tests, runs checks in place of package health.
+	Prober func(c *berthv1.Check, t health.Target) health.Prober
 	// Fault, in tests, ends a task's goroutine at a named point as a crash would.
 	Fault func(point string) error
 }
@@ -50,6 +56,9 @@ type Config struct {
 type Manager struct {
 	cfg Config
 	log *slog.Logger
+
+	pool  *health.Pool
+	ticks sync.WaitGroup // the allocs' alarms, waited for by Run
 
 	mu       sync.Mutex
 	ctx      context.Context // of Run; nil before it
@@ -72,7 +81,7 @@ func New(cfg Config) *Manager {
 		cfg.MaxDiskPercent = 80
 	}
 	return &Manager{
-		cfg: cfg, log: cfg.Log,
+		cfg: cfg, log: cfg.Log, pool: health.NewPool(checksAtOnce),
 		allocs: map[string]*alloc{}, jobs: map[store.JobKey]*berthv1.Job{}, refused: map[string]pending{},
 		wake: make(chan struct{}, 1),
 	}
@@ -90,7 +99,7 @@ func (m *Manager) Restore() error {
 		m.jobs[store.KeyOf(j)] = j
 	}
 	for _, def := range c.Allocs {
-		a := newAlloc(m, pending{def, m.jobs[store.KeyFor(def)]}, c.Tasks)
+		a := newAlloc(m, pending{def, m.jobs[store.KeyFor(def)]}, c)
 		a.removed = c.Removed[a.id]
 		m.allocs[a.id] = a
 	}
@@ -114,6 +123,13 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	m.housekeeping(ctx)
 	m.wg.Wait()
+	m.mu.Lock()
+	for _, a := range m.allocs {
+		a.halt()
+	}
+	m.mu.Unlock()
+	m.pool.Wait()
+	m.ticks.Wait()
 	return nil
 }
 
@@ -124,8 +140,9 @@ func (m *Manager) launch(a *alloc) {
 		return
 	}
 	a.launched = true
+	a.goLive()
 	if cur := a.current(); wantsStop(cur) || a.removed {
-		a.stop(stopReason(cur))
+		a.stop(stopReason(cur), !a.removed)
 	}
 	for _, t := range a.tasks {
 		m.wg.Go(func() {
@@ -263,7 +280,7 @@ func (m *Manager) plan(as *berthv1.Assignments) (*change, error) {
 // add takes in a new alloc, to be started; mu is held.
 func (m *Manager) add(p pending) *alloc {
 	delete(m.refused, p.alloc.GetId())
-	a := newAlloc(m, p, nil)
+	a := newAlloc(m, p, &store.Content{})
 	m.allocs[a.id] = a
 	m.log.Info("alloc assigned", "alloc", a.id, "job", p.alloc.GetJob(), "group", p.alloc.GetGroup())
 	return a
@@ -326,7 +343,7 @@ func (m *Manager) remove(id string) {
 		m.wg.Go(a.maybeCleanUp)
 	}
 	m.mu.Unlock()
-	a.stop("the servers have forgotten it")
+	a.stop("the servers have forgotten it", false)
 }
 
 // spreadCPUs computes the shared CPUs anew and tells the tasks whose share has changed.

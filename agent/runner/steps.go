@@ -245,7 +245,7 @@ func (t *task) doStop(ctx context.Context) error {
 		return nil
 	}
 	dt, _ := t.build()
-	if t.rec.Restart == "" && t.failures == 0 {
+	if t.rec.Restart == "" && t.rec.Unhealthy == "" && t.failures == 0 {
 		t.mu.Lock()
 		why := t.stopWhy
 		t.mu.Unlock()
@@ -282,7 +282,7 @@ func (t *task) remove(ctx context.Context) error {
 		t.log.Warn("the second copy of the task's handle cannot be deleted", "error", err)
 	}
 	s, _ := t.situation()
-	t.conclude(judge(t.rec, t.alloc.policy(t.def), s.stop, s.now), s.now)
+	t.conclude(judge(t.rec, t.alloc.policy(t.def), s.stop || t.alloc.stopping(t.def), s.now), s.now)
 	if t.rec.Phase == store.Dead {
 		if err := t.m.cfg.Layout.dropSecrets(t.key); err != nil {
 			t.log.Warn("the task's secrets directory cannot be deleted", "error", err)
@@ -300,7 +300,7 @@ func (t *task) conclude(v verdict, now time.Time) {
 			keep := recentRestarts(t.rec.Restarts, t.alloc.policy(t.def).interval, now)
 			t.rec.Restarts = append(keep, now)
 		}
-		t.rec.Phase, t.rec.NotBefore, t.rec.Exit, t.rec.Restart = store.Waiting, v.at, nil, ""
+		t.rec.Phase, t.rec.NotBefore, t.rec.Exit, t.rec.Restart, t.rec.Unhealthy = store.Waiting, v.at, nil, "", ""
 		st.Phase = berthv1.TaskState_waiting
 		st.Restarts++
 		words := "now"

@@ -49,6 +49,7 @@ type task struct {
 	stopAt   time.Time // when it may be stopped: its shutdown_delay after it was told
 	giveUp   string
 	restart  string
+	ill      illness
 	outdated bool
 	shared   string
 	wakes    uint64             // counts the wakes, so that none is missed
@@ -149,11 +150,22 @@ func (t *task) follow(d directive, delay time.Duration) {
 	})
 }
 
+// illness is what a liveness check says of a task.
+type illness struct {
+	why string
+	of  time.Time // when the run that it says it of was started
+}
+
+// unwell has the task stopped, and judged by its policy as if it had failed.
+func (t *task) unwell(why string, of time.Time) {
+	t.order(func() { t.ill = illness{why, of} })
+}
+
 // takeOrders moves orders into the record.
 func (t *task) takeOrders() {
 	t.mu.Lock()
-	restart, giveUp, stop := t.restart, t.giveUp, t.stop
-	t.restart, t.giveUp = "", ""
+	restart, giveUp, stop, ill := t.restart, t.giveUp, t.stop, t.ill
+	t.restart, t.giveUp, t.ill = "", "", illness{}
 	t.mu.Unlock()
 	switch {
 	case giveUp != "" && t.rec.GiveUp == "" && t.rec.Phase != store.Dead:
@@ -163,6 +175,10 @@ func (t *task) takeOrders() {
 	case restart != "" && !stop && (t.rec.Phase == store.Running || t.rec.Phase == store.Exited):
 		t.rec.Restart = restart
 		t.event("restart ordered", restart)
+		t.unsaved = true
+	case ill.why != "" && !stop && t.rec.Phase == store.Running && t.rec.Unhealthy == "" && ill.of.Equal(t.rec.State.GetStartTime().AsTime()):
+		t.rec.Unhealthy = ill.why
+		t.event("unhealthy", ill.why)
 		t.unsaved = true
 	case restart != "" && t.rec.Phase == store.Waiting:
 		t.rec.NotBefore = time.Time{}

@@ -28,7 +28,9 @@ type Content struct {
 	Reports []*berthv1.AllocStatusUpdate
 	// Removed are the allocs that the servers have forgotten and that still need
 	// cleaning up.
-	Removed  map[string]bool
+	Removed map[string]bool
+	// Health is what SaveHealth has stored, by alloc.
+	Health   map[string]*berthv1.AllocStatusUpdate
 	Revision uint64
 }
 
@@ -68,7 +70,7 @@ func (s *Store) Load() (*Content, error) {
 }
 
 func load(tx *bbolt.Tx) (*Content, error) {
-	c := &Content{Tasks: map[TaskKey]*Task{}, Removed: map[string]bool{}}
+	c := &Content{Tasks: map[TaskKey]*Task{}, Removed: map[string]bool{}, Health: map[string]*berthv1.AllocStatusUpdate{}}
 	err := each(tx, bucketAllocs, nil, func(k, v []byte) error {
 		a := &berthv1.Alloc{}
 		if err := proto.Unmarshal(v, a); err != nil || a.GetId() != string(k) {
@@ -113,6 +115,17 @@ func loadRest(tx *bbolt.Tx, c *Content) error {
 			return corruptf("report %q cannot be read: %v", k, err)
 		}
 		c.Reports = append(c.Reports, u)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = each(tx, bucketHealth, nil, func(k, v []byte) error {
+		u := &berthv1.AllocStatusUpdate{}
+		if err := proto.Unmarshal(v, u); err != nil {
+			return corruptf("health of %q cannot be read: %v", k, err)
+		}
+		c.Health[string(k)] = u
 		return nil
 	})
 	if err != nil {
@@ -193,6 +206,29 @@ func (s *Store) SaveReport(u *berthv1.AllocStatusUpdate) error {
 	})
 }
 
+// SaveHealth stores a report that no server has confirmed yet, and of it, for as long as
+// the alloc is known, its health and the state of its checks.
+func (s *Store) SaveHealth(u *berthv1.AllocStatusUpdate) error {
+	keep := &berthv1.AllocStatusUpdate{
+		AllocId: u.GetAllocId(), Health: u.GetHealth(), HealthTime: u.GetHealthTime(), HealthVersion: u.GetHealthVersion(), HasServices: u.GetHasServices(),
+	}
+	for _, i := range u.GetServices() {
+		if len(i.GetChecks()) > 0 {
+			keep.Services = append(keep.Services, &berthv1.ServiceInstance{Service: i.GetService(), Checks: i.GetChecks()})
+		}
+	}
+	return s.update(func(tx *bbolt.Tx) error {
+		id := []byte(u.GetAllocId())
+		if bucket(tx, bucketAllocs).Get(id) == nil {
+			return nil // it was forgotten meanwhile
+		}
+		if err := putProto(tx, bucketHealth, id, keep); err != nil {
+			return err
+		}
+		return putProto(tx, bucketReports, id, u)
+	})
+}
+
 // Confirm forgets reports that a server has made durable, unless newer ones have taken
 // their place.
 func (s *Store) Confirm(updates []*berthv1.AllocStatusUpdate) error {
@@ -220,7 +256,7 @@ func (s *Store) Confirm(updates []*berthv1.AllocStatusUpdate) error {
 func (s *Store) Forget(ids ...string) error {
 	return s.update(func(tx *bbolt.Tx) error {
 		for _, id := range ids {
-			for _, name := range [][]byte{bucketAllocs, bucketReports, bucketRemoved} {
+			for _, name := range [][]byte{bucketAllocs, bucketReports, bucketRemoved, bucketHealth} {
 				if err := bucket(tx, name).Delete([]byte(id)); err != nil {
 					return err
 				}

@@ -25,6 +25,9 @@ var (
 	bucketReports = []byte("reports") // alloc id -> AllocStatusUpdate that no server has confirmed
 	bucketRemoved = []byte("removed") // alloc id: the servers have forgotten it, clean it up
 	buckets       = [][]byte{bucketMeta, bucketAllocs, bucketJobs, bucketTasks, bucketReports, bucketRemoved}
+	// Added later: a file of an older agent does not have them.
+	bucketHealth = []byte("health") // alloc id -> AllocStatusUpdate: its health and checks
+	laterBuckets = [][]byte{bucketHealth}
 )
 
 // Phase is how far a task is. It goes forward, and back to Waiting only by a restart.
@@ -57,6 +60,9 @@ type Task struct {
 	// Restart says why the task is to be started again whatever its policy says, until
 	// that has happened.
 	Restart string `json:"restart,omitempty"`
+	// Unhealthy says why it is to be stopped and judged by its policy as if it had failed,
+	// until that has happened.
+	Unhealthy string `json:"unhealthy,omitempty"`
 	// GiveUp says why the task must not be started again, whatever its policy.
 	GiveUp string `json:"give_up,omitempty"`
 	// State is what is told to the servers.
@@ -125,7 +131,7 @@ func makeBuckets(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range buckets {
+	for _, name := range append(laterBuckets, buckets...) {
 		if _, err := r.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
@@ -147,7 +153,11 @@ func putProto(tx *bbolt.Tx, name, key []byte, m proto.Message) error {
 
 // each calls fn for every record of a bucket that begins with prefix, values unsealed.
 func each(tx *bbolt.Tx, name, prefix []byte, fn func(key, value []byte) error) error {
-	c := bucket(tx, name).Cursor()
+	b := bucket(tx, name)
+	if b == nil {
+		return nil // a file of an older agent that is being checked
+	}
+	c := b.Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		value, err := unseal(k, v)
 		if err != nil {
