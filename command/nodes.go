@@ -14,7 +14,7 @@ import (
 
 func (a *app) nodeCommands() *cobra.Command {
 	return a.group("node", "Look at nodes, and say whether work is placed on them", "",
-		a.nodeStatus(), a.nodeEligibility(), a.nodeTaint(), a.nodeRemove())
+		a.nodeStatus(), a.nodeEligibility(), a.nodeDrain(), a.nodeTaint(), a.nodeRemove())
 }
 
 func (a *app) nodeStatus() *cobra.Command {
@@ -63,16 +63,21 @@ func (a *app) listNodes(ctx context.Context, o *output, filter string, long bool
 			column{title: "MEMORY", right: true, drop: 3}, column{title: "DRIVERS", drop: 2, shrink: 8}, column{title: "ADDRESS", drop: 7}, column{title: "VERSION", drop: 8})
 		for _, n := range nodes {
 			cores, _, memory := hardwareSums(n.GetHardware())
-			t.add(idOf(n.GetId(), long), n.GetName(), word(n.GetStatus().String()), eligibleWord(n.GetEligibility()), n.GetPool(), n.GetArch(),
+			t.add(idOf(n.GetId(), long), n.GetName(), word(n.GetStatus().String()), eligibleWord(n), n.GetPool(), n.GetArch(),
 				cores, mebibytes(memory), strings.Join(healthyDrivers(n), " "), n.GetAddress(), n.GetVersion())
 		}
 		return a.table(t)
 	})
 }
 
-func eligibleWord(e berthv1.Node_Eligibility) cell {
-	if e == berthv1.Node_eligible {
+func eligibleWord(n *berthv1.Node) cell {
+	switch {
+	case n.GetEligibility() == berthv1.Node_eligible:
 		return cell{text: "yes", style: plain}
+	case n.GetDrain().GetDoneTime() != nil:
+		return cell{text: "drained", style: warn}
+	case n.GetDrain() != nil:
+		return cell{text: "draining", style: warn}
 	}
 	return cell{text: "no", style: warn}
 }
@@ -154,6 +159,7 @@ func (a *app) printNode(n *berthv1.Node) {
 	a.printf("  %s  %s, %s, %s, %s, %s\n", n.GetArch(), count(max(n.GetHardware().GetSockets(), 1), "socket"),
 		count(len(n.GetHardware().GetCells()), "cell"), count(cores, "core"), count(threads, "thread"), mebibytes(memory))
 	a.printf("id %s  pool %s  address %s  since %s\n", n.GetId(), or(n.GetPool(), "default"), or(n.GetAddress(), "-"), ago(n.GetStatusTime(), time.Now()))
+	a.printDrain(n)
 	if n.GetEligibility() == berthv1.Node_ineligible {
 		a.printf("%s: nothing new is placed on it; berth node eligibility -enable %s\n", a.paint(warn, "ineligible"), nodeWord(n.GetName(), n.GetId()))
 	}
