@@ -1,9 +1,6 @@
 package scheduler
 
 import (
-	"strconv"
-	"strings"
-
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/topology"
 )
@@ -41,30 +38,6 @@ func HolderOf(a *berthv1.Alloc, priority uint32) Holder {
 		}
 	}
 	return h
-}
-
-// MaxUnavailable is how many of count instances of a group may be missing at a time by
-// the servers' doing; count where the group does not say, or says what makes no sense.
-func MaxUnavailable(g *berthv1.Group, count int) int {
-	text := strings.TrimSpace(g.GetDisruption().GetMaxUnavailable())
-	if text == "" {
-		return count
-	}
-	if percent, ok := strings.CutSuffix(text, "%"); ok {
-		n, err := strconv.ParseUint(percent, 10, 16)
-		if err != nil || n >= 100 {
-			return count
-		}
-		if n == 0 {
-			return 0
-		}
-		return max(1, count*int(n)/100)
-	}
-	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil {
-		return count
-	}
-	return min(int(n), count)
 }
 
 // Milli is the CPU that it holds, shared and exclusive, in thousandths of a thread.

@@ -165,6 +165,12 @@ func (l *Loop) change(c *state.Change, now time.Time, anew map[string]bool) {
 		if e, ok := c.Item().(*berthv1.Evaluation); ok && e != nil {
 			l.evaluation(e, now)
 		}
+	case state.TableDeployments:
+		before, _ := c.Before().(*berthv1.Deployment)
+		after, _ := c.Item().(*berthv1.Deployment)
+		if j := l.jobs[jobKey{after.GetNamespace(), after.GetJob()}]; j != nil && turned(before, after) {
+			l.mark(j, now, berthv1.Evaluation_job_changed)
+		}
 	case state.TableNamespaces:
 		l.limits[c.Key()] = true
 	case state.TableReservations:
@@ -298,6 +304,8 @@ func (l *Loop) matters(j *job, before, after *state.AllocRow) bool {
 	switch {
 	case before.Desired() != after.Desired():
 		return true
+	case before.Health() != after.Health(), before.JobVersion() != after.JobVersion(), before.Canary() != after.Canary():
+		return j.rolling || before.Status() != after.Status()
 	case before.Status() == after.Status():
 		return false
 	case before.Status() == berthv1.Alloc_pending && after.Status() == berthv1.Alloc_running:

@@ -97,6 +97,14 @@ func (b *batch) evaluation(j *job, eval *berthv1.Evaluation) {
 	e.plan.Evaluations = append(e.plan.Evaluations, eval)
 }
 
+// deployment writes what has become of a deployment; nobody's question is answered by it.
+func (b *batch) deployment(j *job, d *berthv1.Deployment) {
+	did := j.work.did
+	e := b.room(j, framed(d))
+	e.plan.Deployments = append(e.plan.Deployments, d)
+	j.work.did = did
+}
+
 func (b *batch) status(j *job, c *berthv1.JobStatusChange) {
 	e := b.room(j, framed(c))
 	e.plan.Jobs = append(e.plan.Jobs, c)

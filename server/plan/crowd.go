@@ -71,7 +71,7 @@ func (c *crowd) holder(a *berthv1.Alloc) scheduler.Holder {
 	job := c.view().Job(a.GetNamespace(), a.GetJob())
 	h := scheduler.HolderOf(a, job.GetPriority())
 	h.Ending = h.Ending || c.told[a.GetId()]
-	g := groupOf(job, a.GetGroup())
+	g := job.GroupNamed(a.GetGroup())
 	switch {
 	case job.GetGang():
 		h.Gang, h.GangSize = a.GetNamespace()+"/"+a.GetJob(), 0
@@ -96,10 +96,10 @@ func bounded(g *berthv1.Group) bool {
 // missing already, for whatever reason, counts.
 func (c *crowd) budget(key scheduler.GroupKey) int {
 	job := c.view().Job(key.Namespace, key.Job)
-	g := groupOf(job, key.Group)
+	g := job.GroupNamed(key.Group)
 	wanted, up := 0, 0
 	for a := range c.view().AllocRowsByJob(key.Namespace, key.Job) {
-		if a.Group() == key.Group && a.Wanted() && !a.Terminal() && (len(c.told) == 0 || !c.told[a.ID().String()]) {
+		if a.Group() == key.Group && a.Wanted() && !a.Terminal() && !a.Canary() && (len(c.told) == 0 || !c.told[a.ID().String()]) {
 			wanted++
 			if a.Status() == berthv1.Alloc_running {
 				up++

@@ -41,7 +41,7 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 	}
 	d := dryRun{fleet: fleet, outcomes: outcomes, spec: next, config: view.SchedulerConfig(), crowd: newCrowd(func() *state.View { return view })}
 	d.trial = d.crowd.trial(fleet)
-	units := identicals(result.Asks, compile)
+	units := identicals(result.Asks, compiler(j, next))
 	if next.GetGang() {
 		d.place(units, true)
 		return result.Groups, nil
@@ -132,7 +132,7 @@ func asNext(spec, stored *berthv1.Job) *berthv1.Job {
 	}
 	next := cloneJob(spec)
 	next.Version = stored.GetVersion() + 1
-	next.Stopped, next.Purge = false, false
+	next.Stopped, next.Purge, next.Stable, next.RevertedTo = false, false, false, 0
 	next.Status = stored.GetStatus()
 	if next.GetStatus() == berthv1.Job_dead {
 		next.Status = berthv1.Job_pending
@@ -144,7 +144,7 @@ func asNext(spec, stored *berthv1.Job) *berthv1.Job {
 func specOf(j *berthv1.Job) *berthv1.Job {
 	c := cloneJob(j)
 	c.Version, c.Stopped, c.Status, c.StatusReason, c.SubmitTime, c.Source, c.Purge = 0, false, 0, "", nil, nil, false
-	c.CreateRevision, c.ModifyRevision, c.SpecRevision = 0, 0, 0
+	c.CreateRevision, c.ModifyRevision, c.SpecRevision, c.Stable, c.RevertedTo = 0, 0, 0, false, 0
 	return c
 }
 

@@ -20,7 +20,8 @@ type Keep struct {
 	Evaluation time.Duration
 	// Node: a node that is down and has nothing to come back for; 24 h.
 	Node time.Duration
-	// Versions of a job, besides those that allocations run; 10.
+	// Versions of a job, besides those that allocations run and the newest that was rolled
+	// out well; 10.
 	Versions int
 }
 
@@ -120,8 +121,9 @@ func (f *finder) job(j *berthv1.Job) {
 		return
 	}
 	f.out.Allocs = append(f.out.Allocs, replaced...)
+	stable := f.view.StableBelow(j.GetNamespace(), j.GetName(), j.GetVersion())
 	for i, v := range f.view.JobVersions(j.GetNamespace(), j.GetName()) {
-		if i >= f.keep.Versions && !used[v.GetVersion()] && v.GetVersion() != j.GetVersion() {
+		if i >= f.keep.Versions && v.GetVersion() != stable.GetVersion() && !used[v.GetVersion()] && v.GetVersion() != j.GetVersion() {
 			f.out.Jobs = append(f.out.Jobs, &berthv1.JobRef{Namespace: j.GetNamespace(), Job: j.GetName(), Version: v.GetVersion()})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 // instances reconciles a group of a service or batch job: instances 0 to count-1.
 func (r *reconciler) instances(g *group) {
 	count := scheduler.GroupCount(g.spec)
+	r.canaries(g)
 	places := places{taken: make([]bool, count)}
 	live, unheard := r.returned(g)
 	live = r.excess(g, live, unheard, &places)
@@ -22,7 +23,11 @@ func (r *reconciler) instances(g *group) {
 			r.fresh(g, uint32(index))
 		}
 	}
-	r.update(g, live, count) // last: what is missing counts against it
+	if g.rollout != nil {
+		r.roll(g, live, count)
+	} else {
+		r.update(g, live, count) // last: what is missing counts against it
+	}
 }
 
 // places are the indexes of a group that have an allocation, or wait for theirs.

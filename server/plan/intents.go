@@ -41,7 +41,7 @@ func (r *reconciler) fresh(g *group, index uint32) {
 		return
 	}
 	if n := len(r.result.Asks); n > 0 {
-		if last := &r.result.Asks[n-1]; last.Group == g.spec && last.Previous == nil && last.Node == "" && last.Index+uint32(last.Count) == index {
+		if last := &r.result.Asks[n-1]; last.Group == g.placed() && !last.Canary && last.Previous == nil && last.Node == "" && last.Index+uint32(last.Count) == index {
 			last.Count++
 			g.outcome.Wanted++
 			r.waiting++
@@ -51,9 +51,20 @@ func (r *reconciler) fresh(g *group, index uint32) {
 	r.ask(g, Ask{Index: index})
 }
 
+// placed is what ordinary instances are placed of.
+func (g *group) placed() *berthv1.Group {
+	if g.base != nil {
+		return g.base.GroupNamed(g.spec.GetName())
+	}
+	return g.spec
+}
+
 // ask records an instance to be placed.
 func (r *reconciler) ask(g *group, ask Ask) {
 	ask.Group, ask.Count = g.spec, 1
+	if g.base != nil && !ask.Canary {
+		ask.Group, ask.Job = g.placed(), g.base
+	}
 	r.result.Asks = append(r.result.Asks, ask)
 	g.outcome.Wanted++
 	if !ask.Replaces {

@@ -66,6 +66,16 @@ func (j *job) compile(spec *berthv1.Job, group *berthv1.Group) (*scheduler.Group
 	return g, err
 }
 
+// compiler compiles what asks are for, of the job as it is or of an older version.
+func compiler(j *job, spec *berthv1.Job) func(*Ask) (*scheduler.Group, error) {
+	return func(a *Ask) (*scheduler.Group, error) {
+		if a.Job != nil {
+			return scheduler.Compile(a.Job, a.Group)
+		}
+		return j.compile(spec, a.Group)
+	}
+}
+
 // job gives what is known of a job, made when it is new.
 func (l *Loop) job(namespace, name string) *job {
 	key := jobKey{namespace, name}

@@ -29,8 +29,8 @@ func (p *placed) alloc() *berthv1.Alloc {
 // place puts a placement into an entry.
 func (b *batch) place(j *job, ask Ask, p scheduler.Placement) *placed {
 	extra := (*berthv1.Alloc)(nil)
-	if ask.Previous != nil || len(ask.Reschedules) > 0 {
-		extra = &berthv1.Alloc{PreviousAlloc: ask.Previous.GetId(), Reschedules: ask.Reschedules}
+	if ask.Previous != nil || len(ask.Reschedules) > 0 || ask.Canary {
+		extra = &berthv1.Alloc{PreviousAlloc: ask.Previous.GetId(), Reschedules: ask.Reschedules, Canary: ask.Canary}
 	}
 	if e := b.open; e != nil && e.rows != nil && (e.rows.Rows() == rows.MaxRows || e.size+e.rows.Size() > maxPlan/2 && e.rowsAbove(maxPlan, p, extra)) {
 		b.flush()
@@ -40,8 +40,11 @@ func (b *batch) place(j *job, ask Ask, p scheduler.Placement) *placed {
 		base, _ := rows.ParseID(b.loop.cfg.NewID())
 		e.rows = rows.NewPlacementWriter(base)
 	}
-	w := j.work
-	e.rows.Cohort(rows.Cohort{Namespace: j.key.namespace, Job: j.key.name, Group: ask.Group.GetName(), EvalID: w.evalID, JobVersion: w.spec.GetVersion()})
+	w, spec := j.work, j.work.spec
+	if ask.Job != nil {
+		spec = ask.Job
+	}
+	e.rows.Cohort(rows.Cohort{Namespace: j.key.namespace, Job: j.key.name, Group: ask.Group.GetName(), EvalID: w.evalID, JobVersion: spec.GetVersion()})
 	id := e.rows.Add(p.NodeID, ask.Index, p.Assignment, extra)
 	return e.add(placed{id: id, entry: e, job: j.key, group: ask.Group.GetName(), index: ask.Index, node: p.NodeID, assign: p.Assignment})
 }

@@ -56,7 +56,7 @@ func (m *movers) of(a *berthv1.Alloc) *mover {
 		return known
 	}
 	job := m.view.Job(key.Namespace, key.Job)
-	g := groupOf(job, key.Group)
+	g := job.GroupNamed(key.Group)
 	found := &mover{}
 	m.groups[key] = found
 	switch t := job.GetType(); {

@@ -14,6 +14,10 @@ import (
 type Input struct {
 	// Job is the newest version; nil: it is gone.
 	Job *berthv1.Job
+	// Deployment is that of the job's newest version; nil: it has none yet.
+	Deployment *berthv1.Deployment
+	// Stable gives the newest version below that was rolled out well. nil: there is none.
+	Stable func() *berthv1.Job
 	// Version gives an older version that is kept; nil: it is not.
 	Version func(version uint64) *berthv1.Job
 	// Allocs are all of the job's allocations, in any order.
@@ -39,6 +43,11 @@ type Result struct {
 	Changes []*berthv1.AllocChange
 	// Asks are the instances to be placed.
 	Asks []Ask
+	// Deployment is the newest version's deployment, where it is to be another than it was.
+	Deployment *berthv1.Deployment
+	// Revert is the version that is to be submitted anew in place of the newest, whose
+	// roll-out has failed; nil: none.
+	Revert *berthv1.Job
 	// Groups counts what is done, by the job's groups in their order.
 	Groups []*berthv1.GroupOutcome
 	// Wake is when time alone will make a difference; zero: never.
@@ -61,6 +70,8 @@ type Status struct {
 // Ask is one instance to be placed, or several in a row that nothing was before.
 type Ask struct {
 	Group *berthv1.Group
+	// Job is the older version that the group is of; nil: the newest.
+	Job   *berthv1.Job
 	Index uint32
 	// Count is how many instances, of Index and those that follow it.
 	Count int
@@ -70,6 +81,8 @@ type Ask struct {
 	Previous *berthv1.Alloc
 	// Replaces says that Previous still runs: it is stopped when this is placed.
 	Replaces bool
+	// Canary says that it is placed beside the old instance of its index.
+	Canary bool
 	// Moves says that it replaces Previous because its node is drained.
 	Moves bool
 	// Penalised is a node that is to be taken only where no other fits.
@@ -115,14 +128,18 @@ func Reconcile(in Input) Result {
 		return r.finish()
 	}
 	for _, spec := range in.Job.GetGroups() {
+		r.groups[spec.GetName()].order()
+	}
+	r.deploy()
+	for _, spec := range in.Job.GetGroups() {
 		g := r.groups[spec.GetName()]
-		g.order()
 		if r.perNode() {
 			r.system(g)
 		} else {
 			r.instances(g)
 		}
 	}
+	r.deployed()
 	return r.finish()
 }
 
@@ -136,6 +153,8 @@ type reconciler struct {
 	failed  int // instances that failed for good
 	waiting int // instances that wait for their time or their placement
 	updates map[updateKey]update
+	// deployment is that of the job's version, as it is from now on; nil: it has none.
+	deployment *berthv1.Deployment
 }
 
 // group is what there is of one group.
@@ -153,6 +172,12 @@ type group struct {
 	missing int
 	// feasible are the nodes that may have an instance of a system job.
 	feasible map[string]bool
+	// rollout is its part in the deployment; nil: it is not rolled out by one.
+	rollout *rollout
+	// base is the older version that ordinary instances are placed of; nil: the newest.
+	base *berthv1.Job
+	// canary: it has canaries.
+	canary bool
 }
 
 // perNode says that the job wants one instance on every node.
@@ -180,7 +205,8 @@ func (r *reconciler) sort(a *berthv1.Alloc) {
 		g = &group{outcome: &berthv1.GroupOutcome{Group: a.GetGroup()}}
 		r.groups[a.GetGroup()] = g
 	}
-	if !a.Wanted() && a.GetNextAlloc() == "" && a.GetJobVersion() == r.Job.GetVersion() {
+	g.canary = g.canary || a.GetCanary()
+	if !a.Wanted() && a.GetNextAlloc() == "" && (a.GetJobVersion() == r.Job.GetVersion() || a.GetMoved()) {
 		if other := g.told[a.GetIndex()]; other == nil || other.GetCreateRevision() < a.GetCreateRevision() {
 			if g.told == nil {
 				g.told = map[uint32]*berthv1.Alloc{}

@@ -135,7 +135,7 @@ func (w *world) run(line string, out *strings.Builder) {
 	switch words[0] {
 	case "case":
 		w.jobs, w.nodes, w.allocs, w.in.Job, w.in.Now = map[uint64]*berthv1.Job{}, map[string]*berthv1.Node{}, nil, nil, now
-		w.in.Occupied, w.in.Told = nil, nil
+		w.in.Occupied, w.in.Told, w.in.Deployment = nil, nil, nil
 		fmt.Fprintf(out, "%s\n", strings.TrimPrefix(line, "case "))
 	case "node":
 		n := &berthv1.Node{Id: words[1], Status: berthv1.Node_ready, StatusTime: timestamppb.New(now.Add(-w.duration(o["since"])))}
@@ -225,6 +225,9 @@ func draw(r Result, at time.Time, out *strings.Builder) {
 		if c.GetJobVersion() != 0 {
 			fmt.Fprintf(out, "  in place to v%d", c.GetJobVersion())
 		}
+		if c.GetPromote() {
+			out.WriteString("  promoted")
+		}
 		if c.GetRescheduleAfter() != nil {
 			fmt.Fprintf(out, "  not replaced for %s", c.GetRescheduleAfter().AsTime().Sub(at))
 		}
@@ -232,6 +235,7 @@ func draw(r Result, at time.Time, out *strings.Builder) {
 	}
 	for _, a := range r.Asks {
 		fmt.Fprintf(out, "  ask     %s[%d]", a.Group.GetName(), a.Index)
+		drawRolled(a, out)
 		if a.Count > 1 {
 			fmt.Fprintf(out, " to [%d]", int(a.Index)+a.Count-1)
 		}
@@ -289,7 +293,7 @@ func (w *world) carryOut(r Result, pick func() string) {
 	}
 	for i, ask := range asks {
 		a := &berthv1.Alloc{Id: fmt.Sprintf("new-%d-%d", len(w.allocs), i), Job: "j", Namespace: "default", Group: ask.Group.GetName(),
-			Index: ask.Index, NodeId: ask.Node, JobVersion: w.in.Job.GetVersion(), PreviousAlloc: ask.Previous.GetId(),
+			Index: ask.Index, NodeId: ask.Node, JobVersion: w.versionOf(ask), Canary: ask.Canary, PreviousAlloc: ask.Previous.GetId(),
 			Reschedules: ask.Reschedules, CreateRevision: uint64(len(w.allocs) + 1)}
 		if a.NodeId == "" {
 			a.NodeId = pick()
@@ -311,12 +315,19 @@ func (w *world) carryOut(r Result, pick func() string) {
 			a.Status = c.GetStatus()
 		}
 		if c.GetJobVersion() != 0 {
-			a.JobVersion = c.GetJobVersion()
+			w.inPlace(a, c.GetJobVersion())
+		}
+		if c.GetPromote() {
+			a.Canary = false
+		}
+		if c.GetNextAlloc() != "" {
+			a.NextAlloc = c.GetNextAlloc()
 		}
 		if c.GetRescheduleAfter() != nil {
 			a.RescheduleAfter = c.GetRescheduleAfter()
 		}
 	}
+	w.carryDeployment(r)
 	if w.in.Job != nil {
 		j := proto.Clone(w.in.Job).(*berthv1.Job)
 		j.Status, j.StatusReason = r.Status.Status, r.Status.Reason

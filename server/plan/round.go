@@ -13,11 +13,13 @@ import (
 // input is what Reconcile needs of a view; the questions about nodes are the caller's.
 func input(view *state.View, key jobKey, spec *berthv1.Job, now time.Time) Input {
 	return Input{
-		Job:     spec,
-		Version: func(v uint64) *berthv1.Job { return view.JobVersion(key.namespace, key.name, v) },
-		Allocs:  view.AllocsByJob(key.namespace, key.name),
-		Node:    view.Node,
-		Now:     now,
+		Job:        spec,
+		Deployment: view.DeploymentOf(key.namespace, key.name, spec.GetVersion()),
+		Stable:     func() *berthv1.Job { return view.StableBelow(key.namespace, key.name, spec.GetVersion()) },
+		Version:    func(v uint64) *berthv1.Job { return view.JobVersion(key.namespace, key.name, v) },
+		Allocs:     view.AllocsByJob(key.namespace, key.name),
+		Node:       view.Node,
+		Now:        now,
 	}
 }
 
@@ -112,6 +114,9 @@ func (l *Loop) turn(ctx context.Context, j *job, b *batch, now time.Time) int {
 	}
 	if w.result.Over && w.spec.GetPurge() {
 		l.forget(ctx, j, now)
+	}
+	if to := w.result.Revert; to != nil {
+		l.revert(ctx, j, w.spec, to, now)
 	}
 	l.onceMore(j, b)
 	return n

@@ -34,6 +34,9 @@ func (r *reconciler) updateOf(g *group, a *berthv1.Alloc) update {
 
 // outdated says that an allocation that has ended ran something else than the job is now.
 func (r *reconciler) outdated(g *group, a *berthv1.Alloc) bool {
+	if g.base != nil {
+		return a.GetJobVersion() != g.base.GetVersion()
+	}
 	return a.GetJobVersion() != r.Job.GetVersion() && r.between(g, a.GetJobVersion()) == replaced
 }
 
@@ -45,7 +48,7 @@ func (r *reconciler) between(g *group, version uint64) update {
 		return u
 	}
 	u := replaced
-	if old := r.Version(version); old != nil && !old.GetStopped() && sameRun(old, r.Job, groupOf(old, g.spec.GetName()), g.spec) {
+	if old := r.Version(version); old != nil && !old.GetStopped() && sameRun(old, r.Job, old.GroupNamed(g.spec.GetName()), g.spec) {
 		u = inPlace
 	}
 	if r.updates == nil {
@@ -53,15 +56,6 @@ func (r *reconciler) between(g *group, version uint64) update {
 	}
 	r.updates[key] = u
 	return u
-}
-
-func groupOf(job *berthv1.Job, name string) *berthv1.Group {
-	for _, g := range job.GetGroups() {
-		if g.GetName() == name {
-			return g
-		}
-	}
-	return nil
 }
 
 // sameRun says whether an allocation of the old version runs just as one of the new

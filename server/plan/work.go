@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,19 +16,21 @@ type work struct {
 	spec     *berthv1.Job // nil: it is gone
 	result   Result
 	outcomes map[string]*berthv1.GroupOutcome
-	changes  []*berthv1.AllocChange // still to be proposed
-	asks     []*identical           // still to be placed
-	evalID   string                 // of what is placed
-	trigger  berthv1.Evaluation_Trigger
-	evals    []*berthv1.Evaluation // that it answers
-	silent   bool                  // do not explain
-	handed   []*identical          // to be placed by the job's own scheduler
-	now      time.Time             // of the look
-	placed   int
-	left     int  // instances that could not be placed
-	did      bool // anything was proposed
-	spilled  bool // in more than one entry
-	dropped  bool // the rest is not to be done: the job is looked at anew
+	// deployment is still to be proposed; nil: it is, or stays as it was.
+	deployment *berthv1.Deployment
+	changes    []*berthv1.AllocChange // still to be proposed
+	asks       []*identical           // still to be placed
+	evalID     string                 // of what is placed
+	trigger    berthv1.Evaluation_Trigger
+	evals      []*berthv1.Evaluation // that it answers
+	silent     bool                  // do not explain
+	handed     []*identical          // to be placed by the job's own scheduler
+	now        time.Time             // of the look
+	placed     int
+	left       int  // instances that could not be placed
+	did        bool // anything was proposed
+	spilled    bool // in more than one entry
+	dropped    bool // the rest is not to be done: the job is looked at anew
 	// ways have been found for so many of left, when so many allocations have ended, on
 	// the claimed nodes.
 	ways, ends int
@@ -57,25 +60,27 @@ func (w *work) drop() { w.changes, w.asks, w.dropped = nil, nil, true }
 // identicals groups asks: instances of one group that may go anywhere, those that had
 // better not go to some node, those that stand in for running ones, and one for every
 // node of a system job. What of a gang is to be placed stays together.
-func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, error)) []*identical {
+func identicals(asks []Ask, compile func(*Ask) (*scheduler.Group, error)) []*identical {
 	type kind struct {
 		group     string
 		penalised string
 		perNode   bool
 		replaces  bool
 		moves     bool
+		canary    bool
+		job       *berthv1.Job
 	}
 	var out []*identical
 	index := map[kind]*identical{}
 	for _, a := range asks {
-		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves}
+		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves, a.Canary, a.Job}
 		if a.Group.GetGang() {
-			k = kind{group: a.Group.GetName()}
+			k = kind{group: a.Group.GetName(), job: a.Job}
 		}
 		same := index[k]
 		if same == nil {
 			same = &identical{}
-			same.group, same.problem = compile(a.Group)
+			same.group, same.problem = compile(&a)
 			index[k] = same
 			out = append(out, same)
 		}
@@ -87,16 +92,19 @@ func identicals(asks []Ask, compile func(*berthv1.Group) (*scheduler.Group, erro
 		}
 	}
 	// Those that replace nothing first: they are missed already.
-	slices.SortStableFunc(out, func(a, b *identical) int {
-		switch {
-		case a.replaces == b.replaces:
-			return 0
-		case b.replaces:
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(out, func(a, b *identical) int { return cmp.Compare(a.rank(), b.rank()) })
 	return out
+}
+
+// rank orders what is placed: what is missed, what is placed beside, what replaces.
+func (i *identical) rank() int {
+	switch {
+	case i.replaces:
+		return 2
+	case i.asks[0].Canary:
+		return 1
+	}
+	return 0
 }
 
 // ask is what the scheduler gets for the first n of them.
@@ -153,7 +161,8 @@ func (l *Loop) look(j *job, now time.Time) *work {
 	w := &work{
 		spec: spec, result: result, outcomes: map[string]*berthv1.GroupOutcome{}, trigger: j.trigger,
 		changes: result.Changes, evals: j.evals, now: now,
-		asks: identicals(result.Asks, func(g *berthv1.Group) (*scheduler.Group, error) { return j.compile(spec, g) }),
+		asks:       identicals(result.Asks, compiler(j, spec)),
+		deployment: result.Deployment,
 	}
 	for _, g := range result.Groups {
 		w.outcomes[g.GetGroup()] = g
@@ -181,6 +190,10 @@ func (l *Loop) look(j *job, now time.Time) *work {
 // took.
 func (l *Loop) advance(j *job, b *batch, slice int) int {
 	w := j.work
+	if w.deployment != nil {
+		b.deployment(j, w.deployment)
+		w.deployment = nil
+	}
 	n := min(len(w.changes), slice)
 	for _, c := range w.changes[:n] {
 		b.change(j, c)
