@@ -176,14 +176,21 @@ func grantWords(g *berthv1.TaskGrant) string {
 }
 
 func (a *app) allocStop() *cobra.Command {
-	var detach bool
-	cmd := a.leaf("stop ALLOC", "Stop an allocation; its job replaces it", "To have nothing in its place, stop the job or scale it down.",
+	var detach, reschedule, force, yes bool
+	cmd := a.leaf("stop ALLOC", "Stop an allocation; its job replaces it",
+		"To have nothing in its place, stop the job or scale it down. With -force an allocation counts as over whose node is down and cannot say so: "+
+			"the successors of stateful groups wait for that. Make sure that it does not run there any more.",
 		func(ctx context.Context, args []string) error {
 			c, err := a.api()
 			if err != nil {
 				return err
 			}
-			r, err := c.Allocs.StopAlloc(ctx, &berthv1.StopAllocRequest{AllocId: args[0]})
+			if force {
+				if err := a.confirm(yes, "Is it certain that %s does not run any more?", args[0]); err != nil {
+					return err
+				}
+			}
+			r, err := c.Allocs.StopAlloc(ctx, &berthv1.StopAllocRequest{AllocId: args[0], Reschedule: reschedule, Force: force})
 			if err != nil {
 				return err
 			}
@@ -199,6 +206,9 @@ func (a *app) allocStop() *cobra.Command {
 			return nil
 		})
 	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait for what comes of it")
+	cmd.Flags().BoolVar(&reschedule, "reschedule", false, "place the next one on another node, if any other has room")
+	cmd.Flags().BoolVar(&force, "force", false, "its node is down: take it for over, which asks first")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask before something is lost for good")
 	cmd.ValidArgsFunction = a.completeAllocs
 	return cmd
 }
