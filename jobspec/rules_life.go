@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	_ "time/tzdata" // a host may have no time zones
 
+	"github.com/berthd/berth/jobspec/cron" // with the time zones: a host may have none
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
@@ -31,6 +31,12 @@ func (c *checker) life(job *berthv1.Job) {
 		c.add(what, `write type = "batch"`, "a %s job never ends, so it takes no %s", job.GetType(), what)
 	case len(job.GetName()) > maxParentName:
 		c.add("name", "", "the name of a job with %s has at most %d characters: its runs are named after it", what, maxParentName)
+	}
+	for i, expression := range s.GetCrons() {
+		if err := cron.Check(expression); err != nil {
+			c.add(fmt.Sprintf("schedule.crons[%d]", i), `write minute, hour, day, month and weekday, such as "30 3 * * 1-5", or "@daily", or "@every 90s"`,
+				"cron expression %q: %s", clip(expression), err)
+		}
 	}
 	if zone := s.GetTimeZone(); zone != "" {
 		if _, err := time.LoadLocation(zone); err != nil || zone == "Local" {
