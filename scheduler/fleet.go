@@ -17,6 +17,7 @@ type Fleet struct {
 	hashes []uint64 // of the nodes' ids, by slot: the stable order among equals
 	slots  map[string]int32
 	vacant []int32
+	gpus   bitmap // nodes that have any, or slices of them
 	groups map[GroupKey]*instances
 	spare  []*instances // empty
 
@@ -111,6 +112,7 @@ func (f *Fleet) UpsertNode(n *berthv1.Node) (bool, error) {
 	}
 	f.nodes[slot] = fleetNode{node: n, usage: f.usages.NewUsage(machine)}
 	f.hashes[slot] = hashString(n.GetId())
+	f.gpus.set(slot, hasGPUs(machine))
 	return true, err
 }
 
@@ -153,6 +155,7 @@ func (f *Fleet) RemoveNode(id string) {
 	f.forget(slot)
 	f.quotas.DropNode(id)
 	f.nodes[slot], f.hashes[slot] = fleetNode{}, 0
+	f.gpus.set(slot, false)
 	f.vacant = append(f.vacant, slot)
 	f.touch(slot)
 }

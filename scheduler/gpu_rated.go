@@ -4,9 +4,12 @@ package scheduler
 // has an index of its own, of the nodes that it may fit on. What it costs is that every
 // change is taken in once for each of them.
 
-// maxRated bounds for how many shapes there are such indexes; the least recently used
-// gives way.
-const maxRated = 32
+// maxRated bounds for how many shapes there are such indexes, maxRatedNodes how many nodes
+// all of them have together; the least recently used gives way.
+const (
+	maxRated      = 256
+	maxRatedNodes = 4 << 20
+)
 
 // rates says whether a group's nodes are judged by what is left of their GPUs: where
 // there is a demand for GPUs, the group has its part in it, and nodes are to be packed.
@@ -23,7 +26,7 @@ func (g *Group) asksGPU() bool {
 func (f *Fleet) ratedIndex(g *Group) *index {
 	x := f.rated[g.shape]
 	if x == nil {
-		if len(f.rated) >= maxRated {
+		if len(f.rated) >= min(maxRated, max(maxRatedNodes/len(f.nodes), 1)) {
 			f.dropRated()
 		}
 		x = newIndex(f, false, packed)
@@ -43,6 +46,21 @@ func (f *Fleet) dropRated() {
 		}
 	}
 	delete(f.rated, oldest)
+}
+
+// concerning gives those of the moves that an index has anything to do with: that of a
+// shape with GPUs has no nodes without.
+func (x *index) concerning(moves []move) []move {
+	if x.rates == nil {
+		return moves
+	}
+	x.kept = x.kept[:0]
+	for i := range moves {
+		if x.f.gpus.has(moves[i].slot) {
+			x.kept = append(x.kept, moves[i])
+		}
+	}
+	return x.kept
 }
 
 // rate is a node's key for a group.

@@ -56,6 +56,7 @@ type index struct {
 	looked looks
 	warmth int      // see takeIn: means nothing
 	listed []placed // for rebuild
+	kept   []move   // for concerning
 }
 
 // looks counts what was looked at: the price of an answer, free of noise.

@@ -21,7 +21,7 @@ func (x *index) sync() {
 	if oldest := f.moves - uint64(len(f.moveLog)); x.seen == 0 || x.seen < oldest {
 		x.rebuild()
 	} else {
-		for moves := f.moveLog[x.seen-oldest:]; len(moves) > 0; {
+		for moves := x.concerning(f.moveLog[x.seen-oldest:]); len(moves) > 0; {
 			n := min(len(moves), batch)
 			x.takeIn(moves[:n])
 			moves = moves[n:]
@@ -210,7 +210,7 @@ func (x *index) rebuild() {
 	for slot := range f.nodes {
 		n := &f.nodes[slot]
 		switch {
-		case n.node == nil:
+		case n.node == nil, x.rates != nil && !f.gpus.has(int32(slot)):
 		case !x.cells:
 			x.claimNode(int32(slot))
 			e := &x.entries[slot]
