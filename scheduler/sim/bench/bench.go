@@ -79,9 +79,10 @@ const (
 	looksPerSlice = perSlice * 256
 	// mostWarm is how many slices go by before measuring, at most.
 	mostWarm = 64
-	// looksToFill bounds what a reference may look at to fill its own fleet; one that
-	// would need more starts from what the engine has placed.
-	looksToFill = 25_000_000
+	// looksToFollow bounds what a reference may look at to fill its own fleet and to place
+	// every ask that the engine places; one that would need more starts from what the engine
+	// has placed, and places fewer.
+	looksToFollow = 120_000_000
 	// quality is the part granted at which what is left whole is counted.
 	quality = 0.7
 )
@@ -105,14 +106,9 @@ func Run(cfg Config, meter Meter, say func(format string, args ...any)) (*Result
 		return nil, err
 	}
 	sides = append([]*side{memory}, sides...)
-	var shadow *side
-	if cfg.Verify {
-		if shadow, err = w.side(references[0], 99); err != nil {
-			return nil, err
-		}
-		shadow.copyFrom(memory)
+	if err := w.churn(sides, say); err != nil {
+		return nil, err
 	}
-	w.churn(sides, shadow, say)
 	for _, s := range sides {
 		say("looking at what %s has left whole", s.name)
 		out := result.Engine
@@ -120,7 +116,7 @@ func Run(cfg Config, meter Meter, say func(format string, args ...any)) (*Result
 			out = &Figures{}
 			result.Reference[s.name] = out
 		}
-		s.summarise(out)
+		s.summarise(out, result.Engine)
 	}
 	return result, nil
 }
@@ -135,6 +131,11 @@ func newWorld(cfg *Config, meter Meter) (*world, error) {
 	w.overhead, w.capacity = overhead(meter.CPU), capacityOf(w.nodes)
 	if w.shapes, err = drawShapes(cfg, types, d); err != nil {
 		return nil, err
+	}
+	for _, s := range w.shapes {
+		for _, g := range s.groups {
+			w.demand = append(w.demand, scheduler.Wanted{Group: g, Count: cfg.JobSize})
+		}
 	}
 	o := offerOf(types)
 	plain := &Config{JobSize: 1}
@@ -230,7 +231,7 @@ func (w *world) others(first *side, say func(string, ...any)) ([]*side, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.looks(w.cfg.Nodes)*first.allocs() <= looksToFill {
+		if p.looks(w.cfg.Nodes)*(first.allocs()+w.cfg.Asks*w.cfg.JobSize) <= looksToFollow {
 			say("filling %s's copy", p.name)
 			s.start()
 		} else {
@@ -242,24 +243,47 @@ func (w *world) others(first *side, say func(string, ...any)) ([]*side, error) {
 }
 
 // churn gives each side its slice in turn until the engine has placed all asks.
-func (w *world) churn(sides []*side, shadow *side, say func(string, ...any)) {
+func (w *world) churn(sides []*side, say func(string, ...any)) error {
 	asks := max(perSlice/w.cfg.JobSize, 1)
 	turns := (w.cfg.Asks + asks - 1) / asks
-	if shadow == nil {
-		w.warm(sides, min(turns/8, mostWarm))
+	w.warm(sides, min(turns/8, mostWarm))
+	shadow, err := w.verify(sides)
+	if err != nil {
+		return err
 	}
 	for number := range turns {
 		if number%max(turns/10, 1) == 0 {
 			say("placed %d of %d asks", number*asks, w.cfg.Asks)
 		}
-		for i, s := range sides {
-			if i == 0 {
-				s.slice(min(asks, w.cfg.Asks-number*asks), number, shadow)
-				continue
-			}
-			s.slice(min(asks, s.perSlice()), number, nil)
+		n := min(asks, w.cfg.Asks-number*asks)
+		s := sides[0]
+		s.slice(n, number, shadow)
+		for _, s = range sides[1:] {
+			s.slice(min(n, s.perSlice()), number, nil)
 		}
 	}
+	return nil
+}
+
+// verify has all placements be compared from now on, where that is asked for: the engine's
+// with those of a side that scans all nodes, on a fleet like it. Nothing can be said of
+// allocations then, so they are counted before.
+func (w *world) verify(sides []*side) (*side, error) {
+	if !w.cfg.Verify {
+		return nil, nil
+	}
+	for _, s := range sides {
+		for number := range 3 {
+			s.slice(min(max(perSlice/w.cfg.JobSize, 1), s.perSlice()), number, nil)
+		}
+		s.figures = figures{mallocs: s.figures.mallocs, counted: s.figures.counted}
+		s.verified = true
+	}
+	shadow, err := w.side(references[0], 99)
+	if err == nil {
+		shadow.copyFrom(sides[0])
+	}
+	return shadow, err
 }
 
 // warm has some slices go by that are not measured: memory that is used again is there
@@ -273,8 +297,12 @@ func (w *world) warm(sides []*side, turns int) {
 	}
 }
 
-// perSlice is how many asks a policy may place in a slice.
+// perSlice is how many asks a policy may place in a slice: all, where what it leaves is to
+// be compared.
 func (s *side) perSlice() int {
+	if s.own {
+		return perSlice
+	}
 	return max(looksPerSlice/max(s.looks(s.w.cfg.Nodes)*s.w.cfg.JobSize, 1), 1)
 }
 

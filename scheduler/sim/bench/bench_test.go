@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -82,6 +83,54 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// The full scan of a fleet that it fills itself leaves what the engine leaves: both place
+// the same asks. Others are held against it, too.
+func TestReferencesAreComparable(t *testing.T) {
+	for _, verify := range []bool{false, true} {
+		cfg := tiny()
+		cfg.Nodes, cfg.Asks, cfg.Verify = 300, 500, verify
+		r := run(t, cfg)
+		scan := r.Reference["full_scan"]
+		if scan.Asks != 500 || scan.Placed != r.Engine.Placed || *scan.EmptyNodesAt70 != *r.Engine.EmptyNodesAt70 ||
+			*scan.SpansLeft != *r.Engine.SpansLeft || *scan.GPUSetsLeft != *r.Engine.GPUSetsLeft {
+			t.Errorf("verified %v: the engine leaves %+v, the scan %+v", verify, r.Engine, scan)
+		}
+		for name, f := range r.Reference {
+			if f.Asks != r.Engine.Asks || f.EmptyNodesAt70 == nil || f.BytesPerNode != r.Engine.BytesPerNode {
+				t.Errorf("verified %v: %s has %+v, the engine %+v", verify, name, f, r.Engine)
+			}
+			if (f.Mismatches != nil) != verify || verify && (*f.Mismatches == 0) != (name == "full_scan") {
+				t.Errorf("verified %v: %s has %d mismatches of %d", verify, name, f.Mismatches, f.Compared)
+			}
+		}
+	}
+}
+
+// Whoever reads the figures finds every field, measured or null.
+func TestKeys(t *testing.T) {
+	cfg := tiny()
+	cfg.References = []string{"power_of_two"}
+	text, err := json.Marshal(run(t, cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out struct {
+		Engine    map[string]any            `json:"engine"`
+		Reference map[string]map[string]any `json:"reference"`
+	}
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, side := range []map[string]any{out.Engine, out.Reference["power_of_two"]} {
+		for _, key := range []string{"place_cpu_ns", "release_cpu_ns", "place_p50_ns", "place_p99_ns", "allocs_per_op", "bytes_per_node",
+			"bytes_per_alloc", "index_build_ms", "mismatches", "empty_nodes_at_70", "spans_left"} {
+			if value, has := side[key]; !has || value == nil != (key == "mismatches") {
+				t.Errorf("%s is %v", key, value)
+			}
+		}
+	}
+}
+
 // One wrong placement among right ones is one mismatch, and the shadow goes on from what
 // was placed.
 func TestVerifyFindsOne(t *testing.T) {
@@ -94,7 +143,7 @@ func TestVerifyFindsOne(t *testing.T) {
 		honest(s, res, ask)
 		measured := false
 		for i := range s.ready {
-			measured = measured || ask == &s.ready[i].ask
+			measured = measured || s.verified && ask == &s.ready[i].ask
 		}
 		if n++; n%10 != 0 || !measured || len(res.Placed) == 0 {
 			return

@@ -60,6 +60,7 @@ func (s *side) slice(n, number int, shadow *side) {
 	if n = min(n, len(s.live)); n == 0 {
 		return
 	}
+	s.figures.asks += n
 	s.gone, s.ready = s.gone[:0], s.ready[:0]
 	for range n {
 		l := s.pick()
@@ -76,7 +77,7 @@ func (s *side) slice(n, number int, shadow *side) {
 	for len(s.results) < n {
 		s.results = append(s.results, scheduler.Result{})
 	}
-	if shadow != nil || number%4 == 3 {
+	if s.verified || number%4 == 3 {
 		s.inTurns(shadow)
 	} else {
 		s.together()
@@ -126,6 +127,10 @@ func (s *side) inTurns(shadow *side) {
 			shadow.release(&s.gone[i])
 		}
 		ask, res := &s.ready[i].ask, &s.results[i]
+		if s.verified && shadow == nil {
+			scan(s, &s.best, ask)
+			s.undo(ask.Group, &s.best)
+		}
 		start = m.CPU()
 		s.place(s, res, ask)
 		took := m.CPU() - start - s.w.overhead
@@ -134,8 +139,22 @@ func (s *side) inTurns(shadow *side) {
 			f.placed += n
 			f.single = append(f.single, int32(min(took/time.Duration(n), 1<<31-1)))
 		}
-		if shadow != nil {
+		switch {
+		case shadow != nil:
 			s.compare(shadow, ask, res)
+		case s.verified:
+			s.count(res, &s.best)
+		}
+	}
+}
+
+// count counts the instances whose node or grant is not what it should be.
+func (s *side) count(got, want *scheduler.Result) {
+	n := max(len(got.Placed), len(want.Placed))
+	s.figures.compared += n
+	for i := range n {
+		if i >= len(got.Placed) || i >= len(want.Placed) || got.Placed[i].Slot != want.Placed[i].Slot || !proto.Equal(got.Assignment(i), want.Assignment(i)) {
+			s.figures.mismatches++
 		}
 	}
 }
@@ -146,13 +165,7 @@ func (s *side) inTurns(shadow *side) {
 func (s *side) compare(shadow *side, ask *scheduler.Ask, got *scheduler.Result) {
 	want := &shadow.results[0]
 	shadow.place(shadow, want, ask)
-	n := max(len(got.Placed), len(want.Placed))
-	s.figures.compared += n
-	for i := range n {
-		if i >= len(got.Placed) || i >= len(want.Placed) || got.Placed[i].Slot != want.Placed[i].Slot || !proto.Equal(got.Assignment(i), want.Assignment(i)) {
-			s.figures.mismatches++
-		}
-	}
+	s.count(got, want)
 	shadow.undo(ask.Group, want)
 	if len(got.Placed) < ask.Count {
 		return // it is taken back as a whole

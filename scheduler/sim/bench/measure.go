@@ -24,7 +24,7 @@ type figures struct {
 	mallocs              uint64
 	counted              int // placements in those, and as many releases
 	mismatches, compared int
-	unplaced             int
+	asks, unplaced       int
 }
 
 // overhead is what one reading of the clock takes, to be taken off.

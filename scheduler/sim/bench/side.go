@@ -111,12 +111,15 @@ type side struct {
 	on    []int32 // instances by slot
 	jobs  int
 	own   bool // it has filled its fleet itself
+	// verified: each placement is compared with what a full scan chooses.
+	verified bool
 
 	figures figures
 	one     [1]*scheduler.Ask
 	gone    []live             // of the slice that is measured
 	ready   []ready            // likewise
 	results []scheduler.Result // of ready, and memory for more
+	best    scheduler.Result   // what a scan would have placed
 }
 
 // live is an ask that was placed.
@@ -145,9 +148,10 @@ type world struct {
 	nodes    []*berthv1.Node
 	shapes   []shape
 	capacity amount
-	overhead time.Duration    // of a reading of the clock
-	span     *scheduler.Group // what spans_left counts
-	gpuSet   *scheduler.Group // what gpu_sets_left counts; nil: the fleet has no GPUs
+	overhead time.Duration      // of a reading of the clock
+	demand   []scheduler.Wanted // of GPUs: each shape as often as the others
+	span     *scheduler.Group   // what spans_left counts
+	gpuSet   *scheduler.Group   // what gpu_sets_left counts; nil: the fleet has no GPUs
 }
 
 func (w *world) side(p policy, salt uint64) (*side, error) {
@@ -159,6 +163,7 @@ func (w *world) side(p policy, salt uint64) (*side, error) {
 			return nil, err
 		}
 	}
+	s.fleet.SetDemand(w.demand)
 	return s, nil
 }
 
