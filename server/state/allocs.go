@@ -133,10 +133,11 @@ func (tx *Tx) allocChanged(before, after *AllocRow) {
 	if before.Exists() && (before.cohort.job != either.cohort.job || before.node != either.node) {
 		tx.revisedBy(before)
 	}
-	tx.store.history.add(Change{
-		Revision: tx.revision, Time: tx.time, Table: TableAllocs, Kind: kindOf(before.Exists(), after.Exists()),
-		Namespace: either.Namespace(), rowBefore: *before, row: *after,
-	})
+	// In place: a change is large, and put together elsewhere it is copied twice.
+	c := tx.store.history.next()
+	c.Revision, c.Time, c.Table, c.Kind = tx.revision, tx.time, TableAllocs, kindOf(before.Exists(), after.Exists())
+	c.Namespace, c.rowBefore, c.row = either.Namespace(), *before, *after
+	c.key, c.item, c.before = "", nil, nil
 	tx.store.watchers.allocChanged(either)
 	tx.servicesFollow(before, after)
 }

@@ -94,10 +94,10 @@ func orNil(item proto.Message, ok bool) proto.Message {
 
 // changed records a write: in the history, for Revised, and for the watchers.
 func (tx *Tx) changed(c change) {
-	tx.store.history.add(Change{
+	*tx.store.history.next() = Change{
 		Revision: tx.revision, Time: tx.time, Table: c.table, Kind: kindOf(c.before != nil, c.after != nil),
 		Namespace: c.namespace, key: c.key, item: c.after, before: c.before,
-	})
+	}
 	tx.revised.changed(tx.revision, c)
 	tx.store.watchers.changed(c)
 }
@@ -134,40 +134,56 @@ func (s *Store) OldestChange() uint64 {
 	return s.history.floor
 }
 
-// history is a ring of the newest changes.
+// history is a ring of the newest changes, in chunks that are made when they are first
+// needed: a change is large, and a list that grows copies all of them again and again.
 type history struct {
-	ring  []Change
-	limit int
-	head  int    // index of the oldest, once the ring is full
-	floor uint64 // every change above this revision is in the ring
+	chunks []*[historyChunk]Change
+	limit  int
+	len    int    // how many there are, at most limit
+	head   int    // place of the oldest
+	floor  uint64 // every change above this revision is in the ring
 }
 
-func newHistory(limit int) history { return history{limit: limit} }
+const historyChunk = 256
 
-func (h *history) add(c Change) {
-	if len(h.ring) < h.limit {
-		h.ring = append(h.ring, c)
-		return
+func newHistory(limit int) history {
+	return history{chunks: make([]*[historyChunk]Change, (limit+historyChunk-1)/historyChunk), limit: limit}
+}
+
+// next gives the place of the next change, where that of the oldest may be.
+func (h *history) next() *Change {
+	i := (h.head + h.len) % h.limit
+	if h.chunks[i/historyChunk] == nil {
+		h.chunks[i/historyChunk] = new([historyChunk]Change)
 	}
-	h.floor = h.ring[h.head].Revision
-	h.ring[h.head] = c
-	h.head = (h.head + 1) % h.limit
+	c := &h.chunks[i/historyChunk][i%historyChunk]
+	if h.len < h.limit {
+		h.len++
+	} else {
+		h.floor = c.Revision
+		h.head = (h.head + 1) % h.limit
+	}
+	return c
 }
 
 func (h *history) reset(floor uint64) {
-	h.ring, h.head, h.floor = nil, 0, floor
+	clear(h.chunks)
+	h.len, h.head, h.floor = 0, 0, floor
 }
 
-func (h *history) at(i int) *Change { return &h.ring[(h.head+i)%len(h.ring)] }
+func (h *history) at(i int) *Change {
+	i = (h.head + i) % h.limit
+	return &h.chunks[i/historyChunk][i%historyChunk]
+}
 
 // since appends the changes above a revision to out.
 func (h *history) since(out []Change, after uint64, max int) ([]Change, bool) {
 	if after < h.floor {
 		return nil, false
 	}
-	first := sort.Search(len(h.ring), func(i int) bool { return h.at(i).Revision > after }) // revisions never fall
+	first := sort.Search(h.len, func(i int) bool { return h.at(i).Revision > after }) // revisions never fall
 	last := first
-	for last < len(h.ring) && (last-first < max || h.at(last).Revision == h.at(last-1).Revision) {
+	for last < h.len && (last-first < max || h.at(last).Revision == h.at(last-1).Revision) {
 		last++
 	}
 	out = slices.Grow(out, last-first)
