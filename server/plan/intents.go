@@ -37,7 +37,11 @@ func (r *reconciler) lose(g *group, a *berthv1.Alloc) {
 // told to stop, if there is. A million fresh ones in a row are one Ask.
 func (r *reconciler) fresh(g *group, index uint32) {
 	if stopped := g.told[index]; stopped != nil {
-		r.ask(g, Ask{Index: index, Previous: stopped})
+		ask := Ask{Index: index, Previous: stopped}
+		if stopped.GetMoved() {
+			ask.Penalised = stopped.GetNodeId()
+		}
+		r.ask(g, ask)
 		return
 	}
 	if n := len(r.result.Asks); n > 0 {

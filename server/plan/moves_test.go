@@ -11,7 +11,7 @@ import (
 //
 //	node ... [drain[=DEADLINE] ignore_system occupied]   occupied: it has more than system jobs
 //	job ...  [unavailable=N gang healthy_deadline=DURATION]
-//	alloc ... [health=HEALTH age=DURATION told]          told: an entry on its way ends it
+//	alloc ... [health=HEALTH age=DURATION told moved]    told: an entry on its way ends it
 
 func (w *world) drainOf(n *berthv1.Node, o map[string]string) {
 	if at, drained := o["drain"]; drained {
@@ -38,6 +38,9 @@ func movesOf(g *berthv1.Group, o map[string]string, w *world) {
 
 func (w *world) movesOfAlloc(a *berthv1.Alloc, o map[string]string) {
 	a.Health = berthv1.Alloc_Health(berthv1.Alloc_Health_value[o["health"]])
+	if o["moved"] != "" {
+		a.Desired, a.Moved = berthv1.Alloc_stop, true
+	}
 	a.CreateTime = timestamppb.New(now.Add(-w.duration(o["age"])))
 	if o["told"] != "" {
 		before := w.in.Told

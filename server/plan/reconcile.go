@@ -166,7 +166,8 @@ type group struct {
 	// ended are over, not replaced, and were not told to stop.
 	ended []*berthv1.Alloc
 	// told are those of this version that were told to stop and have no successor yet, by
-	// index: `berth alloc stop` wants another instance in their place.
+	// index: `berth alloc stop` wants another instance in their place, with -reschedule on
+	// another node and whatever their version.
 	told map[uint32]*berthv1.Alloc
 	// missing are instances that failed, for good or until their time.
 	missing int
