@@ -722,7 +722,10 @@ func (x *TaskEvent) GetOomKilled() bool {
 	return false
 }
 
-// AllocStatusUpdate is what an agent reports of an allocation.
+// AllocStatusUpdate is what an agent reports of an allocation: always the whole truth, so
+// that a newer one takes the place of an older one that waits. It is sent when something
+// in it has changed, at once where status, health or readiness have. Checks alone cause at
+// most one a second, and where only their words change one in 30 s.
 type AllocStatusUpdate struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	AllocId      string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
@@ -730,13 +733,18 @@ type AllocStatusUpdate struct {
 	StatusReason string                 `protobuf:"bytes,3,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
 	StatusTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=status_time,json=statusTime,proto3" json:"status_time,omitempty"`
 	Tasks        []*TaskState           `protobuf:"bytes,5,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// For the version of the job that health_version names.
+	// For the version of the job that health_version names: decided once by the update
+	// strategy of the group, and said in every report after that. Undecided: not yet, nobody
+	// asks, or health = "manual". A version that is taken in place is another question.
 	Health        Alloc_Health           `protobuf:"varint,6,opt,name=health,proto3,enum=berth.v1.Alloc_Health" json:"health,omitempty"`
 	HealthTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=health_time,json=healthTime,proto3" json:"health_time,omitempty"`
 	HealthVersion uint64                 `protobuf:"varint,8,opt,name=health_version,json=healthVersion,proto3" json:"health_version,omitempty"`
-	// What it offers: all of it, as it is now. Identity (alloc, job, node) is the servers' to fill in.
+	// What it offers: all of it, as it is now, in the order of the group's services; nothing
+	// when it has ended. Set are service, address, port, tags, meta, ready, reason, checks,
+	// canary and job_version; who it belongs to (alloc, job, group, index, node) is the
+	// servers' to fill in. Reports that differ in nothing but the tasks have it, too.
 	Services []*ServiceInstance `protobuf:"bytes,9,rep,name=services,proto3" json:"services,omitempty"`
-	// services is meant: without, what is stored stays.
+	// services is meant (the group has services, or had some): without, what is stored stays.
 	HasServices   bool `protobuf:"varint,10,opt,name=has_services,json=hasServices,proto3" json:"has_services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

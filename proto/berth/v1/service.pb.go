@@ -370,7 +370,8 @@ type CheckState struct {
 	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	Check   string                 `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"`
 	Status  CheckState_Status      `protobuf:"varint,3,opt,name=status,proto3,enum=berth.v1.CheckState_Status" json:"status,omitempty"`
-	// What came of the last run, at most 1 KiB.
+	// What came of the last run, at most 1 KiB; of one that passes, of the run by which it
+	// began to pass.
 	Output string `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`
 	// Since when the status is so.
 	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
