@@ -47,13 +47,13 @@ func (r *reconciler) roll(g *group, live []*berthv1.Alloc, count int) {
 	}
 	for _, a := range down {
 		if missing < parallel {
-			r.replace(g, a)
+			r.takeTurn(g, a)
 		}
 		missing++ // it does not serve either way
 	}
 	for _, a := range up {
 		if missing < parallel {
-			r.replace(g, a)
+			r.takeTurn(g, a)
 			missing++
 		}
 	}
@@ -88,8 +88,8 @@ func (r *reconciler) unaffected(g *group, a *berthv1.Alloc) bool {
 	return r.updateOf(g, a) == inPlace && g.spec.SameHealth(r.Version(a.GetJobVersion()).GroupNamed(g.spec.GetName()))
 }
 
-// replace brings an instance to the job's version that may be missing for it.
-func (r *reconciler) replace(g *group, a *berthv1.Alloc) {
+// takeTurn brings an instance to the job's version that may be missing for it.
+func (r *reconciler) takeTurn(g *group, a *berthv1.Alloc) {
 	r.renew(g, a)
 	if g.rollout.strategy.GetStagger().AsDuration() > 0 {
 		g.rollout.so.ReplacedTime = timestamppb.New(r.Now)
