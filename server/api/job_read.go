@@ -105,15 +105,20 @@ func (s jobService) GetJobStatus(ctx context.Context, q *berthv1.GetJobStatusReq
 	topics := []state.Topic{
 		{Table: state.TableJobs, Key: key}, {Table: state.TableAllocs, Key: key}, {Table: state.TableEvaluations, Key: key},
 	}
+	if s.a.store.View().Job(ns, q.GetJob()).IsParent() {
+		topics[0].Key = "" // its children are part of it
+	}
 	return read(ctx, s.a, q, topics, func(view *state.View) (*berthv1.JobStatus, error) {
 		job, err := findJob(view, ns, q.GetJob())
 		if err != nil {
 			return nil, err
 		}
-		return &berthv1.JobStatus{
+		status := &berthv1.JobStatus{
 			Job:        job,
 			Groups:     groupsOf(view, job),
 			Evaluation: newestEvaluation(view, job),
-		}, nil
+		}
+		addChildren(view, status)
+		return status, nil
 	})
 }

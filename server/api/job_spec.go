@@ -17,21 +17,20 @@ func (s jobService) PlanJob(ctx context.Context, q *berthv1.PlanJobRequest) (*be
 		return nil, err
 	}
 	view := s.a.store.View()
-	if err := checkNamespace(view, job.GetNamespace()); err != nil {
-		return nil, err
-	}
-	if err := checkClaim(view, job); err != nil {
+	if err := admit(view, job); err != nil {
 		return nil, err
 	}
 	stored := view.Job(job.GetNamespace(), job.GetName())
+	job = keepCounts(job, q.GetJob(), stored)
 	job.Version = stored.GetVersion() + 1
 	if stored != nil && !stored.GetStopped() && sameSpec(job, stored) {
 		job.Version = stored.GetVersion()
 	}
 	resp := &berthv1.PlanJobResponse{
-		SpecRevision: stored.GetSpecRevision(),
-		Changes:      job.GetVersion() != stored.GetVersion(),
-		Warnings:     jobspec.Warnings(job),
+		SpecRevision:  stored.GetSpecRevision(),
+		Changes:       job.GetVersion() != stored.GetVersion(),
+		Warnings:      jobspec.Warnings(job),
+		NextScheduled: nextRuns(job),
 	}
 	if resp.Groups, err = s.a.planner.DryRun(ctx, job); err != nil {
 		return nil, err

@@ -16,6 +16,10 @@ func summaryOf(view *state.View, job *berthv1.Job) *berthv1.JobSummary {
 		Stopped:        job.GetStopped(),
 		SubmitTime:     job.GetSubmitTime(),
 		Groups:         groupsOf(view, job),
+		Parent:         job.GetParent(),
+		Scheduled:      job.GetSchedule() != nil,
+		NextScheduled:  nextScheduled(job),
+		Parameterized:  job.GetParameters() != nil,
 		CreateRevision: job.GetCreateRevision(),
 		ModifyRevision: job.GetModifyRevision(),
 	}
@@ -75,7 +79,7 @@ func queue(view *state.View, job *berthv1.Job, byName map[string]*berthv1.GroupS
 			sum.Wanted = sum.GetPending() + sum.GetRunning() + sum.GetUnknown()
 		}
 	}
-	if job.GetStopped() {
+	if job.GetStopped() || job.IsParent() {
 		for _, sum := range byName {
 			sum.Wanted = 0
 		}

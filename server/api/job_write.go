@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -10,6 +12,7 @@ import (
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/schedule"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -22,12 +25,9 @@ func (s jobService) RegisterJob(ctx context.Context, q *berthv1.RegisterJobReque
 	if err != nil {
 		return nil, err
 	}
-	resp, err := s.register(ctx, q.GetCheck(), q.GetCheckRevision(), func(view *state.View) (*berthv1.Job, *berthv1.Job, error) {
+	resp, err := s.register(ctx, q.GetCheck(), q.GetCheckRevision(), func(view *state.View) (registration, error) {
 		stored := view.Job(job.GetNamespace(), job.GetName())
-		if err := checkNamespace(view, job.GetNamespace()); err != nil {
-			return nil, nil, err
-		}
-		return job, stored, checkClaim(view, job)
+		return registration{job: keepCounts(job, q.GetJob(), stored), stored: stored}, admit(view, job)
 	})
 	if err != nil {
 		return nil, err
@@ -36,56 +36,36 @@ func (s jobService) RegisterJob(ctx context.Context, q *berthv1.RegisterJobReque
 	return resp, nil
 }
 
-func (s jobService) ScaleJob(ctx context.Context, q *berthv1.ScaleJobRequest) (*berthv1.RegisterJobResponse, error) {
-	return s.register(ctx, q.GetCheck(), q.GetCheckRevision(), func(view *state.View) (*berthv1.Job, *berthv1.Job, error) {
-		stored, err := findJob(view, namespaceOf(q), q.GetJob())
-		if err != nil {
-			return nil, nil, err
+// admit refuses a job that may not be submitted as the cluster is.
+func admit(view *state.View, job *berthv1.Job) error {
+	for _, check := range []func(*state.View, *berthv1.Job) error{checkNamespace, checkDrivers, checkClaim} {
+		if err := check(view, job); err != nil {
+			return err
 		}
-		scaled, err := scale(stored, q.GetGroup(), q.GetCount())
-		return scaled, stored, err
-	})
+	}
+	return nil
 }
 
-// scale gives the job with another count for a group.
-func scale(stored *berthv1.Job, group string, count uint32) (*berthv1.Job, error) {
-	switch stored.GetType() {
-	case berthv1.Job_system, berthv1.Job_sysbatch:
-		return nil, problem.New(problem.Invalid, "count", "a %s job runs once on every node that fits", stored.GetType()).
-			WithRemedy("use constraints to choose the nodes")
-	}
-	if stored.GetStopped() {
-		return nil, problem.New(problem.Conflict, "job", "job %q is stopped", stored.GetName()).WithRemedy("submit it again to run it")
-	}
-	scaled := proto.CloneOf(stored)
-	if group == "" && len(scaled.GetGroups()) == 1 {
-		group = scaled.GetGroups()[0].GetName()
-	}
-	var names []string
-	for _, g := range scaled.GetGroups() {
-		names = append(names, g.GetName())
-		if g.GetName() == group {
-			g.Count = proto.Uint32(count)
-			return scaled, invalid(jobspec.Validate(scaled))
-		}
-	}
-	if group == "" {
-		return nil, problem.New(problem.Invalid, "group", "job %q has several groups", stored.GetName()).WithRemedy("name one: %s", orList(names))
-	}
-	return nil, problem.New(problem.NotFound, "group", "job %q has no group %q", stored.GetName(), group).WithRemedy("it has %s", orList(names))
+// registration is a job to be written.
+type registration struct {
+	job *berthv1.Job
+	// stored is the version before; nil: there is none.
+	stored *berthv1.Job
+	// scaling is set where only a count is changed.
+	scaling *berthv1.ScalingEvent
 }
 
 // register writes a job as a new version, or only an evaluation where its spec is what
-// is stored already. choose gives the job to write and what is stored (nil: nothing); it
-// is asked again when somebody else was faster.
+// is stored already. choose is asked again when somebody else was faster.
 func (s jobService) register(ctx context.Context, check bool, checkRevision uint64,
-	choose func(*state.View) (job, stored *berthv1.Job, err error),
+	choose func(*state.View) (registration, error),
 ) (*berthv1.RegisterJobResponse, error) {
 	for try := 1; ; try++ {
-		job, stored, err := choose(s.a.store.View())
+		r, err := choose(s.a.store.View())
 		if err != nil {
 			return nil, err
 		}
+		job, stored := r.job, r.stored
 		if check && stored.GetSpecRevision() != checkRevision {
 			return nil, checkFailed(job.GetName(), checkRevision, stored.GetSpecRevision())
 		}
@@ -95,20 +75,22 @@ func (s jobService) register(ctx context.Context, check bool, checkRevision uint
 				EvaluationId: eval.GetId(), Version: stored.GetVersion(), SpecRevision: stored.GetSpecRevision(), Unchanged: true,
 			}, err
 		}
-		resp, err := s.proposeJob(ctx, job, stored, check, checkRevision)
+		resp, err := s.proposeJob(ctx, r, check, checkRevision)
 		if !problem.Is(err, problem.Conflict) || check || try == registerTries {
 			return resp, err
 		}
 	}
 }
 
-func (s jobService) proposeJob(ctx context.Context, job, stored *berthv1.Job, check bool, checkRevision uint64) (*berthv1.RegisterJobResponse, error) {
-	source := job.GetSource()
-	job = proto.CloneOf(job)
+func (s jobService) proposeJob(ctx context.Context, r registration, check bool, checkRevision uint64) (*berthv1.RegisterJobResponse, error) {
+	job, now := proto.CloneOf(r.job), time.Now()
 	clearServerSet(job)
-	job.Source = source
-	job.Version = stored.GetVersion() + 1
-	job.SubmitTime = timestamppb.Now()
+	job.Source = r.job.GetSource()
+	job.Version = r.stored.GetVersion() + 1
+	job.SubmitTime = timestamppb.New(now)
+	if job.GetSchedule() != nil {
+		job.LastScheduled = timestamppb.New(schedule.Begin(job, r.stored, now))
+	}
 	resp := &berthv1.RegisterJobResponse{Version: job.GetVersion()}
 	if proto.Size(job) > fsm.MaxEntry*15/16 && job.GetSource() != nil {
 		job.Source = nil
@@ -117,7 +99,7 @@ func (s jobService) proposeJob(ctx context.Context, job, stored *berthv1.Job, ch
 	eval := newEvaluation(job, berthv1.Evaluation_job_changed)
 	result, err := s.a.propose(ctx, func(e *berthv1.LogEntry) {
 		e.Fact = &berthv1.LogEntry_JobRegistered{JobRegistered: &berthv1.JobRegistered{
-			Job: job, Check: check, CheckRevision: checkRevision, Evaluation: eval,
+			Job: job, Check: check, CheckRevision: checkRevision, Evaluation: eval, Scaling: r.scaling,
 		}}
 	})
 	if err != nil {
@@ -136,18 +118,28 @@ func (s jobService) StopJob(ctx context.Context, q *berthv1.StopJobRequest) (*be
 	if q.GetCheck() && stored.GetSpecRevision() != q.GetCheckRevision() {
 		return nil, checkFailed(q.GetJob(), q.GetCheckRevision(), stored.GetSpecRevision())
 	}
-	if stored.GetStopped() && !q.GetPurge() {
+	if stored.GetStopped() && !q.GetPurge() && !q.GetChildren() {
 		eval, err := s.a.evaluate(ctx, stored, berthv1.Evaluation_job_changed)
 		return &berthv1.StopJobResponse{EvaluationId: eval.GetId()}, err
 	}
-	eval := newEvaluation(stored, berthv1.Evaluation_job_changed)
-	_, err = s.a.propose(ctx, func(e *berthv1.LogEntry) {
-		e.Fact = &berthv1.LogEntry_JobStopped{JobStopped: &berthv1.JobStopped{
-			Namespace: ns, Job: q.GetJob(), Purge: q.GetPurge(),
-			Check: q.GetCheck(), CheckRevision: q.GetCheckRevision(), Evaluation: eval,
-		}}
-	})
-	return &berthv1.StopJobResponse{EvaluationId: eval.GetId()}, err
+	f := &berthv1.JobStopped{Namespace: ns, Job: q.GetJob(), Purge: q.GetPurge(), Check: q.GetCheck(), CheckRevision: q.GetCheckRevision()}
+	if q.GetChildren() { // before it is forgotten, and after it can have no more of them
+		err := s.a.stop(ctx, &berthv1.JobStopped{Namespace: ns, Job: f.GetJob(), Check: f.GetCheck(), CheckRevision: f.GetCheckRevision()})
+		if err == nil {
+			err = s.a.stopChildren(ctx, stored)
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.Check = false
+	}
+	f.Evaluation = newEvaluation(stored, berthv1.Evaluation_job_changed)
+	return &berthv1.StopJobResponse{EvaluationId: f.GetEvaluation().GetId()}, s.a.stop(ctx, f)
+}
+
+func (a *API) stop(ctx context.Context, f *berthv1.JobStopped) error {
+	_, err := a.propose(ctx, func(e *berthv1.LogEntry) { e.Fact = &berthv1.LogEntry_JobStopped{JobStopped: f} })
+	return err
 }
 
 func (s jobService) EvaluateJob(ctx context.Context, q *berthv1.EvaluateJobRequest) (*berthv1.EvaluateJobResponse, error) {
@@ -159,12 +151,30 @@ func (s jobService) EvaluateJob(ctx context.Context, q *berthv1.EvaluateJobReque
 	return &berthv1.EvaluateJobResponse{EvaluationId: eval.GetId()}, err
 }
 
-func checkNamespace(view *state.View, namespace string) error {
-	if view.Namespace(namespace) != nil {
+func checkNamespace(view *state.View, job *berthv1.Job) error {
+	if view.Namespace(job.GetNamespace()) != nil {
 		return nil
 	}
-	return problem.New(problem.NotFound, "job.namespace", "there is no namespace %q", namespace).
-		WithRemedy("berth namespace apply %s", namespace)
+	return problem.New(problem.NotFound, "job.namespace", "there is no namespace %q", job.GetNamespace()).
+		WithRemedy("berth namespace apply %s", job.GetNamespace())
+}
+
+// checkDrivers refuses a job with a driver that its namespace does not allow.
+func checkDrivers(view *state.View, job *berthv1.Job) error {
+	allowed := view.Namespace(job.GetNamespace()).GetAllowedDrivers()
+	if len(allowed) == 0 {
+		return nil
+	}
+	for _, g := range job.GetGroups() {
+		for _, t := range g.GetTasks() {
+			if !slices.Contains(allowed, t.GetDriver()) {
+				return problem.New(problem.Denied, "job.groups["+g.GetName()+"].tasks["+t.GetName()+"].driver",
+					"driver %q is not allowed in namespace %q", t.GetDriver(), job.GetNamespace()).
+					WithRemedy("use %s, or another namespace", orList(allowed))
+			}
+		}
+	}
+	return nil
 }
 
 func checkFailed(job string, wanted, stored uint64) error {

@@ -121,6 +121,9 @@ func (m *method) repeatable(req any) bool {
 	if r, ok := req.(interface{ GetCheck() bool }); ok && r.GetCheck() {
 		return false
 	}
+	if d, ok := req.(*berthv1.DispatchJobRequest); ok {
+		return d.GetToken() != ""
+	}
 	return m.verb == http.MethodGet || idempotent[m.short]
 }
 
