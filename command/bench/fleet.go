@@ -30,7 +30,9 @@ type Fleet struct {
 func (f Fleet) Run(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	debug.SetGCPercent(fleetGC)
+	if f.Nodes <= fewAgents {
+		debug.SetGCPercent(fleetGC)
+	}
 	stopProfile, err := profile(f.CPUProfile)
 	if err != nil {
 		return err
@@ -91,9 +93,12 @@ func readArrival(line string) (job string, server, n int, at time.Time, err erro
 	return job, server, n, time.Unix(0, nanos), err
 }
 
-// fleetGC lets the heap of the simulated agents, which is little, grow a while: their
-// garbage must not take the machine from the servers.
-const fleetGC = 800
+// The heap of few simulated agents is little and may grow a while: their garbage must not
+// take the machine from the servers.
+const (
+	fleetGC   = 800    // per cent
+	fewAgents = 10_000 // some 30 KB each
+)
 
 // startFleet starts this program as a Fleet and follows what it says.
 func (r *run) startFleet(ctx context.Context, ready chan<- struct{}) error {
