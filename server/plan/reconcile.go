@@ -114,21 +114,10 @@ const (
 // Reconcile works out what a job lacks and what it has too much of. It is pure, and a
 // fixed point: reconciling what it gives, carried out, gives nothing more.
 func Reconcile(in Input) Result {
-	r := reconciler{Input: in, groups: map[string]*group{}}
-	for _, spec := range in.Job.GetGroups() {
-		g := &group{spec: spec, outcome: &berthv1.GroupOutcome{Group: spec.GetName()}}
-		r.groups[spec.GetName()] = g
-		r.result.Groups = append(r.result.Groups, g.outcome)
-	}
-	for a := range in.Allocs {
-		r.sort(a)
-	}
+	r := newReconciler(in)
 	if r.ended() {
 		r.stopAll()
 		return r.finish()
-	}
-	for _, spec := range in.Job.GetGroups() {
-		r.groups[spec.GetName()].order()
 	}
 	r.deploy()
 	for _, spec := range in.Job.GetGroups() {
@@ -141,6 +130,23 @@ func Reconcile(in Input) Result {
 	}
 	r.deployed()
 	return r.finish()
+}
+
+// newReconciler sorts everything that there is of a job.
+func newReconciler(in Input) *reconciler {
+	r := &reconciler{Input: in, groups: map[string]*group{}}
+	for _, spec := range in.Job.GetGroups() {
+		g := &group{spec: spec, outcome: &berthv1.GroupOutcome{Group: spec.GetName()}}
+		r.groups[spec.GetName()] = g
+		r.result.Groups = append(r.result.Groups, g.outcome)
+	}
+	for a := range in.Allocs {
+		r.sort(a)
+	}
+	for _, g := range r.groups {
+		g.order()
+	}
+	return r
 }
 
 // reconciler is Reconcile at work.
@@ -285,7 +291,6 @@ func (r *reconciler) finish() Result {
 			if g.spec != nil {
 				continue
 			}
-			g.order()
 			for _, a := range g.live {
 				r.stop(g, a, reasonGroupGone)
 			}
