@@ -171,28 +171,22 @@ func (x *index) set(id int32, key uint64, v *vector) {
 			return // and nothing was refused since, that may fit now
 		}
 	}
-	e.left = *v
+	if e.left = *v; at == none {
+		e.in = x.lanesOf(e.slot)
+	} else {
+		x.vacate(at)
+	}
 	o, node := order{key, e.tie}, x.f.nodes[e.slot].node
 	r, k := x.locate(o, node)
-	into := x.rows[r].blocks[k]
-	if at != none && at/depth == into {
-		b := &x.blocks[into]
-		b.keys[at%depth], b.fits[at%depth] = key, word
-		x.unite(r, k, word, e.in)
-		return
+	if x.blocks[x.rows[r].blocks[k]].taken == full {
+		x.split(r, k)
+		r, k = x.locate(o, node)
 	}
-	if at == none {
-		e.in = x.lanesOf(e.slot)
-	}
-	if at != none && x.cut(at) || x.blocks[into].taken == full {
-		if r, k = x.locate(o, node); x.blocks[x.rows[r].blocks[k]].taken == full {
-			x.split(r, k)
-			r, k = x.locate(o, node)
-		}
-		into = x.rows[r].blocks[k]
-	}
-	x.put(into, id, key, word)
+	x.put(x.rows[r].blocks[k], id, key, word)
 	x.unite(r, k, word, e.in)
+	if at != none && e.at/depth != at/depth {
+		x.tidy(at)
+	}
 }
 
 func (x *index) put(into, id int32, key, word uint64) {
@@ -216,21 +210,26 @@ func (x *index) unite(r, k int, word, in uint64) {
 // drop takes an entry out.
 func (x *index) drop(id int32) {
 	if int(id) < len(x.entries) && x.entries[id].at != none {
-		x.cut(x.entries[id].at)
+		x.vacate(x.entries[id].at)
+		x.tidy(x.entries[id].at)
 		x.entries[id].at = none
 	}
 }
 
-// cut takes the entry at a position out of its block. A block that is nearly empty goes
-// into a neighbour; then it gives true.
-func (x *index) cut(at int32) (merged bool) {
+// vacate takes an entry out of its block.
+func (x *index) vacate(at int32) {
+	b := &x.blocks[at/depth]
+	b.taken &^= 1 << (at % depth)
+	b.fits[at%depth] = 0
+}
+
+// tidy puts a block that is nearly empty, since an entry was taken out of it, into a
+// neighbour.
+func (x *index) tidy(at int32) {
 	b, i := &x.blocks[at/depth], at%depth
-	b.taken &^= 1 << i
-	b.fits[i] = 0
 	if b.len() > depth/8 || len(x.blocks)-len(x.idle) == 1 {
-		return false
+		return
 	}
-	was := x.boundOf(b.ids[i], b.keys[i])
+	was := x.boundOf(b.ids[i], b.keys[i]) // it is still there to be read
 	x.merge(x.locate(was.order, was.node))
-	return true
 }

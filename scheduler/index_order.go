@@ -33,9 +33,9 @@ func (a *bound) compare(b *bound) int {
 
 // lows are ascending bounds, to be searched.
 type lows struct {
-	// levels have, from the last to the first, all orders; every 8th of them; every 8th of
-	// those; and so on down to 8 at most. Each is filled up with beyond to eights.
-	levels [][]eight
+	// eights have all orders at the end, and before them every 8th of them, and so on up to
+	// the first eight. They are filled up with beyond.
+	eights []eight
 	n      int
 	// nodes lie apart: they are hardly ever looked at.
 	nodes []*berthv1.Node
@@ -49,11 +49,15 @@ var beyond = order{math.MaxUint64, math.MaxUint64}
 
 func (l *lows) at(i int) bound { return bound{*l.order(i), l.nodes[i]} }
 
-func (l *lows) order(i int) *order { return &l.levels[len(l.levels)-1][i/8][i%8] }
+func (l *lows) order(i int) *order { return &l.eights[l.leaves()+i/8][i%8] }
+
+// leaves is where those eights begin that have all orders: of 1 + 8 + ... + 8^n eights the
+// last 8^n.
+func (l *lows) leaves() int { return len(l.eights) / 8 }
 
 func (l *lows) insert(i int, b bound) {
 	l.nodes = slices.Insert(l.nodes, i, b.node)
-	if l.n == l.size() {
+	if l.n == 8*(len(l.eights)-l.leaves()) {
 		l.grow()
 	}
 	for k := l.n; k > i; k-- {
@@ -80,39 +84,25 @@ func (l *lows) remove(from, to int) {
 
 func (l *lows) clear() { l.remove(0, l.n) }
 
-func (l *lows) size() int {
-	if len(l.levels) == 0 {
-		return 0
-	}
-	return 8 * len(l.levels[len(l.levels)-1])
-}
-
 // grow makes room for eight times as many.
 func (l *lows) grow() {
-	old, size := l.levels, max(8, 8*l.size())
-	l.levels = nil
-	for n := size / 8; n > 0; n /= 8 {
-		level := make([]eight, n)
-		for i := range level {
-			for k := range level[i] {
-				level[i][k] = beyond
-			}
+	old, leaves := l.eights, l.leaves()
+	l.eights = make([]eight, 8*len(old)+1)
+	for i := range l.eights {
+		for k := range l.eights[i] {
+			l.eights[i][k] = beyond
 		}
-		l.levels = append(l.levels, level)
 	}
-	slices.Reverse(l.levels)
-	if len(old) > 0 {
-		copy(l.levels[len(l.levels)-1], old[len(old)-1])
-	}
+	copy(l.eights[l.leaves():], old[leaves:])
 	l.raise(0)
 }
 
-// raise makes the other levels anew, after the orders from the i-th on have changed.
+// raise makes what lies before all orders anew, after those from the i-th on have changed.
 func (l *lows) raise(i int) {
-	for n := len(l.levels) - 1; n > 0; n-- {
+	for from := l.leaves(); from > 0; from /= 8 {
 		i /= 8
-		for k := i; k < len(l.levels[n]); k++ {
-			l.levels[n-1][k/8][k%8] = l.levels[n][k][0]
+		for k := i; k < 7*from+1; k++ {
+			l.eights[from/8+k/8][k%8] = l.eights[from+k][0]
 		}
 	}
 }
@@ -122,8 +112,8 @@ func (l *lows) raise(i int) {
 // and compares with eight at a time.
 func (l *lows) upTo(o order, node *berthv1.Node) int {
 	i := 0
-	for _, level := range l.levels {
-		i = 8*i + level[i].upTo(o)
+	for from := 0; from < len(l.eights); from = 8*from + 1 {
+		i = 8*i + l.eights[from+i].upTo(o)
 	}
 	i = min(i, l.n-1)
 	for i > 0 && *l.order(i) == o && l.nodes[i] != node && l.nodes[i].GetId() > node.GetId() {
@@ -134,11 +124,13 @@ func (l *lows) upTo(o order, node *berthv1.Node) int {
 
 // upTo is the last that is not beyond an order; the first, where all are.
 func (e *eight) upTo(o order) int {
-	n := 0
-	for i := 1; i < len(e); i++ {
-		_, less := bits.Sub64(o.tie, e[i].tie, 0)
-		_, less = bits.Sub64(o.key, e[i].key, less)
-		n -= int(less)
-	}
-	return n + len(e) - 1
+	return 7 - (o.before(&e[1]) + o.before(&e[2]) + o.before(&e[3]) + o.before(&e[4]) +
+		o.before(&e[5]) + o.before(&e[6]) + o.before(&e[7]))
+}
+
+// before is 1 where a comes before b, else 0.
+func (a order) before(b *order) int {
+	_, less := bits.Sub64(a.tie, b.tie, 0)
+	_, less = bits.Sub64(a.key, b.key, less)
+	return int(less)
 }
