@@ -67,6 +67,7 @@ type Client struct {
 	Nodes        berthv1.NodeServiceClient
 	Evaluations  berthv1.EvaluationServiceClient
 	Namespaces   berthv1.NamespaceServiceClient
+	Variables    berthv1.VariableServiceClient
 	Reservations berthv1.ReservationServiceClient
 	Operator     berthv1.OperatorServiceClient
 	Schedulers   berthv1.SchedulerServiceClient
@@ -112,6 +113,7 @@ func New(cfg Config) (*Client, error) {
 		Nodes:        berthv1.NewNodeServiceClient(conn),
 		Evaluations:  berthv1.NewEvaluationServiceClient(conn),
 		Namespaces:   berthv1.NewNamespaceServiceClient(conn),
+		Variables:    berthv1.NewVariableServiceClient(conn),
 		Reservations: berthv1.NewReservationServiceClient(conn),
 		Operator:     berthv1.NewOperatorServiceClient(conn),
 		Schedulers:   berthv1.NewSchedulerServiceClient(conn),

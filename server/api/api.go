@@ -164,6 +164,7 @@ func (a *API) Register(r grpc.ServiceRegistrar) {
 	berthv1.RegisterEvaluationServiceServer(r, evaluationService{a: a})
 	berthv1.RegisterNamespaceServiceServer(r, namespaceService{a: a})
 	berthv1.RegisterReservationServiceServer(r, reservationService{a: a})
+	berthv1.RegisterVariableServiceServer(r, variableService{a: a})
 	berthv1.RegisterOperatorServiceServer(r, operatorService{a: a})
 	berthv1.RegisterSchedulerServiceServer(r, schedulerService{a: a})
 	berthv1.RegisterStatusServiceServer(r, statusService{a: a})

@@ -23,7 +23,7 @@ const (
 // eventTables are the tables whose changes are events, in the order in which they are told.
 var eventTables = []state.Table{
 	state.TableJobs, state.TableAllocs, state.TableNodes, state.TableEvaluations, state.TableNamespaces,
-	state.TableReservations,
+	state.TableReservations, state.TableVariables,
 }
 
 // StreamEvents tells what changes. The first event is a heartbeat with the revision that
@@ -153,6 +153,9 @@ func (f *eventFilter) wants(c state.Change) bool {
 	if f.namespace != anyNamespace && c.Namespace != f.namespace {
 		return false
 	}
+	if c.Table == state.TableVariables {
+		return f.job == ""
+	}
 	return f.job == "" || f.job == jobOf(c)
 }
 
@@ -193,6 +196,8 @@ func eventOf(c state.Change) *berthv1.Event {
 		e.Item = &berthv1.Event_NamespaceItem{NamespaceItem: item}
 	case *berthv1.Reservation:
 		e.Item = &berthv1.Event_Reservation{Reservation: item}
+	case *berthv1.Variable:
+		e.Item = &berthv1.Event_Variable{Variable: item}
 	}
 	return e
 }

@@ -112,6 +112,7 @@ var idempotent = map[string]bool{
 	"NodeService/SetNodeTaints":          true,
 	"NodeService/DrainNode":              true, // the second only counts its deadline anew
 	"NamespaceService/SetNamespace":      true,
+	"VariableService/SetVariable":        true,
 	"OperatorService/SetSchedulerConfig": true,
 }
 
