@@ -62,6 +62,11 @@ type Result struct {
 	CPUPerAlloc       float64 `json:"cpu_us_per_alloc"`
 	PlacedCPUPerAlloc float64 `json:"cpu_until_durable_us_per_alloc"`
 	AgentsCPUPerAlloc float64 `json:"agents_cpu_us_per_alloc"`
+	// AllocsPerCPUSecond is the rate that does not depend on who else uses the machine: by
+	// the CPU time of servers and agents until all are durable. CPUsUsed is what they had
+	// of the machine meanwhile.
+	AllocsPerCPUSecond float64 `json:"allocs_per_cpu_second"`
+	CPUsUsed           float64 `json:"cpus_used"`
 
 	SubmitToDurable  Quantiles `json:"submit_to_durable_ms"`
 	SubmitToAgent    Quantiles `json:"submit_to_agent_ms"`
@@ -158,47 +163,9 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	}
 	r.say("%d agents have a session", r.plane.Nodes)
 	group.Go(func() error { return r.watchPlacements(ctx, leader) })
-
-	heap := heapAfterGC()
-	stopProfile, err := profile(r.plane.CPUProfile)
+	result, err := r.flood(ctx, group, leader)
 	if err != nil {
 		return err
-	}
-	before, began := r.cpu(), time.Now()
-	stats := leader.Stats()
-	stopSmall := r.submitSmall(ctx, group)
-	if err := r.submit(ctx); err != nil {
-		return err
-	}
-	r.say("%d jobs are submitted, %.1f s", r.plane.Jobs, time.Since(began).Seconds())
-	if err := r.placed.wait(ctx, r.plane.Allocs); err != nil {
-		return fmt.Errorf("waiting for allocations to be durable (%d of %d are): %w", r.placed.count(), r.plane.Allocs, err)
-	}
-	seconds, durable := r.placed.last().Sub(began).Seconds(), r.cpu()
-	stopSmall()
-	r.say("%d allocations are durable, %.1f s", r.plane.Allocs, seconds)
-	if err := r.allRun(ctx); err != nil {
-		return err
-	}
-	settled := time.Since(began).Seconds()
-	after, cpu := leader.Stats(), r.cpu()
-	if err := stopProfile(); err != nil {
-		return fmt.Errorf("ending the CPU profile: %w", err)
-	}
-	own, err := memoryOf(os.Getpid())
-	if err != nil {
-		return err
-	}
-	n := float64(r.plane.Allocs)
-	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / n }
-	result := &Result{
-		Servers: r.plane.Servers, Nodes: r.plane.Nodes, Jobs: r.plane.Jobs, Allocs: r.plane.Allocs, CPUs: runtime.NumCPU(),
-		Seconds: seconds, AllocsPerSecond: n / seconds, JobsPerSecond: float64(r.plane.Jobs) / seconds, SettledSeconds: settled,
-		CPUPerAlloc: per(cpu.servers - before.servers), PlacedCPUPerAlloc: per(durable.servers - before.servers), AgentsCPUPerAlloc: per(cpu.agents - before.agents),
-		SubmitToDurable: r.placed.quantiles(), SubmitToAgent: r.arrived.quantiles(),
-		SmallDurable: r.small.quantiles(), SmallJobs: r.small.count(), SmallLegs: r.legs.result(),
-		LogBytesPerAlloc: float64(after.LogBytes-stats.LogBytes) / n, Syncs: after.LogAppends - stats.LogAppends,
-		HeapBytesPerAlloc: float64(heapAfterGC()-heap) / n / float64(r.plane.Servers), RSSBytes: own.rss,
 	}
 	if err := r.measureOne(ctx, result); err != nil {
 		return err
@@ -209,6 +176,53 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	}
 	r.result = result
 	return nil
+}
+
+// flood submits all jobs at once and measures until all of their allocations run.
+func (r *run) flood(ctx context.Context, group *errgroup.Group, leader *server.Server) (*Result, error) {
+	heap := heapAfterGC()
+	stopProfile, err := profile(r.plane.CPUProfile)
+	if err != nil {
+		return nil, err
+	}
+	before, began := r.cpu(), time.Now()
+	stats := leader.Stats()
+	stopSmall := r.submitSmall(ctx, group)
+	if err := r.submit(ctx); err != nil {
+		return nil, err
+	}
+	r.say("%d jobs are submitted, %.1f s", r.plane.Jobs, time.Since(began).Seconds())
+	if err := r.placed.wait(ctx, r.plane.Allocs); err != nil {
+		return nil, fmt.Errorf("waiting for allocations to be durable (%d of %d are): %w", r.placed.count(), r.plane.Allocs, err)
+	}
+	seconds, durable := r.placed.last().Sub(began).Seconds(), r.cpu()
+	stopSmall()
+	r.say("%d allocations are durable, %.1f s", r.plane.Allocs, seconds)
+	if err := r.allRun(ctx); err != nil {
+		return nil, err
+	}
+	settled := time.Since(began).Seconds()
+	after, cpu := leader.Stats(), r.cpu()
+	if err := stopProfile(); err != nil {
+		return nil, fmt.Errorf("ending the CPU profile: %w", err)
+	}
+	own, err := memoryOf(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	n := float64(r.plane.Allocs)
+	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / n }
+	busy := durable.servers - before.servers + durable.agents - before.agents
+	return &Result{
+		AllocsPerCPUSecond: n / busy.Seconds(), CPUsUsed: busy.Seconds() / seconds,
+		Servers: r.plane.Servers, Nodes: r.plane.Nodes, Jobs: r.plane.Jobs, Allocs: r.plane.Allocs, CPUs: runtime.NumCPU(),
+		Seconds: seconds, AllocsPerSecond: n / seconds, JobsPerSecond: float64(r.plane.Jobs) / seconds, SettledSeconds: settled,
+		CPUPerAlloc: per(cpu.servers - before.servers), PlacedCPUPerAlloc: per(durable.servers - before.servers), AgentsCPUPerAlloc: per(cpu.agents - before.agents),
+		SubmitToDurable: r.placed.quantiles(), SubmitToAgent: r.arrived.quantiles(),
+		SmallDurable: r.small.quantiles(), SmallJobs: r.small.count(), SmallLegs: r.legs.result(),
+		LogBytesPerAlloc: float64(after.LogBytes-stats.LogBytes) / n, Syncs: after.LogAppends - stats.LogAppends,
+		HeapBytesPerAlloc: float64(heapAfterGC()-heap) / n / float64(r.plane.Servers), RSSBytes: own.rss,
+	}, nil
 }
 
 // allRun returns when every allocation is at its agent, and running.
