@@ -25,6 +25,8 @@ type explainer struct {
 	// slack are other wordings of the group that ask for less; nil: not compiled yet.
 	slack []*slack
 	nodes uint32
+	// largest is about what no node has.
+	largest *largest
 }
 
 type miss struct {
@@ -40,7 +42,7 @@ type relaxed struct {
 
 // explain says why nothing more of the ask can be placed on the fleet as it is now.
 func (r *run) explain() *berthv1.Explanation {
-	e := explainer{run: r, failed: map[[2]string]uint32{}, relaxed: map[[2]string]*relaxed{}}
+	e := explainer{run: r, failed: map[[2]string]uint32{}, relaxed: map[[2]string]*relaxed{}, largest: newLargest(r)}
 	for slot := range r.f.nodes {
 		if n := r.f.nodes[slot].node; n != nil && (r.only == nil || r.only[int32(slot)]) {
 			e.look(int32(slot), n)
@@ -54,6 +56,7 @@ func (r *run) explain() *berthv1.Explanation {
 // look finds the first check that a node fails, and what would do.
 func (e *explainer) look(slot int32, n *berthv1.Node) {
 	e.nodes++
+	e.largest.look(e.run.f.nodes[slot].usage.Machine())
 	var static [][2]string
 	e.run.g.checks.failures(n, e.run.f.reserved[n.GetId()], func(name, detail string) bool {
 		static = append(static, [2]string{name, detail})
@@ -138,7 +141,9 @@ func (e *explainer) remedies(nearest []*berthv1.NearMiss) []string {
 		out = append(out, relaxWords(check, e.relaxed[check]))
 	}
 	out = append(e.slackened(), out...)
-	if len(nearest) > 0 {
+	if never := e.largest.words(); len(never) > 0 {
+		out = append(never, out...)
+	} else if len(nearest) > 0 {
 		out = append(out, fmt.Sprintf("%s lacks least: %s", nearest[0].GetNode(), nearest[0].GetShortfalls()[0].GetText()))
 	}
 	return out[:min(len(out), maxRemedies)]
