@@ -22,6 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/agent/access"
+	"github.com/berthd/berth/agent/discovery"
+	"github.com/berthd/berth/agent/dns"
 	"github.com/berthd/berth/agent/inventory"
 	"github.com/berthd/berth/agent/runner"
 	"github.com/berthd/berth/agent/session"
@@ -39,6 +41,7 @@ type Agent struct {
 	drivers   map[string]drivers.Driver
 	runner    *runner.Manager
 	client    *session.Client
+	catalog   *discovery.Catalog
 	rebooted  bool
 
 	node  atomic.Pointer[berthv1.Node]
@@ -65,6 +68,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, store: st, drivers: map[string]drivers.Driver{},
 		inventory: inventory.New(cfg.Root, cfg.DataDir), sessionDone: make(chan struct{}),
+		catalog: discovery.New(),
 	}
 	a.clock.log = cfg.Logger
 	a.words.Store(&words{cfg.Meta, cfg.Taints})
@@ -133,6 +137,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = a.runner.Run(runCtx) })
+	if a.cfg.DNS.Address != "" {
+		responder := dns.New(dns.Config{Address: a.cfg.DNS.Address, TTL: a.cfg.DNS.TTL, Catalog: a.catalog, Log: a.log})
+		wg.Go(func() { _ = responder.Run(runCtx) })
+	}
 	wg.Go(func() { a.watch(runCtx) })
 	err = a.client.Run(sessionCtx)
 	close(a.sessionDone)
@@ -163,7 +171,7 @@ func (a *Agent) compose(reports *session.Reports) error {
 	client := session.New(session.Config{
 		Servers: a.cfg.Servers, TLS: a.cfg.TLS, Dialer: a.cfg.Dialer, Log: a.log,
 		Node: a.node.Load, Assignments: m, Memory: a.store, Reports: reports, Revision: revision,
-		Streams: access.New(m, a.log), Contact: m.Disconnected, Clock: a.heardClock,
+		Discovery: a.catalog, Streams: access.New(m, a.log), Contact: m.Disconnected, Clock: a.heardClock,
 	})
 	a.mu.Lock()
 	defer a.mu.Unlock()

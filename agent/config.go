@@ -58,6 +58,8 @@ type Config struct {
 	MaxDeadAllocs int
 	// Watch is how often the node is looked at for changes; 0: 30 s.
 	Watch time.Duration
+	// DNS is how names of services are answered on this node.
+	DNS DNS
 	// Dialer replaces the network in tests.
 	Dialer func(ctx context.Context, addr string) (net.Conn, error)
 }
@@ -69,6 +71,14 @@ type Reserved struct {
 	// MemoryMiB and DiskMiB are taken off what the node has.
 	MemoryMiB, DiskMiB uint64
 	Ports              []uint32
+}
+
+// DNS is the agent's responder for names in "berth.".
+type DNS struct {
+	// Address to listen on, UDP and TCP; empty: nothing is answered.
+	Address string
+	// TTL is how long askers may keep an answer, in whole seconds.
+	TTL time.Duration
 }
 
 // complete checks a Config and fills in its defaults.
@@ -111,6 +121,12 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Address != "" && net.ParseIP(c.Address) == nil {
 		bad("address", "%q is not an IP address", c.Address)
+	}
+	if _, _, err := net.SplitHostPort(c.DNS.Address); err != nil && c.DNS.Address != "" {
+		bad("dns.address", "%q is not an address with a port", c.DNS.Address)
+	}
+	if c.DNS.TTL < 0 || c.DNS.TTL%time.Second != 0 {
+		bad("dns.ttl", "%s is no number of seconds", c.DNS.TTL)
 	}
 	seen := map[string]bool{}
 	for i, d := range c.Drivers {

@@ -69,6 +69,8 @@ type Client struct {
 	Namespaces   berthv1.NamespaceServiceClient
 	Variables    berthv1.VariableServiceClient
 	Reservations berthv1.ReservationServiceClient
+	Deployments  berthv1.DeploymentServiceClient
+	Services     berthv1.ServiceServiceClient
 	Operator     berthv1.OperatorServiceClient
 	Schedulers   berthv1.SchedulerServiceClient
 	Status       berthv1.StatusServiceClient
@@ -115,6 +117,8 @@ func New(cfg Config) (*Client, error) {
 		Namespaces:   berthv1.NewNamespaceServiceClient(conn),
 		Variables:    berthv1.NewVariableServiceClient(conn),
 		Reservations: berthv1.NewReservationServiceClient(conn),
+		Deployments:  berthv1.NewDeploymentServiceClient(conn),
+		Services:     berthv1.NewServiceServiceClient(conn),
 		Operator:     berthv1.NewOperatorServiceClient(conn),
 		Schedulers:   berthv1.NewSchedulerServiceClient(conn),
 		Status:       berthv1.NewStatusServiceClient(conn),

@@ -69,7 +69,14 @@ func (a *app) allocStatus() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.show(&o, alloc, func() error { a.printAlloc(alloc); return nil })
+				return a.show(&o, alloc, func() error {
+					a.printAlloc(alloc)
+					s, err := c.Services.ListAllocServices(ctx, &berthv1.ListAllocServicesRequest{AllocId: alloc.GetId()})
+					if err != nil {
+						return err
+					}
+					return a.printAllocServices(s.GetInstances())
+				})
 			}
 			allocs, err := collect(func(token string) ([]*berthv1.Alloc, string, error) {
 				r, err := c.Allocs.ListAllocs(ctx, &berthv1.ListAllocsRequest{Filter: filter, PageToken: token})

@@ -47,6 +47,10 @@ func (d *daemon) makeAgent() error {
 	for _, p := range r.Ports {
 		ports = append(ports, uint32(p))
 	}
+	names := agent.DNS{Address: cfg.Agent.DNS.Address, TTL: cfg.Agent.DNS.TTL}
+	if cfg.Agent.DNS.Disabled {
+		names.Address = ""
+	}
 	taints, err := parseTaints(cfg.Agent.Taints)
 	if err != nil {
 		return err
@@ -56,7 +60,7 @@ func (d *daemon) makeAgent() error {
 		Servers: servers, TLS: tlsConfig, Logger: d.log, Drivers: all,
 		Reserved: agent.Reserved{CPUs: r.CPUs, MemoryMiB: uint64(r.Memory), DiskMiB: uint64(r.Disk), Ports: ports},
 		Address:  cfg.Agent.Address, MinPort: uint32(cfg.Agent.MinPort), MaxPort: uint32(cfg.Agent.MaxPort),
-		Version: Version, MaxDeadAllocs: cfg.Agent.MaxDead,
+		Version: Version, MaxDeadAllocs: cfg.Agent.MaxDead, DNS: names,
 	})
 	if err != nil {
 		return err

@@ -64,7 +64,9 @@ func serveFake(t testing.TB, f *fakeCluster) string {
 	berthv1.RegisterNodeServiceServer(s, f)
 	berthv1.RegisterEvaluationServiceServer(s, f)
 	berthv1.RegisterNamespaceServiceServer(s, f)
+	berthv1.RegisterVariableServiceServer(s, &fakeVariables{list: map[string]*berthv1.Variable{}})
 	berthv1.RegisterReservationServiceServer(s, &fakeReservations{f: f, list: map[string]*berthv1.Reservation{}})
+	berthv1.RegisterServiceServiceServer(s, fakeServices{})
 	berthv1.RegisterOperatorServiceServer(s, f)
 	berthv1.RegisterSchedulerServiceServer(s, f)
 	berthv1.RegisterStatusServiceServer(s, f)
@@ -243,6 +245,7 @@ func (f *fakeCluster) GetJobStatus(_ context.Context, r *berthv1.GetJobStatusReq
 			s.Evaluation = e
 		}
 	}
+	f.children(s)
 	return s, nil
 }
 

@@ -58,11 +58,11 @@ func (a *app) paint(s style, text string) string {
 // styleOf is the style of a status word.
 func styleOf(status string) style {
 	switch status {
-	case "running", "ready", "complete", "alive", "healthy", "eligible", "started":
+	case "running", "ready", "complete", "alive", "healthy", "eligible", "started", "passing":
 		return good
-	case "pending", "blocked", "initializing", "disconnected", "unknown", "ineligible", "suspect", "waiting", "preparing":
+	case "pending", "blocked", "initializing", "disconnected", "unknown", "canary", "not ready", "ineligible", "suspect", "waiting", "preparing":
 		return warn
-	case "failed", "lost", "down", "unhealthy":
+	case "failed", "lost", "down", "unhealthy", "failing":
 		return bad
 	case "dead", "superseded", "left", "stopped":
 		return faint

@@ -70,6 +70,15 @@ type Streams interface {
 	Serve(ctx context.Context, order *berthv1.StreamOrder, stream grpc.BidiStreamingClient[berthv1.StreamFrame, berthv1.StreamFrame])
 }
 
+// Discovery is what the agent wants to know of the cluster beside its assignments, and
+// takes the answers.
+type Discovery interface {
+	Topics() []*berthv1.Topic
+	// Changed has something when Topics gives something else than before.
+	Changed() <-chan struct{}
+	Know(*berthv1.Known)
+}
+
 // Config is what a Client works with.
 type Config struct {
 	// Servers are the gRPC addresses to begin with; those that servers tell are added.
@@ -82,6 +91,7 @@ type Config struct {
 	Memory      Memory
 	Reports     *Reports
 	Streams     Streams
+	Discovery   Discovery // nil: nothing
 	// Contact is told when the servers were last heard; the zero time: they are heard.
 	Contact func(lost time.Time)
 	// Clock is told how far the servers' clock is ahead of the node's, at every heartbeat.

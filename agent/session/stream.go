@@ -129,6 +129,10 @@ func (l *live) take(ctx context.Context, m *berthv1.ServerMessage) error {
 		}
 	case *berthv1.ServerMessage_Open:
 		l.open(ctx, body.Open)
+	case *berthv1.ServerMessage_Known:
+		if d := l.c.cfg.Discovery; d != nil {
+			d.Know(body.Known)
+		}
 	case *berthv1.ServerMessage_Redirect:
 		return fmt.Errorf("%w: %s", errRedirect, body.Redirect.GetReason())
 	}
@@ -226,6 +230,8 @@ func (l *live) loop(ctx context.Context) {
 	report := time.NewTimer(time.Hour)
 	defer report.Stop()
 	l.c.cfg.Reports.retry(time.Now()) // what an earlier session left unconfirmed
+	topics := newTopics(l.c.cfg.Discovery)
+	defer topics.timer.Stop()
 	for {
 		l.schedule(report)
 		var m *berthv1.AgentMessage
@@ -242,6 +248,10 @@ func (l *live) loop(ctx context.Context) {
 		case <-l.c.cfg.Reports.wake:
 		case <-report.C:
 			m = l.report()
+		case <-topics.changed:
+			topics.timer.Reset(topicsPause)
+		case <-topics.timer.C:
+			m = topics.message()
 		}
 		if m == nil {
 			continue

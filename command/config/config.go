@@ -56,6 +56,14 @@ type Agent struct {
 	Drivers   []string          `cfg:"drivers" check:"word" doc:"Built-in drivers to offer. Default: exec."`
 	MaxDead   int               `cfg:"max_dead_allocs" check:"between 0 and 100000" doc:"Ended allocations whose directories are kept. Default 50."`
 	Reserved  Reserved          `cfg:"reserved" doc:"What is kept for the system."`
+	DNS       DNS               `cfg:"dns" doc:"Answers for names of services and nodes: web.default.berth."`
+}
+
+// DNS is the agent's responder.
+type DNS struct {
+	Disabled bool          `cfg:"disabled" doc:"Answer nothing."`
+	Address  string        `cfg:"address" check:"hostport" doc:"Address to listen on, UDP and TCP. Default 127.0.0.1:7464."`
+	TTL      time.Duration `cfg:"ttl" doc:"How long askers may keep an answer, in whole seconds. Default 1s."`
 }
 
 // Reserved is what of a node is not given out.
@@ -99,12 +107,14 @@ const (
 	PortGRPC   = 7461
 	PortRaft   = 7462
 	PortGossip = 7463
+	PortDNS    = 7464
 )
 
 // Default is the configuration before anything is read.
 func Default() *Config {
 	return &Config{
 		DataDir: "/var/lib/berth", Region: "global", LogLevel: "info", LogFormat: "text", Bind: "127.0.0.1",
+		Agent: Agent{DNS: DNS{Address: "127.0.0.1:" + strconv.Itoa(PortDNS), TTL: time.Second}},
 		Ports: Ports{HTTP: PortHTTP, GRPC: PortGRPC, Raft: PortRaft, Gossip: PortGossip},
 	}
 }

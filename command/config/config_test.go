@@ -57,7 +57,8 @@ func TestParse(t *testing.T) {
 	want.DataDir, want.Name, want.LogLevel, want.Bind = "/srv/berth", "n1", "debug", "10.0.0.5"
 	want.Server = Server{Enabled: true, BootstrapExpect: 3, Join: []string{"10.0.0.6", "10.0.0.7:9463"}, HeartbeatTTL: 3 * time.Second}
 	want.Agent = Agent{Pool: "gpu", Servers: []string{"10.0.0.6"}, Meta: map[string]string{"rack": "r1", "odd key": "x"},
-		Reserved: Reserved{CPUs: "0,64", Memory: 2048, Ports: []int{22, 9100}}}
+		Reserved: Reserved{CPUs: "0,64", Memory: 2048, Ports: []int{22, 9100}},
+		DNS:      Default().Agent.DNS}
 	want.Addresses.HTTP, want.Ports.GRPC, want.Advertise.GRPC = "127.0.0.1", 9461, "berth.example:9461"
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

@@ -23,7 +23,7 @@ const (
 // eventTables are the tables whose changes are events, in the order in which they are told.
 var eventTables = []state.Table{
 	state.TableJobs, state.TableAllocs, state.TableNodes, state.TableEvaluations, state.TableNamespaces,
-	state.TableReservations, state.TableVariables,
+	state.TableReservations, state.TableServices, state.TableDeployments, state.TableVariables,
 }
 
 // StreamEvents tells what changes. The first event is a heartbeat with the revision that
@@ -198,6 +198,10 @@ func eventOf(c state.Change) *berthv1.Event {
 		e.Item = &berthv1.Event_Reservation{Reservation: item}
 	case *berthv1.Variable:
 		e.Item = &berthv1.Event_Variable{Variable: item}
+	case *berthv1.ServiceInstance:
+		e.Item = &berthv1.Event_Service{Service: item}
+	case *berthv1.Deployment:
+		e.Item = &berthv1.Event_Deployment{Deployment: item}
 	}
 	return e
 }

@@ -37,6 +37,8 @@ type session struct {
 	// Only the sender uses these.
 	sentRevision, completeRevision uint64
 	sentJobs                       map[jobVersion]struct{}
+
+	follower *follower // nil: the agent wants to know nothing; only the receiver uses it
 }
 
 type jobVersion struct {
@@ -278,6 +280,8 @@ func (s *session) receive(ctx context.Context, stream grpc.BidiStreamingServer[b
 			if err := s.server.register(ctx, body.Node); err != nil {
 				s.end("the node's change could not be made durable: " + err.Error())
 			}
+		case *berthv1.AgentMessage_Watch:
+			s.follow(ctx, body.Watch.GetTopics())
 		default:
 			s.end("a message that this server does not understand")
 		}
