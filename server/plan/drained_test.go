@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,7 +44,11 @@ func (c *cluster) wantDrained(name string, done bool) {
 	c.t.Helper()
 	n := c.store.View().Node(nodeID(name))
 	if is := n.GetDrain().GetDoneTime() != nil; is != done || n.GetEligibility() != berthv1.Node_ineligible {
-		c.t.Fatalf("%s: drained %t, want %t: %v", name, is, done, n.GetDrain())
+		left := ""
+		for a := range c.store.View().AllocsByNode(n.GetId()) {
+			left += fmt.Sprintf("\n%s %s: %s, %s", a.Name(), a.GetId(), a.GetDesired(), a.GetStatus())
+		}
+		c.t.Fatalf("%s: drained %t, want %t: %v%s", name, is, done, n.GetDrain(), left)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/scheduler"
 	"github.com/berthd/berth/server/fsm"
 	"github.com/berthd/berth/server/state"
 )
@@ -105,7 +106,7 @@ func (f *finder) job(j *berthv1.Job) {
 			continue
 		}
 		over = append(over, a.GetId())
-		if (a.GetNextAlloc() != "" || !a.Wanted()) && f.old(at, f.keep.Alloc) {
+		if (a.GetNextAlloc() != "" || !a.Wanted() && !hasDisk(j, a)) && f.old(at, f.keep.Alloc) {
 			replaced = append(replaced, a.GetId())
 		} else {
 			used[a.GetJobVersion()] = true
@@ -150,13 +151,21 @@ func (f *finder) evaluation(e *berthv1.Evaluation) {
 	}
 }
 
+// hasDisk says that a successor is to get an allocation's directory.
+func hasDisk(j *berthv1.Job, a *berthv1.Alloc) bool {
+	g := j.GroupNamed(a.GetGroup())
+	return g.GetStateful().GetStickyDisk() && int64(a.GetIndex()) < int64(scheduler.GroupCount(g))
+}
+
 // node collects a node that has been down for long, unless something on it may still run.
 func (f *finder) node(n *berthv1.Node) {
 	if n.GetStatus() != berthv1.Node_down || !f.old(n.GetStatusTime().AsTime(), f.keep.Node) {
 		return
 	}
 	for a := range f.view.AllocsByNode(n.GetId()) {
-		if !a.Terminal() {
+		// An instance with an identity is waited for as long as its node is known.
+		stateful := f.view.Job(a.GetNamespace(), a.GetJob()).GroupNamed(a.GetGroup()).GetStateful() != nil
+		if !a.Terminal() || stateful && !a.Ended() {
 			return
 		}
 	}

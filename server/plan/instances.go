@@ -12,6 +12,10 @@ import (
 func (r *reconciler) instances(g *group) {
 	count := scheduler.GroupCount(g.spec)
 	r.canaries(g)
+	if g.spec.GetStateful() != nil {
+		r.stateful(g)
+		return
+	}
 	places := places{taken: make([]bool, count)}
 	live, unheard := r.returned(g)
 	live = r.excess(g, live, unheard, &places)
@@ -58,11 +62,12 @@ func (r *reconciler) returned(g *group) (live []*berthv1.Alloc, unheard map[stri
 	if len(replaced) == 0 {
 		return g.live, nil
 	}
+	r.followSuccessors(g, replaced)
 	drop, unheard := map[*berthv1.Alloc]bool{}, map[string]*berthv1.Alloc{}
 	for _, successor := range g.live {
 		old := replaced[successor.GetId()]
 		switch {
-		case old == nil || drop[old] || drop[successor]:
+		case old == nil || old.GetIndex() != successor.GetIndex() || drop[old] || drop[successor]:
 		case old.GetStatus() == berthv1.Alloc_unknown:
 			drop[old] = true
 			unheard[successor.GetId()] = old
@@ -75,6 +80,37 @@ func (r *reconciler) returned(g *group) (live []*berthv1.Alloc, unheard map[stri
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(g.live), func(a *berthv1.Alloc) bool { return drop[a] }), unheard
+}
+
+// followSuccessors finds, for those whose successor was replaced itself, the one of that
+// line that is live now.
+func (r *reconciler) followSuccessors(g *group, replaced map[string]*berthv1.Alloc) {
+	live := map[string]*berthv1.Alloc{}
+	for _, a := range g.live {
+		live[a.GetId()] = a
+	}
+	var next map[string]string
+	for _, old := range g.live {
+		if id := old.GetNextAlloc(); id == "" || live[id] != nil {
+			continue
+		}
+		if next == nil {
+			next = map[string]string{}
+			for a := range r.Allocs {
+				next[a.GetId()] = a.GetNextAlloc()
+			}
+		}
+		id := old.GetNextAlloc()
+		for range len(next) {
+			if live[id] != nil || id == "" {
+				break
+			}
+			id = next[id]
+		}
+		if now := live[id]; now != nil && now != old && now.GetIndex() == old.GetIndex() && replaced[id] == nil {
+			replaced[id] = old
+		}
+	}
 }
 
 // keepsOld decides by the policy; "best" keeps what runs, the older where both do.

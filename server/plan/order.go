@@ -14,13 +14,13 @@ func (g *group) order() {
 		if byIndex(list) {
 			continue
 		}
-		slices.SortFunc(list, func(a, b *berthv1.Alloc) int {
-			return cmp.Or(
-				cmp.Compare(a.GetIndex(), b.GetIndex()),
-				cmp.Compare(a.GetCreateRevision(), b.GetCreateRevision()),
-				cmp.Compare(a.GetId(), b.GetId()))
-		})
+		slices.SortFunc(list, byPlace)
 	}
+}
+
+// byPlace orders allocations by index, then by creation.
+func byPlace(a, b *berthv1.Alloc) int {
+	return cmp.Or(cmp.Compare(a.GetIndex(), b.GetIndex()), cmp.Compare(a.GetCreateRevision(), b.GetCreateRevision()), cmp.Compare(a.GetId(), b.GetId()))
 }
 
 // byIndex orders a list without two of the same index in linear time: large jobs are

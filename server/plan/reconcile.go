@@ -59,6 +59,9 @@ type Result struct {
 	Rolling bool
 	// Over says that nothing of the job is left that may still run.
 	Over bool
+	// Held are instances that nothing is asked for, because what was in their place may
+	// still run; the outcome of their group explains that.
+	Held int
 }
 
 // Status is a job's status in words.
@@ -85,6 +88,11 @@ type Ask struct {
 	Canary bool
 	// Moves says that it replaces Previous because its node is drained.
 	Moves bool
+	// StopsFirst says that Previous has to end before anything is placed: it is stopped
+	// where a successor would have a place, and what follows is asked for when it has ended.
+	StopsFirst bool
+	// Preferred is a node that is taken where the instance fits on it; "": none.
+	Preferred string
 	// Penalised is a node that is to be taken only where no other fits.
 	Penalised string
 	// Reschedules are the times for the new allocation's record.
@@ -175,6 +183,8 @@ type group struct {
 	// index: `berth alloc stop` wants another instance in their place, with -reschedule on
 	// another node and whatever their version.
 	told map[uint32]*berthv1.Alloc
+	// all are all allocations of a stateful group.
+	all []*berthv1.Alloc
 	// missing are instances that failed, for good or until their time.
 	missing int
 	// feasible are the nodes that may have an instance of a system job.
@@ -213,6 +223,9 @@ func (r *reconciler) sort(a *berthv1.Alloc) {
 		r.groups[a.GetGroup()] = g
 	}
 	g.canary = g.canary || a.GetCanary()
+	if g.spec.GetStateful() != nil {
+		g.all = append(g.all, a)
+	}
 	if !a.Wanted() && a.GetNextAlloc() == "" && (a.GetJobVersion() == r.Job.GetVersion() || a.GetMoved()) {
 		if other := g.told[a.GetIndex()]; other == nil || other.GetCreateRevision() < a.GetCreateRevision() {
 			if g.told == nil {
@@ -263,9 +276,12 @@ func (r *reconciler) stopAll() {
 	}
 	for _, name := range r.groupNames() {
 		g := r.groups[name]
-		g.order()
-		for _, a := range g.live {
-			r.stop(g, a, reason)
+		if g.spec.GetStateful() != nil {
+			r.stopLast(g, g.live, reason)
+		} else {
+			for _, a := range g.live {
+				r.stop(g, a, reason)
+			}
 		}
 		for _, a := range g.away {
 			r.lose(g, a)

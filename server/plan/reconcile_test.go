@@ -251,6 +251,7 @@ func draw(r Result, at time.Time, out *strings.Builder) {
 		if a.Moves {
 			out.WriteString(" off its node")
 		}
+		drawIdentity(a, out)
 		if a.Penalised != "" {
 			fmt.Fprintf(out, "  rather not on %s", a.Penalised)
 		}
@@ -259,6 +260,7 @@ func draw(r Result, at time.Time, out *strings.Builder) {
 		}
 		out.WriteString("\n")
 	}
+	drawHeld(r, out)
 	if !r.Wake.IsZero() {
 		fmt.Fprintf(out, "  wake    in %s\n", r.Wake.Sub(at))
 	}
@@ -292,6 +294,10 @@ func (w *world) carryOut(r Result, pick func() string) {
 		}
 	}
 	for i, ask := range asks {
+		if ask.StopsFirst {
+			changes = append(changes, &berthv1.AllocChange{AllocId: ask.Previous.GetId(), Desired: berthv1.Alloc_stop.Enum()})
+			continue
+		}
 		a := &berthv1.Alloc{Id: fmt.Sprintf("new-%d-%d", len(w.allocs), i), Job: "j", Namespace: "default", Group: ask.Group.GetName(),
 			Index: ask.Index, NodeId: ask.Node, JobVersion: w.versionOf(ask), Canary: ask.Canary, PreviousAlloc: ask.Previous.GetId(),
 			Reschedules: ask.Reschedules, CreateRevision: uint64(len(w.allocs) + 1)}
@@ -341,7 +347,7 @@ func drawWorld(t *rapid.T) *world {
 	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
 	w.run("node up", &out)
 	for i := range rapid.IntRange(0, 3).Draw(t, "nodes") {
-		w.run(fmt.Sprintf("node n%d %s since=%ds %s", i, pick("status", "ready", "down", "initializing"), rapid.IntRange(0, 90).Draw(t, "since"),
+		w.run(fmt.Sprintf("node n%d %s since=%ds %s", i, pick("status", "ready", "down", "initializing"), rapid.IntRange(0, 120).Draw(t, "since"),
 			pick("drain", "", "", "drain", "drain=-1s", "drain=1h occupied")), &out)
 	}
 	kind := pick("type", "service", "batch", "system", "sysbatch")
@@ -350,7 +356,7 @@ func drawWorld(t *rapid.T) *world {
 		w.run(fmt.Sprintf("job %d type=%s count=%d env=%s %s %s %s %s %s", v, kind, rapid.IntRange(0, 5).Draw(t, "count"), pick("env", "a", "b"),
 			pick("attempts", "", "attempts=2"), pick("delay", "", "delay=0s", "delay=10s backoff=constant"),
 			pick("lost", "", "lost_after=60s", "lost_after=60s replace=false", "lost_after=60s keep=keep_old", "lost_after=60s keep=best"),
-			pick("end", "", "", "", "stopped"), pick("most", "", "unavailable=0", "unavailable=2", "gang")), &out)
+			pick("end", "", "", "", "stopped"), pick("most", "", "unavailable=0", "unavailable=2", "gang", "stateful", "stateful=parallel", "stateful sticky stop_after=60s")), &out)
 	}
 	for i := range rapid.IntRange(0, 8).Draw(t, "allocs") {
 		next := ""
@@ -395,7 +401,7 @@ func TestReconcileIsAFixedPoint(t *testing.T) {
 				t.Fatalf("%s and %s are both in place %s", other, a.GetId(), key)
 			}
 			taken[key] = a.GetId()
-			if !strings.HasPrefix(w.in.Job.GetType().String(), "sys") && a.GetIndex() >= w.in.Job.GetGroups()[0].GetCount() {
+			if !strings.HasPrefix(w.in.Job.GetType().String(), "sys") && w.in.Job.GetGroups()[0].GetStateful() == nil && a.GetIndex() >= w.in.Job.GetGroups()[0].GetCount() {
 				t.Fatalf("%s has index %d", a.GetId(), a.GetIndex())
 			}
 		}

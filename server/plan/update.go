@@ -66,7 +66,8 @@ func (r *reconciler) between(g *group, version uint64) update {
 //   - the group's count and gang and their bounds, its disruption budget, and its update,
 //     reschedule, restart and disconnect policies;
 //   - a task's restart policy, kill signal and kill timeout: the agent reads them when
-//     they are due.
+//     they are due. Not so in a stateful group with on_disconnect.stop_after: its successors
+//     rely on what the agent has heard (identity.go).
 func sameRun(oldJob, newJob *berthv1.Job, old, now *berthv1.Group) bool {
 	if old == nil || oldJob.GetType() != newJob.GetType() || !sameMeta(oldJob.GetMeta(), newJob.GetMeta()) {
 		return false
@@ -89,11 +90,18 @@ func sameMeta(a, b map[string]string) bool {
 // runOf is a group with nothing but what its tasks see.
 func runOf(g *berthv1.Group) *berthv1.Group {
 	c := proto.Clone(g).(*berthv1.Group)
+	var fence *berthv1.DisconnectPolicy
+	if c.GetStateful() != nil && c.GetOnDisconnect().GetStopAfter().AsDuration() > 0 {
+		fence = &berthv1.DisconnectPolicy{StopAfter: c.GetOnDisconnect().GetStopAfter()}
+	}
 	c.Count, c.Gang, c.Constraints, c.Affinities, c.Spreads = nil, false, nil, nil, nil
-	c.Restart, c.Reschedule, c.OnDisconnect, c.Disruption, c.Tolerations = nil, nil, nil, nil, nil
-	c.Update, c.Scaling = nil, nil
+	c.Restart, c.Reschedule, c.OnDisconnect, c.Disruption, c.Tolerations = nil, nil, fence, nil, nil
+	c.Update, c.Scaling, c.Stateful = nil, nil, nil
 	for _, t := range c.GetTasks() {
-		t.Constraints, t.Restart, t.KillSignal, t.KillTimeout = nil, nil, "", nil
+		t.Constraints, t.Restart, t.KillSignal = nil, nil, ""
+		if fence == nil {
+			t.KillTimeout = nil
+		}
 	}
 	return c
 }

@@ -48,6 +48,10 @@ type identical struct {
 	penalised []string
 	// replaces says that some stand in for running ones; moves: off drained nodes.
 	replaces, moves bool
+	// stopsFirst: those have to end before anything is placed.
+	stopsFirst bool
+	// preferred is a node that is taken where it has room.
+	preferred string
 	// overQuota: what is left is kept from being placed by the namespace's quota alone.
 	overQuota bool
 }
@@ -67,19 +71,21 @@ func identicals(asks []Ask, compile func(*Ask) (*scheduler.Group, error)) []*ide
 		perNode   bool
 		replaces  bool
 		moves     bool
+		stops     bool
+		preferred string
 		canary    bool
 		job       *berthv1.Job
 	}
 	var out []*identical
 	index := map[kind]*identical{}
 	for _, a := range asks {
-		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves, a.Canary, a.Job}
+		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves, a.StopsFirst, a.Preferred, a.Canary, a.Job}
 		if a.Group.GetGang() {
 			k = kind{group: a.Group.GetName(), job: a.Job}
 		}
 		same := index[k]
 		if same == nil {
-			same = &identical{}
+			same = &identical{stopsFirst: a.StopsFirst, preferred: a.Preferred}
 			same.group, same.problem = compile(&a)
 			index[k] = same
 			out = append(out, same)
@@ -162,7 +168,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 		spec: spec, result: result, outcomes: map[string]*berthv1.GroupOutcome{}, trigger: j.trigger,
 		changes: result.Changes, evals: j.evals, now: now,
 		asks:       identicals(result.Asks, compiler(j, spec)),
-		deployment: result.Deployment,
+		deployment: result.Deployment, left: result.Held,
 	}
 	for _, g := range result.Groups {
 		w.outcomes[g.GetGroup()] = g
@@ -174,7 +180,7 @@ func (l *Loop) look(j *job, now time.Time) *work {
 		w.evalID = j.evals[len(j.evals)-1].GetId()
 	case j.blockedEval != nil:
 		w.evalID = j.blockedEval.GetId()
-	case len(w.changes)+len(w.asks) > 0:
+	case len(w.changes)+len(w.asks)+w.left > 0:
 		w.evalID = l.cfg.NewID()
 	}
 	j.evals, j.rolling = nil, result.Rolling
@@ -201,6 +207,11 @@ func (l *Loop) advance(j *job, b *batch, slice int) int {
 	w.changes = w.changes[n:]
 	for n < slice && len(w.asks) > 0 {
 		same := w.asks[0]
+		if same.stopsFirst && same.problem == nil && !l.paused {
+			n += l.stopAhead(j, b, same)
+			w.asks = w.asks[1:]
+			continue
+		}
 		if w.handsOver(same) {
 			continue
 		}
@@ -252,8 +263,15 @@ func (w *work) blockedWords() string {
 
 // placeSome places up to max of the asks, and gives the rest up when one does not fit.
 func (l *Loop) placeSome(j *job, b *batch, same *identical, max int) int {
-	n := min(same.left, max)
 	name, perNode := same.name(), same.asks[0].Node != ""
+	at := l.placePreferred(j, b, same)
+	if o := j.work.outcomes[name]; o != nil {
+		o.Placed += uint32(at)
+	}
+	n := min(same.left, max)
+	if n == 0 {
+		return at
+	}
 	recalled := l.recallFor(j, same)
 	placements, unplaced := l.place(j, same.ask(n, j.work.silent || recalled != nil))
 	for _, p := range placements {
@@ -341,7 +359,7 @@ func (l *Loop) giveRoom(j *job, b *batch, rest []*identical, together bool) {
 	for _, same := range rest {
 		switch {
 		case same.moves && !together:
-			l.stopFirst(j, b, same)
+			l.stopFirst(j, b, same, true)
 		case same.replaces && (!together || len(rest) == 1):
 			room = l.makeRoom(j, b, same) || room
 		}
