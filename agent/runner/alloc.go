@@ -147,11 +147,8 @@ func (a *alloc) update(p pending) {
 	a.plan()
 	a.mu.Unlock()
 	if wantsStop(p.alloc) {
-		why := p.alloc.GetDesiredReason()
-		if why == "" {
-			why = "the servers ordered it"
-		}
-		a.stop(why, true)
+		// What was given up for lost runs elsewhere by now.
+		a.stop(stopReason(p.alloc), p.alloc.GetStatus() != berthv1.Alloc_lost)
 		return
 	}
 	if changed {

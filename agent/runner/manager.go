@@ -140,10 +140,10 @@ func (m *Manager) launch(a *alloc) {
 		return
 	}
 	a.launched = true
-	a.goLive()
 	if cur := a.current(); wantsStop(cur) || a.removed {
-		a.stop(stopReason(cur), !a.removed)
+		a.stop(stopReason(cur), !a.removed && cur.GetStatus() != berthv1.Alloc_lost)
 	}
+	a.goLive()
 	for _, t := range a.tasks {
 		m.wg.Go(func() {
 			t.run(m.ctx)
