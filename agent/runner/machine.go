@@ -119,8 +119,8 @@ func policyFor(job *berthv1.Job, group *berthv1.Group, task *berthv1.Task) polic
 	}
 	p.maxDelay = max(p.maxDelay, p.delay)
 	p.waitOut = r.GetMode() == "delay"
-	switch part := partOf(task); {
-	case part == partMain:
+	switch part := partOf(task); part {
+	case partMain:
 		p.onSuccess = job.GetType() == berthv1.Job_service || job.GetType() == berthv1.Job_system
 	default:
 		p.onSuccess = part.sidecar()
