@@ -24,7 +24,7 @@ func (a *app) simBench() *cobra.Command {
 	cmd := a.leaf("bench", "Measure placement on a drawn fleet, against policies of other schedulers",
 		"Draws a fleet and shapes of asks from -seed, fills the fleet to -util, and measures steady churn: asks end, others come. The engine and the references take turns in slices of 64 placements in this process, each on its own copy of the fleet under the same stream of asks, so that noise hits all alike. Times are the thread's CPU time, not the clock's.\n"+
 			"References: full_scan (every node, the same score), log2_sample (best of the first log2(n) of a random order that fit), power_of_two, sample_5_percent (best of the first 5 % that fit, going round). Slow references place fewer asks.\n"+
-			"empty_nodes_at_70: nodes with nothing on them when the fleet is brought to 70 % after the churn. spans_left: how many asks still fit then of the exclusive cores of two whole cells (of the smallest kind; one where nodes have one), in as few cells as they need. gpu_sets_left: how many of 4 whole GPUs with 8 cores. All are left out for references too slow to have filled the fleet themselves.\n"+
+			"empty_nodes_at_70: nodes with nothing on them when the fleet is brought to 70 % after the churn. spans_left: how many asks still fit then of the exclusive cores of two whole cells (of the smallest kind; one where nodes have one), in as few cells as they need. gpu_sets_left: how many of 4 whole GPUs with 8 cores. None of these for references too slow to have filled the fleet themselves and placed all asks.\n"+
 			"docs/bench.md says more.",
 		func(_ context.Context, _ []string) error {
 			if err := cfg.Check(); err != nil {
