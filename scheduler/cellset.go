@@ -177,9 +177,12 @@ func (s *cellSearch) around(seed int) {
 
 // fewestKey is what the fewest cells depend on.
 type fewestKey struct {
-	m *topology.Machine
-	g *Group
+	machine *topology.Machine
+	shape   string
 }
+
+// maxFewest bounds what is remembered; when there is more, all of it is forgotten.
+const maxFewest = 4096
 
 // fewestCells is how many cells a group needs on an empty machine; 0 when it does not fit
 // even then.
@@ -190,11 +193,11 @@ func fewestCells(m *topology.Machine, g *Group) int {
 
 // fewest is fewestCells, remembered.
 func (x *fitter) fewest(m *topology.Machine, g *Group) int {
-	key := fewestKey{m, g}
+	key := fewestKey{m, g.shape}
 	if n, known := x.fewestCells[key]; known {
 		return n
 	}
-	if x.fewestCells == nil || len(x.fewestCells) >= maxViews {
+	if x.fewestCells == nil || len(x.fewestCells) >= maxFewest {
 		x.fewestCells = map[fewestKey]int{}
 	}
 	var fresh fitter
