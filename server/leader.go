@@ -76,6 +76,11 @@ func (l *leader) DryRun(_ context.Context, job *berthv1.Job) ([]*berthv1.GroupOu
 	return plan.DryRun(l.server.store.View(), job, time.Now())
 }
 
+// Rollout implements api.Planner.
+func (l *leader) Rollout(_ context.Context, job *berthv1.Job) ([]string, error) {
+	return plan.Rollout(l.server.store.View(), job, time.Now()), nil
+}
+
 // Rebalance implements api.Planner.
 func (l *leader) Rebalance(_ context.Context, q *berthv1.PlanRebalanceRequest) (*berthv1.RebalancePlan, error) {
 	return plan.Rebalance(l.server.store.View(), q, time.Now()), nil

@@ -259,6 +259,10 @@ func (m *member) DryRun(context.Context, *berthv1.Job) ([]*berthv1.GroupOutcome,
 	return m.dryRun, nil
 }
 
+func (m *member) Rollout(context.Context, *berthv1.Job) ([]string, error) {
+	return []string{"web: 1 new"}, nil
+}
+
 func (m *member) Rebalance(context.Context, *berthv1.PlanRebalanceRequest) (*berthv1.RebalancePlan, error) {
 	return &berthv1.RebalancePlan{}, nil
 }

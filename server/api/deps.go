@@ -60,6 +60,8 @@ type Planner interface {
 	// DryRun says what would become of the groups of a job (canonical and valid) if it
 	// were registered now, and writes nothing.
 	DryRun(ctx context.Context, job *berthv1.Job) ([]*berthv1.GroupOutcome, error)
+	// Rollout says in words how the job would be rolled out, a line a group.
+	Rollout(ctx context.Context, job *berthv1.Job) ([]string, error)
 	// Rebalance says what could be moved to free whole nodes.
 	Rebalance(ctx context.Context, q *berthv1.PlanRebalanceRequest) (*berthv1.RebalancePlan, error)
 	// CollectGarbage forgets now what is over, however young.

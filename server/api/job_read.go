@@ -104,6 +104,7 @@ func (s jobService) GetJobStatus(ctx context.Context, q *berthv1.GetJobStatusReq
 	key := state.JobKey(ns, q.GetJob())
 	topics := []state.Topic{
 		{Table: state.TableJobs, Key: key}, {Table: state.TableAllocs, Key: key}, {Table: state.TableEvaluations, Key: key},
+		{Table: state.TableDeployments, Key: key},
 	}
 	if s.a.store.View().Job(ns, q.GetJob()).IsParent() {
 		topics[0].Key = "" // its children are part of it
@@ -117,6 +118,7 @@ func (s jobService) GetJobStatus(ctx context.Context, q *berthv1.GetJobStatusReq
 			Job:        job,
 			Groups:     groupsOf(view, job),
 			Evaluation: newestEvaluation(view, job),
+			Deployment: newestDeployment(view, job),
 		}
 		addChildren(view, status)
 		return status, nil

@@ -35,6 +35,9 @@ func (s jobService) PlanJob(ctx context.Context, q *berthv1.PlanJobRequest) (*be
 	if resp.Groups, err = s.a.planner.DryRun(ctx, job); err != nil {
 		return nil, err
 	}
+	if resp.Rollout, err = s.a.planner.Rollout(ctx, job); err != nil {
+		return nil, err
+	}
 	for _, g := range resp.GetGroups() {
 		resp.Changes = resp.GetChanges() || g.GetPlaced() > 0 || g.GetStopped() > 0 || g.GetUpdated() > 0
 	}

@@ -53,6 +53,8 @@ type registration struct {
 	stored *berthv1.Job
 	// scaling is set where only a count is changed.
 	scaling *berthv1.ScalingEvent
+	// revertedTo is the older version whose spec the job is; 0: none.
+	revertedTo uint64
 }
 
 // register writes a job as a new version, or only an evaluation where its spec is what
@@ -86,7 +88,7 @@ func (s jobService) proposeJob(ctx context.Context, r registration, check bool, 
 	job, now := proto.CloneOf(r.job), time.Now()
 	clearServerSet(job)
 	job.Source = r.job.GetSource()
-	job.Version = r.stored.GetVersion() + 1
+	job.Version, job.RevertedTo = r.stored.GetVersion()+1, r.revertedTo
 	job.SubmitTime = timestamppb.New(now)
 	if job.GetSchedule() != nil {
 		job.LastScheduled = timestamppb.New(schedule.Begin(job, r.stored, now))

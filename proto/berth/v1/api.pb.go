@@ -6190,7 +6190,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"deployment\x18\x11 \x01(\v2\x14.berth.v1.DeploymentH\x00R\n" +
 	"deployment\x120\n" +
 	"\bvariable\x18\x12 \x01(\v2\x12.berth.v1.VariableH\x00R\bvariableB\x06\n" +
-	"\x04item2\x86\v\n" +
+	"\x04item2\xf0\v\n" +
 	"\n" +
 	"JobService\x12S\n" +
 	"\bListJobs\x12\x19.berth.v1.ListJobsRequest\x1a\x1a.berth.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
@@ -6201,19 +6201,21 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\vValidateJob\x12\x1c.berth.v1.ValidateJobRequest\x1a\x1d.berth.v1.ValidateJobResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/jobs/validate\x12O\n" +
 	"\bParseJob\x12\x19.berth.v1.ParseJobRequest\x1a\r.berth.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/jobs/parse\x12V\n" +
 	"\aStopJob\x12\x18.berth.v1.StopJobRequest\x1a\x19.berth.v1.StopJobResponse\"\x16\x82\xd3\xe4\x93\x02\x10*\x0e/v1/jobs/{job}\x12e\n" +
-	"\bScaleJob\x12\x19.berth.v1.ScaleJobRequest\x1a\x1d.berth.v1.RegisterJobResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/jobs/{job}/scale\x12n\n" +
+	"\bScaleJob\x12\x19.berth.v1.ScaleJobRequest\x1a\x1d.berth.v1.RegisterJobResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/jobs/{job}/scale\x12h\n" +
+	"\tRevertJob\x12\x1a.berth.v1.RevertJobRequest\x1a\x1d.berth.v1.RegisterJobResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/jobs/{job}/revert\x12n\n" +
 	"\vDispatchJob\x12\x1c.berth.v1.DispatchJobRequest\x1a\x1d.berth.v1.DispatchJobResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/jobs/{job}/dispatch\x12q\n" +
 	"\rForceSchedule\x12\x1e.berth.v1.ForceScheduleRequest\x1a\x1f.berth.v1.ForceScheduleResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/jobs/{job}/force\x12|\n" +
 	"\x11ListScalingEvents\x12\".berth.v1.ListScalingEventsRequest\x1a#.berth.v1.ListScalingEventsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job}/scaling\x12n\n" +
 	"\vEvaluateJob\x12\x1c.berth.v1.EvaluateJobRequest\x1a\x1d.berth.v1.EvaluateJobResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/jobs/{job}/evaluate\x12p\n" +
 	"\rGetJobHistory\x12\x1e.berth.v1.GetJobHistoryRequest\x1a\x1f.berth.v1.GetJobHistoryResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job}/history\x12a\n" +
-	"\fGetJobStatus\x12\x1d.berth.v1.GetJobStatusRequest\x1a\x13.berth.v1.JobStatus\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/jobs/{job}/status2\xd8\a\n" +
+	"\fGetJobStatus\x12\x1d.berth.v1.GetJobStatusRequest\x1a\x13.berth.v1.JobStatus\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/jobs/{job}/status2\xc5\b\n" +
 	"\fAllocService\x12[\n" +
 	"\n" +
 	"ListAllocs\x12\x1b.berth.v1.ListAllocsRequest\x1a\x1c.berth.v1.ListAllocsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/allocs\x12U\n" +
 	"\bGetAlloc\x12\x19.berth.v1.GetAllocRequest\x1a\x0f.berth.v1.Alloc\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/allocs/{alloc_id}\x12k\n" +
-	"\tStopAlloc\x12\x1a.berth.v1.StopAllocRequest\x1a\x1b.berth.v1.StopAllocResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/allocs/{alloc_id}/stop\x12w\n" +
+	"\tStopAlloc\x12\x1a.berth.v1.StopAllocRequest\x1a\x1b.berth.v1.StopAllocResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/allocs/{alloc_id}/stop\x12k\n" +
+	"\x0eSetAllocHealth\x12\x1f.berth.v1.SetAllocHealthRequest\x1a\x0f.berth.v1.Alloc\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/allocs/{alloc_id}/health\x12w\n" +
 	"\fRestartAlloc\x12\x1d.berth.v1.RestartAllocRequest\x1a\x1e.berth.v1.RestartAllocResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/allocs/{alloc_id}/restart\x12s\n" +
 	"\vSignalAlloc\x12\x1c.berth.v1.SignalAllocRequest\x1a\x1d.berth.v1.SignalAllocResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/allocs/{alloc_id}/signal\x12W\n" +
 	"\x04Logs\x12\x15.berth.v1.LogsRequest\x1a\x12.berth.v1.LogFrame\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/logs0\x01\x124\n" +
@@ -6469,104 +6471,108 @@ var file_berth_v1_api_proto_depIdxs = []int32{
 	13,  // 68: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
 	14,  // 69: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
 	16,  // 70: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
-	18,  // 71: berth.v1.JobService.DispatchJob:input_type -> berth.v1.DispatchJobRequest
-	20,  // 72: berth.v1.JobService.ForceSchedule:input_type -> berth.v1.ForceScheduleRequest
-	22,  // 73: berth.v1.JobService.ListScalingEvents:input_type -> berth.v1.ListScalingEventsRequest
-	24,  // 74: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
-	26,  // 75: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
-	29,  // 76: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
-	31,  // 77: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
-	33,  // 78: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
-	35,  // 79: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
-	106, // 80: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
-	107, // 81: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
-	108, // 82: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
-	109, // 83: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	110, // 84: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	111, // 85: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	112, // 86: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	37,  // 87: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	39,  // 88: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	40,  // 89: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	43,  // 90: berth.v1.NodeService.DrainNode:input_type -> berth.v1.DrainNodeRequest
-	42,  // 91: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
-	44,  // 92: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	46,  // 93: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	48,  // 94: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	49,  // 95: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	51,  // 96: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	52,  // 97: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
-	54,  // 98: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	55,  // 99: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	57,  // 100: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	60,  // 101: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	62,  // 102: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	64,  // 103: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	65,  // 104: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	67,  // 105: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	68,  // 106: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	113, // 107: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
-	69,  // 108: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	71,  // 109: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	74,  // 110: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	76,  // 111: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	78,  // 112: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	80,  // 113: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	82,  // 114: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 115: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	90,  // 116: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 117: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 118: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 119: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	90,  // 120: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 121: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 122: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	19,  // 123: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
-	21,  // 124: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
-	23,  // 125: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
-	25,  // 126: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	27,  // 127: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	30,  // 128: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	32,  // 129: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	96,  // 130: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	36,  // 131: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	114, // 132: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	115, // 133: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	116, // 134: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	109, // 135: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	117, // 136: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	118, // 137: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	119, // 138: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	38,  // 139: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	97,  // 140: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	41,  // 141: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	97,  // 142: berth.v1.NodeService.DrainNode:output_type -> berth.v1.Node
-	97,  // 143: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
-	45,  // 144: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	47,  // 145: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	94,  // 146: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	50,  // 147: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	100, // 148: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	53,  // 149: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
-	100, // 150: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	56,  // 151: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	58,  // 152: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	61,  // 153: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	63,  // 154: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	65,  // 155: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	66,  // 156: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	102, // 157: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	102, // 158: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	120, // 159: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
-	70,  // 160: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	72,  // 161: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	75,  // 162: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	77,  // 163: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	79,  // 164: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	81,  // 165: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	83,  // 166: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	115, // [115:167] is the sub-list for method output_type
-	63,  // [63:115] is the sub-list for method input_type
+	17,  // 71: berth.v1.JobService.RevertJob:input_type -> berth.v1.RevertJobRequest
+	18,  // 72: berth.v1.JobService.DispatchJob:input_type -> berth.v1.DispatchJobRequest
+	20,  // 73: berth.v1.JobService.ForceSchedule:input_type -> berth.v1.ForceScheduleRequest
+	22,  // 74: berth.v1.JobService.ListScalingEvents:input_type -> berth.v1.ListScalingEventsRequest
+	24,  // 75: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
+	26,  // 76: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
+	29,  // 77: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
+	31,  // 78: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
+	33,  // 79: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
+	35,  // 80: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
+	34,  // 81: berth.v1.AllocService.SetAllocHealth:input_type -> berth.v1.SetAllocHealthRequest
+	106, // 82: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
+	107, // 83: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
+	108, // 84: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
+	109, // 85: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
+	110, // 86: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	111, // 87: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	112, // 88: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	37,  // 89: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	39,  // 90: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	40,  // 91: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	43,  // 92: berth.v1.NodeService.DrainNode:input_type -> berth.v1.DrainNodeRequest
+	42,  // 93: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
+	44,  // 94: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	46,  // 95: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	48,  // 96: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	49,  // 97: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	51,  // 98: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	52,  // 99: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
+	54,  // 100: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	55,  // 101: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	57,  // 102: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	60,  // 103: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	62,  // 104: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	64,  // 105: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	65,  // 106: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	67,  // 107: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	68,  // 108: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	113, // 109: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
+	69,  // 110: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	71,  // 111: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	74,  // 112: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	76,  // 113: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	78,  // 114: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	80,  // 115: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	82,  // 116: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 117: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	90,  // 118: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 119: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 120: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 121: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	90,  // 122: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 123: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 124: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	7,   // 125: berth.v1.JobService.RevertJob:output_type -> berth.v1.RegisterJobResponse
+	19,  // 126: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
+	21,  // 127: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
+	23,  // 128: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
+	25,  // 129: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	27,  // 130: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	30,  // 131: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	32,  // 132: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	96,  // 133: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	36,  // 134: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	96,  // 135: berth.v1.AllocService.SetAllocHealth:output_type -> berth.v1.Alloc
+	114, // 136: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	115, // 137: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	116, // 138: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	109, // 139: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	117, // 140: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	118, // 141: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	119, // 142: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	38,  // 143: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	97,  // 144: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	41,  // 145: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	97,  // 146: berth.v1.NodeService.DrainNode:output_type -> berth.v1.Node
+	97,  // 147: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	45,  // 148: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	47,  // 149: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	94,  // 150: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	50,  // 151: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	100, // 152: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	53,  // 153: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	100, // 154: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	56,  // 155: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	58,  // 156: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	61,  // 157: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	63,  // 158: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	65,  // 159: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	66,  // 160: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	102, // 161: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	102, // 162: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	120, // 163: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
+	70,  // 164: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	72,  // 165: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	75,  // 166: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	77,  // 167: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	79,  // 168: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	81,  // 169: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	83,  // 170: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	117, // [117:171] is the sub-list for method output_type
+	63,  // [63:117] is the sub-list for method input_type
 	63,  // [63:63] is the sub-list for extension type_name
 	63,  // [63:63] is the sub-list for extension extendee
 	0,   // [0:63] is the sub-list for field type_name

@@ -36,6 +36,7 @@ const (
 	JobService_ParseJob_FullMethodName          = "/berth.v1.JobService/ParseJob"
 	JobService_StopJob_FullMethodName           = "/berth.v1.JobService/StopJob"
 	JobService_ScaleJob_FullMethodName          = "/berth.v1.JobService/ScaleJob"
+	JobService_RevertJob_FullMethodName         = "/berth.v1.JobService/RevertJob"
 	JobService_DispatchJob_FullMethodName       = "/berth.v1.JobService/DispatchJob"
 	JobService_ForceSchedule_FullMethodName     = "/berth.v1.JobService/ForceSchedule"
 	JobService_ListScalingEvents_FullMethodName = "/berth.v1.JobService/ListScalingEvents"
@@ -66,6 +67,8 @@ type JobServiceClient interface {
 	StopJob(ctx context.Context, in *StopJobRequest, opts ...grpc.CallOption) (*StopJobResponse, error)
 	// ScaleJob changes the count of a group.
 	ScaleJob(ctx context.Context, in *ScaleJobRequest, opts ...grpc.CallOption) (*RegisterJobResponse, error)
+	// RevertJob submits the spec of an older version as the newest.
+	RevertJob(ctx context.Context, in *RevertJobRequest, opts ...grpc.CallOption) (*RegisterJobResponse, error)
 	// DispatchJob runs a job with parameters.
 	DispatchJob(ctx context.Context, in *DispatchJobRequest, opts ...grpc.CallOption) (*DispatchJobResponse, error)
 	// ForceSchedule runs a job with a schedule now.
@@ -168,6 +171,16 @@ func (c *jobServiceClient) ScaleJob(ctx context.Context, in *ScaleJobRequest, op
 	return out, nil
 }
 
+func (c *jobServiceClient) RevertJob(ctx context.Context, in *RevertJobRequest, opts ...grpc.CallOption) (*RegisterJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegisterJobResponse)
+	err := c.cc.Invoke(ctx, JobService_RevertJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *jobServiceClient) DispatchJob(ctx context.Context, in *DispatchJobRequest, opts ...grpc.CallOption) (*DispatchJobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DispatchJobResponse)
@@ -250,6 +263,8 @@ type JobServiceServer interface {
 	StopJob(context.Context, *StopJobRequest) (*StopJobResponse, error)
 	// ScaleJob changes the count of a group.
 	ScaleJob(context.Context, *ScaleJobRequest) (*RegisterJobResponse, error)
+	// RevertJob submits the spec of an older version as the newest.
+	RevertJob(context.Context, *RevertJobRequest) (*RegisterJobResponse, error)
 	// DispatchJob runs a job with parameters.
 	DispatchJob(context.Context, *DispatchJobRequest) (*DispatchJobResponse, error)
 	// ForceSchedule runs a job with a schedule now.
@@ -295,6 +310,9 @@ func (UnimplementedJobServiceServer) StopJob(context.Context, *StopJobRequest) (
 }
 func (UnimplementedJobServiceServer) ScaleJob(context.Context, *ScaleJobRequest) (*RegisterJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ScaleJob not implemented")
+}
+func (UnimplementedJobServiceServer) RevertJob(context.Context, *RevertJobRequest) (*RegisterJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevertJob not implemented")
 }
 func (UnimplementedJobServiceServer) DispatchJob(context.Context, *DispatchJobRequest) (*DispatchJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DispatchJob not implemented")
@@ -479,6 +497,24 @@ func _JobService_ScaleJob_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_RevertJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevertJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).RevertJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_RevertJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).RevertJob(ctx, req.(*RevertJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_DispatchJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DispatchJobRequest)
 	if err := dec(in); err != nil {
@@ -627,6 +663,10 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _JobService_ScaleJob_Handler,
 		},
 		{
+			MethodName: "RevertJob",
+			Handler:    _JobService_RevertJob_Handler,
+		},
+		{
 			MethodName: "DispatchJob",
 			Handler:    _JobService_DispatchJob_Handler,
 		},
@@ -656,16 +696,17 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AllocService_ListAllocs_FullMethodName   = "/berth.v1.AllocService/ListAllocs"
-	AllocService_GetAlloc_FullMethodName     = "/berth.v1.AllocService/GetAlloc"
-	AllocService_StopAlloc_FullMethodName    = "/berth.v1.AllocService/StopAlloc"
-	AllocService_RestartAlloc_FullMethodName = "/berth.v1.AllocService/RestartAlloc"
-	AllocService_SignalAlloc_FullMethodName  = "/berth.v1.AllocService/SignalAlloc"
-	AllocService_Logs_FullMethodName         = "/berth.v1.AllocService/Logs"
-	AllocService_Exec_FullMethodName         = "/berth.v1.AllocService/Exec"
-	AllocService_ListFiles_FullMethodName    = "/berth.v1.AllocService/ListFiles"
-	AllocService_StatFile_FullMethodName     = "/berth.v1.AllocService/StatFile"
-	AllocService_ReadFile_FullMethodName     = "/berth.v1.AllocService/ReadFile"
+	AllocService_ListAllocs_FullMethodName     = "/berth.v1.AllocService/ListAllocs"
+	AllocService_GetAlloc_FullMethodName       = "/berth.v1.AllocService/GetAlloc"
+	AllocService_StopAlloc_FullMethodName      = "/berth.v1.AllocService/StopAlloc"
+	AllocService_SetAllocHealth_FullMethodName = "/berth.v1.AllocService/SetAllocHealth"
+	AllocService_RestartAlloc_FullMethodName   = "/berth.v1.AllocService/RestartAlloc"
+	AllocService_SignalAlloc_FullMethodName    = "/berth.v1.AllocService/SignalAlloc"
+	AllocService_Logs_FullMethodName           = "/berth.v1.AllocService/Logs"
+	AllocService_Exec_FullMethodName           = "/berth.v1.AllocService/Exec"
+	AllocService_ListFiles_FullMethodName      = "/berth.v1.AllocService/ListFiles"
+	AllocService_StatFile_FullMethodName       = "/berth.v1.AllocService/StatFile"
+	AllocService_ReadFile_FullMethodName       = "/berth.v1.AllocService/ReadFile"
 )
 
 // AllocServiceClient is the client API for AllocService service.
@@ -680,6 +721,8 @@ type AllocServiceClient interface {
 	GetAlloc(ctx context.Context, in *GetAllocRequest, opts ...grpc.CallOption) (*Alloc, error)
 	// StopAlloc stops an allocation; the job replaces it.
 	StopAlloc(ctx context.Context, in *StopAllocRequest, opts ...grpc.CallOption) (*StopAllocResponse, error)
+	// SetAllocHealth says of an allocation with health = "manual" whether it is healthy.
+	SetAllocHealth(ctx context.Context, in *SetAllocHealthRequest, opts ...grpc.CallOption) (*Alloc, error)
 	// RestartAlloc restarts tasks in place.
 	RestartAlloc(ctx context.Context, in *RestartAllocRequest, opts ...grpc.CallOption) (*RestartAllocResponse, error)
 	// SignalAlloc sends a signal to tasks.
@@ -728,6 +771,16 @@ func (c *allocServiceClient) StopAlloc(ctx context.Context, in *StopAllocRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StopAllocResponse)
 	err := c.cc.Invoke(ctx, AllocService_StopAlloc_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *allocServiceClient) SetAllocHealth(ctx context.Context, in *SetAllocHealthRequest, opts ...grpc.CallOption) (*Alloc, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Alloc)
+	err := c.cc.Invoke(ctx, AllocService_SetAllocHealth_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -837,6 +890,8 @@ type AllocServiceServer interface {
 	GetAlloc(context.Context, *GetAllocRequest) (*Alloc, error)
 	// StopAlloc stops an allocation; the job replaces it.
 	StopAlloc(context.Context, *StopAllocRequest) (*StopAllocResponse, error)
+	// SetAllocHealth says of an allocation with health = "manual" whether it is healthy.
+	SetAllocHealth(context.Context, *SetAllocHealthRequest) (*Alloc, error)
 	// RestartAlloc restarts tasks in place.
 	RestartAlloc(context.Context, *RestartAllocRequest) (*RestartAllocResponse, error)
 	// SignalAlloc sends a signal to tasks.
@@ -869,6 +924,9 @@ func (UnimplementedAllocServiceServer) GetAlloc(context.Context, *GetAllocReques
 }
 func (UnimplementedAllocServiceServer) StopAlloc(context.Context, *StopAllocRequest) (*StopAllocResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StopAlloc not implemented")
+}
+func (UnimplementedAllocServiceServer) SetAllocHealth(context.Context, *SetAllocHealthRequest) (*Alloc, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetAllocHealth not implemented")
 }
 func (UnimplementedAllocServiceServer) RestartAlloc(context.Context, *RestartAllocRequest) (*RestartAllocResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RestartAlloc not implemented")
@@ -962,6 +1020,24 @@ func _AllocService_StopAlloc_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AllocServiceServer).StopAlloc(ctx, req.(*StopAllocRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AllocService_SetAllocHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetAllocHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AllocServiceServer).SetAllocHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AllocService_SetAllocHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AllocServiceServer).SetAllocHealth(ctx, req.(*SetAllocHealthRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1085,6 +1161,10 @@ var AllocService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StopAlloc",
 			Handler:    _AllocService_StopAlloc_Handler,
+		},
+		{
+			MethodName: "SetAllocHealth",
+			Handler:    _AllocService_SetAllocHealth_Handler,
 		},
 		{
 			MethodName: "RestartAlloc",

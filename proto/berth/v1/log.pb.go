@@ -1351,7 +1351,6 @@ type Collected struct {
 	EvaluationIds []string               `protobuf:"bytes,2,rep,name=evaluation_ids,json=evaluationIds,proto3" json:"evaluation_ids,omitempty"`
 	Jobs          []*JobRef              `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	NodeIds       []string               `protobuf:"bytes,4,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
-	DeploymentIds []string               `protobuf:"bytes,5,rep,name=deployment_ids,json=deploymentIds,proto3" json:"deployment_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1410,13 +1409,6 @@ func (x *Collected) GetJobs() []*JobRef {
 func (x *Collected) GetNodeIds() []string {
 	if x != nil {
 		return x.NodeIds
-	}
-	return nil
-}
-
-func (x *Collected) GetDeploymentIds() []string {
-	if x != nil {
-		return x.DeploymentIds
 	}
 	return nil
 }
@@ -2017,13 +2009,12 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x10NamespaceDeleted\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
 	"\x12ReservationDeleted\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xb7\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x90\x01\n" +
 	"\tCollected\x12\x1b\n" +
 	"\talloc_ids\x18\x01 \x03(\tR\ballocIds\x12%\n" +
 	"\x0eevaluation_ids\x18\x02 \x03(\tR\revaluationIds\x12$\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x10.berth.v1.JobRefR\x04jobs\x12\x19\n" +
-	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\x12%\n" +
-	"\x0edeployment_ids\x18\x05 \x03(\tR\rdeploymentIds\"R\n" +
+	"\bnode_ids\x18\x04 \x03(\tR\anodeIds\"R\n" +
 	"\x06JobRef\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x18\n" +
