@@ -21,6 +21,9 @@ func (c *carrier) stops(b *batch) {
 		case a == nil || a.Ended() || slices.Contains(c.r.plan.Stops[:len(c.out.Stops)-1], id):
 			result.Conflict = conflict(berthv1.PlanConflict_not_wanted, problem.Conflict, "stops", "allocation %q is over, or was never there, or is in the plan twice", id)
 		case !a.Wanted(): // it is told already
+		case c.breaksGang(a):
+			result.Conflict = conflict(berthv1.PlanConflict_together, problem.Conflict, "stops",
+				"%s is one of a gang, and not all of that are in the plan: name all or none", a.Name())
 		case c.o.replaces(id):
 			b.change(c.j, &berthv1.AllocChange{AllocId: id, Desired: berthv1.Alloc_stop.Enum(), DesiredReason: updated(c.o.spec)})
 		default:
@@ -31,6 +34,21 @@ func (c *carrier) stops(b *batch) {
 			}
 		}
 	}
+}
+
+// breaksGang says that an allocation belongs to a gang of which the plan leaves some.
+func (c *carrier) breaksGang(a *berthv1.Alloc) bool {
+	if c.l.crowd.holder(a).Gang == "" {
+		return false
+	}
+	job := c.l.view.Job(a.GetNamespace(), a.GetJob())
+	for row := range c.l.view.AllocRowsByJob(a.GetNamespace(), a.GetJob()) {
+		ofGang := job.GetGang() || row.Group() == a.GetGroup()
+		if ofGang && row.Wanted() && !row.Terminal() && !slices.Contains(c.r.plan.Stops, row.ID().String()) {
+			return true
+		}
+	}
+	return false
 }
 
 // replaces says that an allocation is to be stopped anyway, when another is placed.

@@ -294,6 +294,20 @@ func TestExternalStopsFollowTheRulesOfPreemption(t *testing.T) {
 	})
 }
 
+func TestExternalStopsLeaveNoPartOfAGang(t *testing.T) {
+	outside(t, func(c *cluster, b *board) {
+		c.node("n1", 3000, 4000)
+		c.register(newJob("gang", 2, 1000, func(j *berthv1.Job) { j.Priority, j.Groups[0].Gang = 10, true }))
+		c.settle(time.Second)
+		c.register(newJob("vip", 2, 1000, mine(func(j *berthv1.Job) { j.Priority = 60 })))
+		c.settle(time.Second)
+		one, other := c.allocs("gang")[0].GetId(), c.allocs("gang")[1].GetId()
+		c.wantBecame(c.submit(b, "vip", &Plan{Scheduler: "mine", Stops: []string{one}}), "[stop:together]")
+		c.wantRunning("gang", 2)
+		c.wantBecame(c.submit(b, "vip", &Plan{Scheduler: "mine", Stops: []string{one, other}}), "[stop stop]")
+	})
+}
+
 func TestExternalReasonsAreShown(t *testing.T) {
 	outside(t, func(c *cluster, b *board) {
 		c.node("n1", 4000, 4000)
