@@ -215,8 +215,8 @@ func (f *follower) stages(s sight) ([]stage, bool) {
 		case berthv1.Alloc_failed, berthv1.Alloc_lost:
 			continue
 		case berthv1.Alloc_running:
-			if !toCompletion && !allStarted(alloc) {
-				break // a task waits for its restart
+			if !toCompletion && restarts(alloc) {
+				break
 			}
 			running++
 		case berthv1.Alloc_complete:
@@ -236,9 +236,17 @@ func (f *follower) stages(s sight) ([]stage, bool) {
 	}, running >= wanted
 }
 
-// allStarted says that every task of an alloc runs.
-func allStarted(alloc *berthv1.Alloc) bool {
-	return !slices.ContainsFunc(alloc.GetTasks(), func(t *berthv1.TaskState) bool { return t.GetPhase() != berthv1.TaskState_started })
+// restarts says that a task of an alloc that runs does not at the moment, though it did:
+// it waits for its restart, or has failed. Tasks that come before the main ones or after
+// them are over, or have not begun.
+func restarts(alloc *berthv1.Alloc) bool {
+	return slices.ContainsFunc(alloc.GetTasks(), func(t *berthv1.TaskState) bool {
+		switch t.GetPhase() {
+		case berthv1.TaskState_waiting, berthv1.TaskState_preparing:
+			return t.GetRestarts() > 0
+		}
+		return t.GetFailed()
+	})
 }
 
 // tellBlocked says why the rest is not placed, once, and whether that is the end.
