@@ -22,16 +22,16 @@ type news struct {
 // hear: everything, or what has changed; nothing when there is nothing. The feed may be
 // behind what was sent as everything: what that had is no news.
 func (s *session) assignments(b []byte, complete bool, what []news) []byte {
-	appliesTo, resultsIn := s.sentRevision, s.sentRevision
+	var appliesTo, resultsIn uint64
 	if !complete {
 		what = slices.DeleteFunc(what, func(n news) bool { return n.revision <= s.completeRevision })
 		if len(what) == 0 {
 			return b
 		}
-		resultsIn = max(s.sentRevision, what[len(what)-1].revision)
+		appliesTo, resultsIn = s.sentRevision, max(s.sentRevision, what[len(what)-1].revision)
 	} else {
 		view := s.server.cfg.Store.View()
-		appliesTo, resultsIn, s.completeRevision = 0, view.Revision(), view.Revision()
+		resultsIn, s.completeRevision = view.Revision(), view.Revision()
 		clear(s.sentJobs)
 		what = nil
 		for row := range view.AllocRowsByNode(s.nodeID) {
