@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"runtime"
 	"testing"
 	"time"
 )
@@ -57,6 +58,8 @@ func BenchmarkIndexBuild(b *testing.B) {
 			name = "cells"
 		}
 		b.Run(name, func(b *testing.B) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			spent := time.Duration(0)
 			for b.Loop() {
 				start := cpuTime()
