@@ -303,14 +303,16 @@ func (a *alloc) tick() {
 	}
 	w.ticking, w.alarm.timer = true, nil
 	now := time.Now()
-	w.trial, _ = a.hear(now)
+	before := w.trial
+	heard, _ := a.hear(now)
 	a.steer()
 	if due := w.told.Add(newsSpacing); w.news != noNews && !now.Before(due) {
 		w.news, w.told = noNews, now
 	}
+	w.trial = heard
 	u := a.compose()
-	changed := !proto.Equal(u, a.last)
-	save := changed || !w.unsaved.IsZero()
+	w.trial = before // until it is stored
+	save := !proto.Equal(u, a.last) || !w.unsaved.IsZero()
 	a.mu.Unlock()
 	var retry time.Time
 	if save {
@@ -330,6 +332,9 @@ func (a *alloc) tick() {
 	w.ticking, w.unsaved = false, retry
 	if !w.live {
 		return
+	}
+	if heard.version == a.cur.GetJobVersion() {
+		w.trial = heard
 	}
 	a.say(false)
 	a.plan()
