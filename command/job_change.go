@@ -12,10 +12,11 @@ import (
 )
 
 func (a *app) jobStop() *cobra.Command {
-	var purge, yes, detach bool
+	var purge, children, yes, detach bool
 	cmd := a.leaf("stop JOB", "Stop a job",
 		"Stops every allocation of the job. The job and its history stay until they are collected; `berth job run` starts it again. "+
-			"With -purge the job is forgotten as well, which asks first.",
+			"With -purge the job is forgotten as well, which asks first.\n"+
+			"Of a job with a schedule or parameters nothing more is run; what runs already goes on, unless -children is given. What was run from a purged job is forgotten when it is over.",
 		func(ctx context.Context, args []string) error {
 			c, err := a.api()
 			if err != nil {
@@ -26,7 +27,7 @@ func (a *app) jobStop() *cobra.Command {
 					return err
 				}
 			}
-			r, err := c.Jobs.StopJob(ctx, &berthv1.StopJobRequest{Job: args[0], Purge: purge})
+			r, err := c.Jobs.StopJob(ctx, &berthv1.StopJobRequest{Job: args[0], Purge: purge, Children: children})
 			if err != nil {
 				return err
 			}
@@ -37,6 +38,7 @@ func (a *app) jobStop() *cobra.Command {
 			return a.watchStop(ctx, c, args[0], purge)
 		})
 	cmd.Flags().BoolVar(&purge, "purge", false, "forget the job and its history as well")
+	cmd.Flags().BoolVar(&children, "children", false, "stop what was run from it as well")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask before something is lost for good")
 	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait until everything has stopped")
 	cmd.ValidArgsFunction = a.completeJobs
@@ -47,9 +49,15 @@ func (a *app) jobScale() *cobra.Command {
 	var o output
 	var w watchFlags
 	var check checkFlag
+	var reason string
+	var events bool
 	cmd := a.leaf("scale JOB [GROUP] COUNT", "Change how many instances of a group run",
-		"GROUP may be left out where the job has one group.", nil)
+		"GROUP may be left out where the job has one group. A group with scaling { min max } stays within these bounds.\n"+
+			"`berth job scale -events JOB` shows the newest 20 changes of each group.", nil)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if events && len(args) == 1 {
+			return nil
+		}
 		if len(args) < 2 {
 			return usageError(cmd, "%s is missing", []string{"JOB", "COUNT"}[len(args)])
 		}
@@ -60,6 +68,9 @@ func (a *app) jobScale() *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
+		if events {
+			return a.scalingEvents(ctx, &o, args[0])
+		}
 		n, err := parseCount(args[len(args)-1])
 		if err != nil {
 			return err
@@ -68,7 +79,7 @@ func (a *app) jobScale() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		req := &berthv1.ScaleJobRequest{Job: args[0], Count: n, Check: check.given(cmd), CheckRevision: check.revision}
+		req := &berthv1.ScaleJobRequest{Job: args[0], Count: n, Check: check.given(cmd), CheckRevision: check.revision, Reason: reason}
 		if len(args) == 3 {
 			req.Group = args[1]
 		}
@@ -85,11 +96,25 @@ func (a *app) jobScale() *cobra.Command {
 		}
 		return a.follow(ctx, job, r, &w)
 	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, in `words`; kept with the change")
+	cmd.Flags().BoolVar(&events, "events", false, "show the changes that were made")
 	w.register(cmd)
 	check.register(cmd)
 	o.register(cmd)
 	cmd.ValidArgsFunction = a.completeJobs
 	return cmd
+}
+
+func (a *app) scalingEvents(ctx context.Context, o *output, job string) error {
+	c, err := a.api()
+	if err != nil {
+		return err
+	}
+	r, err := c.Jobs.ListScalingEvents(ctx, &berthv1.ListScalingEventsRequest{Job: job})
+	if err != nil {
+		return err
+	}
+	return showList(a, o, r.GetEvents(), func() error { return a.printScaling(r.GetEvents()) })
 }
 
 func parseCount(text string) (uint32, error) {

@@ -61,6 +61,9 @@ func (a *app) printPlan(job *berthv1.Job, file string, r *berthv1.PlanJobRespons
 		a.printf("%s: %s\n", g.GetGroup(), outcome(g))
 		a.printBlocked(g)
 	}
+	for _, at := range r.GetNextScheduled() {
+		a.printf("runs at %s\n", clock(at))
+	}
 	a.printf("\nberth job run -check-index %d %s   does this, unless the job is changed before\n", r.GetSpecRevision(), file)
 }
 
@@ -90,6 +93,15 @@ func (a *app) jobRun() *cobra.Command {
 				return a.show(&o, r, nil)
 			}
 			a.warn(r.GetWarnings())
+			if job.IsParent() {
+				s, err := c.Jobs.GetJobStatus(ctx, &berthv1.GetJobStatusRequest{Namespace: job.GetNamespace(), Job: job.GetName()})
+				if err != nil {
+					return err
+				}
+				a.printf("%s\n", jobWords(job, r.GetVersion()))
+				a.tellParent(job, s)
+				return nil
+			}
 			return a.follow(ctx, job, r, &w)
 		})
 	f.register(cmd)

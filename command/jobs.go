@@ -16,7 +16,7 @@ import (
 func (a *app) jobCommands() *cobra.Command {
 	return a.group("job", "Write, submit and look after jobs", "",
 		a.jobInit(), a.jobValidate(), a.jobFmt(), a.jobPlan(), a.jobRun(),
-		a.jobStatus(), a.jobStop(), a.jobHistory(), a.jobScale(), a.jobInspect(), a.jobEval(),
+		a.jobStatus(), a.jobStop(), a.jobHistory(), a.jobScale(), a.jobDispatch(), a.jobPeriodic(), a.jobInspect(), a.jobEval(),
 	)
 }
 
@@ -71,11 +71,22 @@ func (a *app) listJobs(ctx context.Context, o *output) error {
 			if c.Namespace() == "*" {
 				namespace = j.GetNamespace()
 			}
-			t.add(j.GetName(), namespace, j.GetType(), word(jobWord(j.GetStatus(), j.GetStopped())),
+			t.add(j.GetName(), namespace, kindOf(j), word(jobWord(j.GetStatus(), j.GetStopped())),
 				fmt.Sprintf("%d/%d", sum.GetRunning(), sum.GetWanted()), dash(sum.GetQueued()), j.GetVersion(), ago(j.GetSubmitTime(), time.Now()))
 		}
 		return a.table(t)
 	})
+}
+
+// kindOf is a job's type, and how it is run if that is not at once.
+func kindOf(j *berthv1.JobSummary) string {
+	switch {
+	case j.GetScheduled():
+		return j.GetType().String() + "/periodic"
+	case j.GetParameterized():
+		return j.GetType().String() + "/dispatch"
+	}
+	return j.GetType().String()
 }
 
 // jobWord is a job's status, and that somebody stopped it.
@@ -121,8 +132,13 @@ func (a *app) showJob(ctx context.Context, o *output, name string, long bool) er
 			return err
 		}
 		a.printJob(s)
-		if err := a.printGroups(s); err != nil {
+		if err := a.printChildren(s); err != nil {
 			return err
+		}
+		if !s.GetJob().IsParent() {
+			if err := a.printGroups(s); err != nil {
+				return err
+			}
 		}
 		if len(allocs) > 0 {
 			a.printf("\n")
@@ -151,6 +167,13 @@ func (a *app) printJob(s *berthv1.JobStatus) {
 	}
 	a.printf("\nnamespace %s  priority %d  pool %s  submitted %s\n",
 		or(j.GetNamespace(), "default"), j.GetPriority(), or(j.GetNodePool(), "default"), ago(j.GetSubmitTime(), time.Now()))
+	if j.GetParent() != "" {
+		a.printf("run from %s", j.GetParent())
+		if at := j.GetScheduledTime(); at != nil {
+			a.printf(" for %s", clock(at))
+		}
+		a.printf("\n")
+	}
 }
 
 func (a *app) printGroups(s *berthv1.JobStatus) error {

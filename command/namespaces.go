@@ -61,6 +61,9 @@ func (a *app) namespaceStatus() *cobra.Command {
 			for _, k := range sortedKeys(n.GetMeta()) {
 				a.printf("meta %s = %s\n", k, oneLine(n.GetMeta()[k]))
 			}
+			if d := n.GetAllowedDrivers(); len(d) > 0 {
+				a.printf("drivers %s\n", strings.Join(d, " "))
+			}
 			usage, err := c.Namespaces.GetNamespaceUsage(ctx, &berthv1.GetNamespaceUsageRequest{Name: n.GetName()})
 			if err != nil {
 				return err
@@ -77,8 +80,8 @@ func (a *app) namespaceStatus() *cobra.Command {
 func (a *app) namespaceApply() *cobra.Command {
 	var o output
 	var description string
-	var meta, quota []string
-	var noQuota bool
+	var meta, quota, drivers []string
+	var noQuota, anyDriver bool
 	cmd := a.leaf("apply NAME", "Make a namespace, or change one", "What no flag names stays as it is; -meta key= takes a key away. "+quotaHelp, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
@@ -109,6 +112,12 @@ func (a *app) namespaceApply() *cobra.Command {
 				delete(n.Meta, key)
 			}
 		}
+		if anyDriver {
+			n.AllowedDrivers = nil
+		}
+		if len(drivers) > 0 {
+			n.AllowedDrivers = drivers
+		}
 		if noQuota {
 			n.Quota = nil
 		}
@@ -129,6 +138,8 @@ func (a *app) namespaceApply() *cobra.Command {
 	cmd.Flags().StringVar(&description, "description", "", "what it is for, in `words`")
 	cmd.Flags().StringArrayVar(&meta, "meta", nil, "`key=value` to keep with it; may be repeated")
 	cmd.Flags().StringSliceVar(&quota, "quota", nil, "`what=amount` that it may hold, such as cpu=64 or gpu=16; several by commas, or again")
+	cmd.Flags().StringSliceVar(&drivers, "allow-drivers", nil, "`drivers` that its jobs may use, and no others; several by commas, or again")
+	cmd.Flags().BoolVar(&anyDriver, "allow-any-driver", false, "let its jobs use any driver")
 	cmd.Flags().BoolVar(&noQuota, "no-quota", false, "take away every limit")
 	o.register(cmd)
 	cmd.ValidArgsFunction = a.completeNamespaces
