@@ -137,6 +137,9 @@ func (a *alloc) update(p pending) {
 	changed := !proto.Equal(old.GetAssignment(), p.alloc.GetAssignment()) || old.GetJobVersion() != p.alloc.GetJobVersion()
 	a.cur = p.alloc
 	if g := findGroup(p.job, p.alloc.GetGroup()); g != nil && hasTasks(g, a.tasks) {
+		if t := &a.watch.trial; t.version == old.GetJobVersion() && g.SameHealth(a.group) {
+			t.version = p.alloc.GetJobVersion() // it is the same question
+		}
 		a.job, a.group = p.job, g
 	}
 	a.watch.offered = nil

@@ -87,7 +87,7 @@ func (s *spec) services() []*berthv1.ServiceInstance {
 		return text // people see what is wrong with it
 	}
 	for _, service := range s.group.GetServices() {
-		i := &berthv1.ServiceInstance{Service: service.GetName(), Canary: s.alloc.GetCanary(), JobVersion: s.alloc.GetJobVersion()}
+		i := &berthv1.ServiceInstance{Service: service.GetName(), Canary: s.alloc.GetCanary()}
 		i.Address, i.Port = s.address(service.GetPort())
 		tags := service.GetTags()
 		if i.Canary && len(service.GetCanaryTags()) > 0 {
@@ -124,7 +124,7 @@ func instances(g *berthv1.Group, offered []*berthv1.ServiceInstance, c condition
 		def := g.GetServices()[i]
 		inst := &berthv1.ServiceInstance{
 			Service: o.GetService(), Address: o.GetAddress(), Port: o.GetPort(), Tags: o.GetTags(), Meta: o.GetMeta(),
-			Canary: o.GetCanary(), JobVersion: o.GetJobVersion(),
+			Canary: o.GetCanary(),
 		}
 		for _, check := range def.GetChecks() {
 			s := c.checks[checkKey{def.GetName(), check.GetName()}]

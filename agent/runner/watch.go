@@ -369,9 +369,9 @@ func sameReady(a, b []*berthv1.ServiceInstance) bool {
 func (a *alloc) restored(u *berthv1.AllocStatusUpdate) {
 	w := &a.watch
 	switch {
-	case u.GetHealth() != berthv1.Alloc_undecided:
+	case u.GetHealth() != berthv1.Alloc_undecided && u.GetHealthVersion() == a.cur.GetJobVersion():
 		w.trial = trial{version: u.GetHealthVersion(), verdict: u.GetHealth(), at: u.GetHealthTime().AsTime()}
-	case a.cur.GetHealth() != berthv1.Alloc_undecided:
+	case a.cur.GetHealth() != berthv1.Alloc_undecided: // of a version before, perhaps, that asked the same
 		w.trial = trial{version: a.cur.GetJobVersion(), verdict: a.cur.GetHealth(), at: a.cur.GetHealthTime().AsTime()}
 	}
 	w.offers = u.GetHasServices()

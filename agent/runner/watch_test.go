@@ -64,7 +64,7 @@ func TestServiceFollowsItsChecks(t *testing.T) {
 		n.assign(complete(1, job, a))
 		i := web(t, n.want("a1", berthv1.Alloc_running))
 		want := &berthv1.ServiceInstance{
-			Service: "web", Address: "10.0.0.1", Port: 20001, Tags: []string{"front", "n1"}, JobVersion: 1,
+			Service: "web", Address: "10.0.0.1", Port: 20001, Tags: []string{"front", "n1"},
 			Meta:   map[string]string{"zone": "z1", "alloc": "a1", "bad": "${nothing}"},
 			Reason: "check http has not passed yet", Checks: []*berthv1.CheckState{{Service: "web", Check: "http"}},
 		}
@@ -319,14 +319,23 @@ func TestHealthIsReportedOnce(t *testing.T) {
 		}
 		// A newer version in place is another question.
 		newer := proto.CloneOf(job)
-		newer.Version = 2
+		newer.Version, newer.Groups[0].Count = 2, proto.Uint32(7)
 		b := webAlloc(newer, "a1")
+		b.Health, b.HealthTime = u.GetHealth(), u.GetHealthTime() // the servers keep it
 		n.assign(&berthv1.Assignments{AppliesTo: 1, ResultsIn: 2, Jobs: []*berthv1.Job{newer}, Allocs: []*berthv1.Alloc{b}})
+		n.restart()
+		time.Sleep(2 * time.Minute)
+		if u := n.status("a1"); u.GetHealth() != berthv1.Alloc_healthy || u.GetHealthVersion() != 2 || !u.GetHealthTime().AsTime().Equal(at) {
+			t.Errorf("nothing else is asked of this version: %v", u)
+		}
+		newer = proto.CloneOf(newer)
+		newer.Version, newer.Groups[0].Services[0].Checks[0].Path = 3, "/new"
+		n.assign(&berthv1.Assignments{AppliesTo: 2, ResultsIn: 3, Jobs: []*berthv1.Job{newer}, Allocs: []*berthv1.Alloc{webAlloc(newer, "a1")}})
 		if u := n.status("a1"); u.GetHealth() != berthv1.Alloc_undecided {
 			t.Errorf("the old version's health is said of the new one: %v", u)
 		}
 		time.Sleep(61 * time.Second)
-		if u := n.status("a1"); u.GetHealth() != berthv1.Alloc_unhealthy || u.GetHealthVersion() != 2 {
+		if u := n.status("a1"); u.GetHealth() != berthv1.Alloc_unhealthy || u.GetHealthVersion() != 3 {
 			t.Errorf("%v", u)
 		}
 	})
@@ -430,7 +439,7 @@ func TestChecksChangeInPlace(t *testing.T) {
 			return n.reports.since(began)
 		}
 		for _, u := range change(2, func(g *berthv1.Group) { g.Services[0].Checks[0].Interval = durationpb.New(2 * time.Second) }) {
-			if i := web(t, u.AllocStatusUpdate); !i.GetReady() || i.GetJobVersion() != 2 {
+			if i := web(t, u.AllocStatusUpdate); !i.GetReady() {
 				t.Errorf("another interval: %v", i)
 			}
 		}

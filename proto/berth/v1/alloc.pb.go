@@ -740,8 +740,8 @@ type AllocStatusUpdate struct {
 	HealthTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=health_time,json=healthTime,proto3" json:"health_time,omitempty"`
 	HealthVersion uint64                 `protobuf:"varint,8,opt,name=health_version,json=healthVersion,proto3" json:"health_version,omitempty"`
 	// What it offers: all of it, as it is now, in the order of the group's services; nothing
-	// when it has ended. Set are service, address, port, tags, meta, ready, reason, checks,
-	// canary and job_version; who it belongs to (alloc, job, group, index, node) is the
+	// when it has ended. Set are service, address, port, tags, meta, ready, reason, checks and
+	// canary; who it belongs to (alloc, job and its version, group, index, node) is the
 	// servers' to fill in. Reports that differ in nothing but the tasks have it, too.
 	Services []*ServiceInstance `protobuf:"bytes,9,rep,name=services,proto3" json:"services,omitempty"`
 	// services is meant (the group has services, or had some): without, what is stored stays.
