@@ -66,6 +66,8 @@ func (m *movers) of(a *berthv1.Alloc) *mover {
 		found.stays = "a system job runs on it"
 	case t == berthv1.Job_batch:
 		found.stays = "a batch job runs on it, which would begin anew"
+	case g.GetStateful() != nil:
+		found.stays = "an instance with an identity runs on it"
 	case g.GetWholeNode():
 		found.stays = "it belongs to one job as a whole"
 	case job.GetGang() || g.GetGang():

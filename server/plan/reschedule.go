@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -37,6 +38,9 @@ func (r *reconciler) reschedule(g *group, a *berthv1.Alloc) (verdict, time.Time)
 	p := policyOf(g.spec.GetReschedule(), r.toCompletion())
 	before := p.within(a.GetReschedules(), r.Now)
 	if !p.unlimited && before >= p.attempts {
+		if at := p.again(a.GetReschedules(), r.Now); !r.toCompletion() && !at.IsZero() {
+			r.wake(at)
+		}
 		return givenUp, time.Time{}
 	}
 	at := a.GetRescheduleAfter().AsTime()
@@ -100,6 +104,21 @@ func (p *policy) within(times []*timestamppb.Timestamp, now time.Time) (n int) {
 		}
 	}
 	return n
+}
+
+// again is when the attempts allow for another one; zero: never.
+func (p *policy) again(times []*timestamppb.Timestamp, now time.Time) time.Time {
+	var counted []time.Time
+	for _, t := range times {
+		if at := t.AsTime(); now.Sub(at) < p.interval {
+			counted = append(counted, at)
+		}
+	}
+	if p.attempts == 0 || len(counted) < p.attempts {
+		return time.Time{}
+	}
+	slices.SortFunc(counted, time.Time.Compare)
+	return counted[len(counted)-p.attempts].Add(p.interval)
 }
 
 // wait is how long the n-th replacement (from 0) waits.
