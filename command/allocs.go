@@ -28,7 +28,7 @@ func (a *app) printAllocs(allocs []*berthv1.Alloc, long, withJob bool) error {
 		t.columns = append(t.columns[:1], t.columns[2:]...)
 	}
 	for _, alloc := range allocs {
-		row := []any{idOf(alloc.GetId(), long), alloc.GetJob(), fmt.Sprintf("%s[%d]", alloc.GetGroup(), alloc.GetIndex()),
+		row := []any{idOf(alloc.GetId(), long), alloc.GetJob(), instanceWord(alloc),
 			nodeWord(alloc.GetNodeName(), alloc.GetNodeId()), alloc.GetJobVersion(), alloc.GetDesired(), word(alloc.GetStatus().String()),
 			ago(or2(alloc.GetStatusTime(), alloc.GetCreateTime()), time.Now()), reason(alloc)}
 		if !withJob {
@@ -37,6 +37,15 @@ func (a *app) printAllocs(allocs []*berthv1.Alloc, long, withJob bool) error {
 		t.add(row...)
 	}
 	return a.table(t)
+}
+
+// instanceWord names an instance, "web[2]", and says whether it is a canary.
+func instanceWord(alloc *berthv1.Alloc) string {
+	name := fmt.Sprintf("%s[%d]", alloc.GetGroup(), alloc.GetIndex())
+	if alloc.GetCanary() {
+		name += " canary"
+	}
+	return name
 }
 
 func or2[T any](a, b *T) *T {
@@ -107,6 +116,12 @@ func (a *app) printAlloc(alloc *berthv1.Alloc) {
 		a.printf(" (%s)", oneLine(r))
 	}
 	a.printf("\nid %s  on %s  placed %s\n", alloc.GetId(), nodeWord(alloc.GetNodeName(), alloc.GetNodeId()), ago(alloc.GetCreateTime(), time.Now()))
+	if alloc.GetCanary() {
+		a.printf("a canary: it waits to be promoted\n")
+	}
+	if h := alloc.GetHealth(); h != berthv1.Alloc_undecided {
+		a.printf("%s since %s\n", a.paint(styleOf(h.String()), h.String()), ago(alloc.GetHealthTime(), time.Now()))
+	}
 	if alloc.GetDesired() != berthv1.Alloc_run {
 		verb := "to " + alloc.GetDesired().String()
 		if alloc.GetDesired() == berthv1.Alloc_evict {

@@ -67,6 +67,7 @@ func serveFake(t testing.TB, f *fakeCluster) string {
 	berthv1.RegisterVariableServiceServer(s, &fakeVariables{list: map[string]*berthv1.Variable{}})
 	berthv1.RegisterReservationServiceServer(s, &fakeReservations{f: f, list: map[string]*berthv1.Reservation{}})
 	berthv1.RegisterServiceServiceServer(s, fakeServices{})
+	berthv1.RegisterDeploymentServiceServer(s, newFakeDeployments(f))
 	berthv1.RegisterOperatorServiceServer(s, f)
 	berthv1.RegisterSchedulerServiceServer(s, f)
 	berthv1.RegisterStatusServiceServer(s, f)
@@ -246,6 +247,7 @@ func (f *fakeCluster) GetJobStatus(_ context.Context, r *berthv1.GetJobStatusReq
 		}
 	}
 	f.children(s)
+	f.rollout(s)
 	return s, nil
 }
 

@@ -50,7 +50,7 @@ func (a *app) follow(ctx context.Context, job *berthv1.Job, r *berthv1.RegisterJ
 		a.printf("Accepted (evaluation %s). berth job status %s\n", shortID(r.GetEvaluationId()), job.GetName())
 		return nil
 	}
-	f := &follower{app: a, client: c, job: job, evalID: r.GetEvaluationId(), wait: w.wait, settle: w.settle, progress: a.newProgress(), known: map[string]berthv1.Alloc_Status{}}
+	f := &follower{app: a, client: c, job: job, version: r.GetVersion(), evalID: r.GetEvaluationId(), wait: w.wait, settle: w.settle, progress: a.newProgress(), known: map[string]berthv1.Alloc_Status{}}
 	if job.GetType() == berthv1.Job_batch || job.GetType() == berthv1.Job_sysbatch {
 		f.settle = 0
 	}
@@ -65,6 +65,7 @@ type follower struct {
 	*app
 	client   *client.Client
 	job      *berthv1.Job
+	version  uint64 // of the job that was written
 	evalID   string
 	wait     time.Duration // for what cannot be placed; negative: without end
 	progress *progress
@@ -161,6 +162,9 @@ func (f *follower) look(ctx context.Context, sights chan<- sight) {
 
 // judge shows a sight, and says whether it is the last one.
 func (f *follower) judge(ctx context.Context, s sight) (bool, error) {
+	if f.rollsOut() {
+		return f.judgeRollout(s)
+	}
 	stages, running := f.stages(s)
 	restarted := f.tellRestarts(s.allocs)
 	if failed := f.newFailures(s.allocs); len(failed) > 0 {

@@ -61,6 +61,9 @@ func (a *app) printPlan(job *berthv1.Job, file string, r *berthv1.PlanJobRespons
 		a.printf("%s: %s\n", g.GetGroup(), outcome(g))
 		a.printBlocked(g)
 	}
+	for _, line := range r.GetRollout() {
+		a.printf("rollout %s\n", line)
+	}
 	for _, at := range r.GetNextScheduled() {
 		a.printf("runs at %s\n", clock(at))
 	}

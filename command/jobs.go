@@ -16,7 +16,7 @@ import (
 func (a *app) jobCommands() *cobra.Command {
 	return a.group("job", "Write, submit and look after jobs", "",
 		a.jobInit(), a.jobValidate(), a.jobFmt(), a.jobPlan(), a.jobRun(),
-		a.jobStatus(), a.jobStop(), a.jobHistory(), a.jobScale(), a.jobDispatch(), a.jobPeriodic(), a.jobInspect(), a.jobEval(),
+		a.jobStatus(), a.jobStop(), a.jobHistory(), a.jobRevert(), a.jobScale(), a.jobDispatch(), a.jobPeriodic(), a.jobInspect(), a.jobEval(),
 	)
 }
 
@@ -132,6 +132,7 @@ func (a *app) showJob(ctx context.Context, o *output, name string, long bool) er
 			return err
 		}
 		a.printJob(s)
+		a.printRollout(s.GetDeployment())
 		if err := a.printChildren(s); err != nil {
 			return err
 		}

@@ -58,13 +58,13 @@ func (a *app) paint(s style, text string) string {
 // styleOf is the style of a status word.
 func styleOf(status string) style {
 	switch status {
-	case "running", "ready", "complete", "alive", "healthy", "eligible", "started", "passing":
+	case "running", "ready", "complete", "alive", "healthy", "eligible", "started", "passing", "successful":
 		return good
-	case "pending", "blocked", "initializing", "disconnected", "unknown", "canary", "not ready", "ineligible", "suspect", "waiting", "preparing":
+	case "pending", "blocked", "initializing", "disconnected", "unknown", "canary", "not ready", "ineligible", "suspect", "waiting", "preparing", "paused":
 		return warn
 	case "failed", "lost", "down", "unhealthy", "failing":
 		return bad
-	case "dead", "superseded", "left", "stopped":
+	case "dead", "superseded", "left", "stopped", "cancelled":
 		return faint
 	}
 	return plain
