@@ -43,6 +43,9 @@ func (r *reconciler) drainDue(a *berthv1.Alloc) bool {
 
 // drain moves what is on drained nodes, and gives the allocations that stay.
 func (r *reconciler) drain(g *group, live []*berthv1.Alloc, count int) (stay []*berthv1.Alloc) {
+	if !g.drained {
+		return live
+	}
 	var leaving []*berthv1.Alloc
 	for _, a := range live {
 		switch {
@@ -124,6 +127,9 @@ func (r *reconciler) up(g *group, a *berthv1.Alloc) bool {
 // drainSystem stops the instances of a system job on drained nodes where nothing else is
 // left, and gives those that stay.
 func (r *reconciler) drainSystem(g *group, live []*berthv1.Alloc) (stay []*berthv1.Alloc) {
+	if !g.drained {
+		return live
+	}
 	for _, a := range live {
 		switch {
 		case !r.draining(a) || r.Node(a.GetNodeId()).GetDrain().GetIgnoreSystem():

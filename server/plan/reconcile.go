@@ -183,6 +183,8 @@ type group struct {
 	// index: `berth alloc stop` wants another instance in their place, with -reschedule on
 	// another node and whatever their version.
 	told map[uint32]*berthv1.Alloc
+	// drained: some of it is on a node that is drained.
+	drained bool
 	// all are all allocations of a stateful group.
 	all []*berthv1.Alloc
 	// missing are instances that failed, for good or until their time.
@@ -246,17 +248,22 @@ func (r *reconciler) sort(a *berthv1.Alloc) {
 		} else {
 			r.change(a, lost(r.whereabouts(a)))
 		}
-	case r.nodeUp(a):
-		g.live = append(g.live, a)
 	default:
-		g.away = append(g.away, a)
+		node := r.Node(a.GetNodeId())
+		g.drained = g.drained || node.GetDrain() != nil
+		if isUp(node) {
+			g.live = append(g.live, a)
+		} else {
+			g.away = append(g.away, a)
+		}
 	}
 }
 
 // nodeUp says whether an allocation's node can speak for it. A node that this leader has
 // not heard yet counts as up: it gets the time to be heard.
-func (r *reconciler) nodeUp(a *berthv1.Alloc) bool {
-	n := r.Node(a.GetNodeId())
+func (r *reconciler) nodeUp(a *berthv1.Alloc) bool { return isUp(r.Node(a.GetNodeId())) }
+
+func isUp(n *berthv1.Node) bool {
 	return n != nil && n.GetStatus() != berthv1.Node_down && n.GetStatus() != berthv1.Node_disconnected
 }
 
