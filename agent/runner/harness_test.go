@@ -64,8 +64,11 @@ func (n *node) load() {
 	n.m = New(Config{
 		Store: st, Layout: Layout{Data: n.dir, Secrets: n.dir + "/run/node/secrets"}, Reporter: n.reports, Log: log, Rebooted: n.rebooted,
 		Driver: func(name string) drivers.Driver {
-			if name == "mock" {
+			switch name {
+			case "mock":
 				return n.driver
+			case "bare": // it has no power beyond the contract
+				return struct{ drivers.Driver }{n.driver}
 			}
 			return nil
 		},

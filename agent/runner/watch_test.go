@@ -266,13 +266,13 @@ func TestScriptChecks(t *testing.T) {
 		n.start()
 		defer n.end()
 		job := webJob()
-		job.Groups[0].Tasks = append(job.Groups[0].Tasks, &berthv1.Task{Name: "other", Driver: "mock"})
+		job.Groups[0].Tasks = append(job.Groups[0].Tasks, &berthv1.Task{Name: "other", Driver: "bare"})
 		script := func(task string, command ...string) *berthv1.Check {
 			return &berthv1.Check{Name: "c", Type: "script", Task: task, Command: command, Interval: durationpb.New(time.Second), Timeout: durationpb.New(time.Second)}
 		}
 		for name, c := range map[string]*berthv1.Check{
 			"good": script("web", "echo", "hello"), "bad": script("web", "exit", "3"), "slow": script("web", "sleep", "1h"),
-			"whose": script("", "exit", "0"), "unknown": script("nobody", "exit", "0"),
+			"whose": script("", "exit", "0"), "unknown": script("nobody", "exit", "0"), "bare": script("other", "exit", "0"),
 		} {
 			job.Groups[0].Services = append(job.Groups[0].Services, &berthv1.Service{Name: name, Checks: []*berthv1.Check{c}})
 		}
@@ -282,6 +282,7 @@ func TestScriptChecks(t *testing.T) {
 			want := map[string]string{
 				"web": "", "good": "", "bad": "check c: exit code 3", "slow": "check c: did not end within 1s",
 				"whose":   "check c: the group has 2 main tasks: the check must name the one that its script runs in",
+				"bare":    `check c: the driver "bare" cannot run commands in a task`,
 				"unknown": "check c has not passed yet", // its task never runs
 			}[i.GetService()]
 			if i.GetReason() != want {
