@@ -95,7 +95,7 @@ func TestRolloutTranscripts(t *testing.T) {
 // life is a world to which something happens:
 //
 //	case WORDS           starts with nothing; the one node "up" is there
-//	job [count= env= parallel= stagger= canary= promote= after= progress= health= auto_revert plain gang]
+//	job [count= env= parallel= stagger= canary= promote= after= progress= health= auto_revert plain gang check= tag=]
 //	                     submits the next version
 //	healthy [INDEX...]   instances of the newest version run and are healthy (all; c0: a canary)
 //	unhealthy, fails, dies   likewise: is unhealthy; its tasks fail; its node goes down with it
@@ -160,6 +160,9 @@ func (l *life) run(line string, out *strings.Builder) {
 func strategyOf(w *world, o map[string]string) *berthv1.Job {
 	count := uint32(w.number(o["count"], 3))
 	g := &berthv1.Group{Name: "g", Count: &count, Gang: o["gang"] != "", Tasks: []*berthv1.Task{{Name: "main", Env: map[string]string{"E": o["env"]}}}}
+	if o["check"] != "" {
+		g.Services = []*berthv1.Service{{Name: "web", Tags: []string{o["tag"]}, Checks: []*berthv1.Check{{Type: "http", Path: o["check"]}}}}
+	}
 	if o["plain"] == "" {
 		g.Update = &berthv1.UpdateStrategy{MaxParallel: cmp.Or(o["parallel"], "1"), Canary: o["canary"], Promote: o["promote"], Health: cmp.Or(o["health"], "checks"),
 			AutoRevert: o["auto_revert"] != "", Stagger: durationpb.New(w.duration(o["stagger"])), PromoteAfter: durationpb.New(w.duration(o["after"])),

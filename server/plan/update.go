@@ -65,6 +65,7 @@ func (r *reconciler) between(g *group, version uint64) update {
 //     tolerations, and the group's: they choose the node (which must pass the new ones);
 //   - the group's count and gang and their bounds, its disruption budget, and its update,
 //     reschedule, restart and disconnect policies;
+//   - its services and their checks: its agent takes them over while it runs;
 //   - a task's restart policy, kill signal and kill timeout: the agent reads them when
 //     they are due. Not so in a stateful group with on_disconnect.stop_after: its successors
 //     rely on what the agent has heard (identity.go).
@@ -96,7 +97,7 @@ func runOf(g *berthv1.Group) *berthv1.Group {
 	}
 	c.Count, c.Gang, c.Constraints, c.Affinities, c.Spreads = nil, false, nil, nil, nil
 	c.Restart, c.Reschedule, c.OnDisconnect, c.Disruption, c.Tolerations = nil, nil, fence, nil, nil
-	c.Update, c.Scaling, c.Stateful = nil, nil, nil
+	c.Update, c.Scaling, c.Stateful, c.Services = nil, nil, nil, nil
 	for _, t := range c.GetTasks() {
 		t.Constraints, t.Restart, t.KillSignal = nil, nil, ""
 		if fence == nil {
