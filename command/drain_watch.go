@@ -156,7 +156,7 @@ func (w *drainWatch) went(ctx context.Context, a *berthv1.Alloc) error {
 		what, how = "ended", a.GetStatus().String()
 		w.tally.ended++
 	case job.GetType() == berthv1.Job_service || job.GetType() == berthv1.Job_batch:
-		how = "no other node has room for it yet: berth job status " + a.GetJob()
+		how = "its successor has no place yet: berth job status " + a.GetJob()
 		w.tally.homeless++
 	default:
 		w.tally.stopped++
