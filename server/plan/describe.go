@@ -125,7 +125,7 @@ func spell(d time.Duration) string {
 	}{{time.Hour, "h"}, {time.Minute, "min"}} {
 		if n := d / unit.of; n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", n, unit.name))
-			d -= n * unit.of
+			d %= unit.of
 		}
 	}
 	if d > 0 || len(words) == 0 {

@@ -26,7 +26,9 @@ func TestRolloutsAreDescribed(t *testing.T) {
 		}{
 			{first, ""},
 			{rollingJob("web", 5, "a"), "g: 3 in place, 2 new, each healthy for 10 s; reverts to version 1 if it fails"},
-			{rollingJob("web", 3, "b", func(u *berthv1.UpdateStrategy) { u.Canary, u.AutoRevert, u.Stagger = "1", false, durationpb.New(time.Minute) }),
+			{rollingJob("web", 3, "b", func(u *berthv1.UpdateStrategy) {
+				u.Canary, u.AutoRevert, u.Stagger = "1", false, durationpb.New(time.Minute)
+			}),
 				"g: 3 replaced, 1 at a time, 1 min apart, each healthy for 10 s; 1 canary first, promoted by hand"},
 			{rollingJob("web", 4, "b", func(u *berthv1.UpdateStrategy) {
 				u.Canary, u.Promote, u.PromoteAfter, u.MaxParallel, u.Health = "50%", "healthy", durationpb.New(5*time.Minute), "50%", "manual"

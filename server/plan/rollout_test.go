@@ -103,10 +103,7 @@ func TestRolloutTranscripts(t *testing.T) {
 //	promote, pause, resume, fail    what an operator does
 //	leader               all is forgotten that is not in the state
 //	look                 reconciles until nothing more is to be done
-type life struct {
-	*world
-	nodes int
-}
+type life struct{ *world }
 
 func newLife(t testing.TB) *life {
 	l := &life{world: newWorld(t)}
