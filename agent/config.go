@@ -49,6 +49,8 @@ type Config struct {
 	Address string
 	// MinPort and MaxPort bound dynamic ports, inclusive; 0: 20000 and 32000.
 	MinPort, MaxPort uint32
+	// Region that the node belongs to: its attribute node.region, and BERTH_REGION of tasks.
+	Region string
 	// Version of this binary, for the servers.
 	Version string
 	// SecretsDir is where tasks' secrets are kept; empty: below /run where that is on

@@ -144,6 +144,9 @@ func (a *Agent) addOwn(n *berthv1.Node) {
 		n.Attributes[inventory.AttrClockSkew] = ahead.String()
 	}
 	n.Attributes[inventory.AttrAgentVersion] = a.cfg.Version
+	if a.cfg.Region != "" {
+		n.Attributes[inventory.AttrRegion] = a.cfg.Region
+	}
 }
 
 // reserve takes what is kept for the system off what is given out: CPUs where they are,

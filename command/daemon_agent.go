@@ -56,7 +56,7 @@ func (d *daemon) makeAgent() error {
 		return err
 	}
 	a, err := agent.New(agent.Config{
-		DataDir: dir, Name: cfg.Name, Pool: cfg.Agent.Pool, Meta: cfg.Agent.Meta, Taints: taints,
+		DataDir: dir, Name: cfg.Name, Region: cfg.Region, Pool: cfg.Agent.Pool, Meta: cfg.Agent.Meta, Taints: taints,
 		Servers: servers, TLS: tlsConfig, Logger: d.log, Drivers: all,
 		Reserved: agent.Reserved{CPUs: r.CPUs, MemoryMiB: uint64(r.Memory), DiskMiB: uint64(r.Disk), Ports: ports},
 		Address:  cfg.Agent.Address, MinPort: uint32(cfg.Agent.MinPort), MaxPort: uint32(cfg.Agent.MaxPort),

@@ -36,6 +36,7 @@ const (
 	AttrMachineSerial  = "machine.serial"
 	AttrMachineVendor  = "machine.vendor"
 	AttrMemoryTotal    = "memory.total"
+	AttrRegion         = "node.region"
 	AttrNumaCells      = "numa.cells"
 	AttrOSID           = "os.id"
 	AttrOSName         = "os.name"
@@ -68,6 +69,7 @@ var Attributes = []Attribute{
 	{AttrMachineSerial, "Serial number of the machine, as DMI says."},
 	{AttrMachineVendor, "Maker of the machine, as DMI says."},
 	{AttrMemoryTotal, "Memory of all cells, in MiB."},
+	{AttrRegion, "Region that the agent is configured for."},
 	{AttrNumaCells, "Number of cells (NUMA nodes)."},
 	{AttrOSID, "Identifier of the operating system: debian, fedora."},
 	{AttrOSName, "Name of the operating system for people."},

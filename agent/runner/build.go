@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthd/berth/agent/inventory"
 	"github.com/berthd/berth/drivers"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/topology"
@@ -123,6 +124,9 @@ func (s *spec) environment() map[string]string {
 		"BERTH_ALLOC_DIR":   s.dirs.Shared,
 		"BERTH_TASK_DIR":    s.dirs.Task,
 		"BERTH_SECRETS_DIR": s.dirs.Secrets,
+	}
+	if region := s.node.GetAttributes()[inventory.AttrRegion]; region != "" {
+		env["BERTH_REGION"] = region
 	}
 	s.addPorts(env)
 	s.addResources(env)

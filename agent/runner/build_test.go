@@ -40,7 +40,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"BERTH_ALLOC_ID": "a1", "BERTH_ALLOC_NAME": "j.g[3]", "BERTH_ALLOC_INDEX": "3", "BERTH_JOB_NAME": "j", "BERTH_JOB_VERSION": "7",
-		"BERTH_GROUP_NAME": "g", "BERTH_NAMESPACE": "default", "BERTH_NODE_ID": "n-1", "BERTH_NODE_NAME": "n1", "BERTH_NODE_POOL": "default",
+		"BERTH_GROUP_NAME": "g", "BERTH_NAMESPACE": "default", "BERTH_NODE_ID": "n-1", "BERTH_NODE_NAME": "n1", "BERTH_NODE_POOL": "default", "BERTH_REGION": "eu",
 		"BERTH_ALLOC_DIR": "/data/allocs/a1/shared", "BERTH_TASK_DIR": "/data/allocs/a1/tasks/t", "BERTH_SECRETS_DIR": "/data/private/a1/secrets/t",
 		"BERTH_PORT_http": "80", "BERTH_PORT_HTTP": "80", "BERTH_HOST_PORT_http": "23456", "BERTH_ADDR_http": "10.0.0.1:23456", "BERTH_IP_http": "10.0.0.1",
 		"BERTH_PORT_db-6": "5432", "BERTH_PORT_DB_6": "5432", "BERTH_ADDR_DB_6": "[fd00::1]:5432",

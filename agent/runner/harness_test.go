@@ -236,7 +236,7 @@ func (r *recorder) task(id string) *drivers.Task {
 func testNode(id string) *berthv1.Node {
 	return &berthv1.Node{
 		Id: id, Name: "n1", Pool: "default", Arch: "amd64", Address: "10.0.0.1",
-		Attributes: map[string]string{"kernel.version": "6.1", "node.rack": "r7"},
+		Attributes: map[string]string{"kernel.version": "6.1", "node.rack": "r7", "node.region": "eu"},
 		Meta:       map[string]string{"zone": "z1"},
 		Hardware: &berthv1.Hardware{Cells: []*berthv1.Cell{
 			{Id: 0, Cores: []string{"0,4", "1,5"}, MemoryMib: 1024, ReservedCpus: "0,4"},
