@@ -82,7 +82,7 @@ func (w *drainWatch) run(ctx context.Context, n *berthv1.Node) (*berthv1.Node, e
 		case n.GetDrain() == nil:
 			return n, problem.New(problem.Conflict, name, "somebody has ended the drain; %s left on the node", count(len(w.known), "allocation"))
 		case n.GetDrain().GetDoneTime() != nil:
-			return n, w.done(name)
+			return n, w.done(ctx, n)
 		}
 		if err := w.waits(ctx, n); err != nil {
 			return nil, err
@@ -297,8 +297,15 @@ func budgetWords(job *berthv1.Job, group string) string {
 	return "within the disruption budget"
 }
 
-// done sums up.
-func (w *drainWatch) done(name string) error {
+// done takes a last look, and sums up.
+func (w *drainWatch) done(ctx context.Context, n *berthv1.Node) error {
+	allocs, _, err := w.allocs(ctx, n, 0) // the last ones may have gone since
+	if err == nil {
+		err = w.gone(ctx, allocs)
+	}
+	if err != nil {
+		return err
+	}
 	var parts []string
 	for _, p := range []struct {
 		n    int
@@ -311,7 +318,7 @@ func (w *drainWatch) done(name string) error {
 	if n := len(w.known); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d left on it", n))
 	}
-	w.say("%s is drained after %s: %s.\n", name, seconds(time.Since(w.began)), or(strings.Join(parts, ", "), "nothing was on it"))
+	w.say("%s is drained after %s: %s.\n", nodeWord(n.GetName(), n.GetId()), seconds(time.Since(w.began)), or(strings.Join(parts, ", "), "nothing was on it"))
 	if w.tally.homeless > 0 {
 		return &exitStatus{code: exitNotPlaced}
 	}
