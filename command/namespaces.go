@@ -79,9 +79,7 @@ func (a *app) namespaceStatus() *cobra.Command {
 
 func (a *app) namespaceApply() *cobra.Command {
 	var o output
-	var description string
-	var meta, quota, drivers []string
-	var noQuota, anyDriver bool
+	var f namespaceFlags
 	cmd := a.leaf("apply NAME", "Make a namespace, or change one", "What no flag names stays as it is; -meta key= takes a key away. "+quotaHelp, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
@@ -97,37 +95,10 @@ func (a *app) namespaceApply() *cobra.Command {
 			return err
 		}
 		if cmd.Flags().Changed("description") {
-			n.Description = description
+			n.Description = f.description
 		}
-		for _, pair := range meta {
-			key, value, ok := strings.Cut(pair, "=")
-			if !ok || key == "" {
-				return problem.New(problem.Invalid, "-meta", "%q is not key=value", pair)
-			}
-			if n.Meta == nil {
-				n.Meta = map[string]string{}
-			}
-			n.Meta[key] = value
-			if value == "" {
-				delete(n.Meta, key)
-			}
-		}
-		if anyDriver {
-			n.AllowedDrivers = nil
-		}
-		if len(drivers) > 0 {
-			n.AllowedDrivers = drivers
-		}
-		if noQuota {
-			n.Quota = nil
-		}
-		for _, word := range quota {
-			if n.Quota == nil {
-				n.Quota = &berthv1.Quota{}
-			}
-			if err := setQuota(n.Quota, word); err != nil {
-				return err
-			}
+		if err := f.change(n); err != nil {
+			return err
 		}
 		n, err = c.Namespaces.SetNamespace(ctx, &berthv1.SetNamespaceRequest{Namespace: n})
 		if err != nil {
@@ -135,15 +106,57 @@ func (a *app) namespaceApply() *cobra.Command {
 		}
 		return a.show(&o, n, func() error { a.printf("Namespace %s is there.\n", n.GetName()); return nil })
 	}
-	cmd.Flags().StringVar(&description, "description", "", "what it is for, in `words`")
-	cmd.Flags().StringArrayVar(&meta, "meta", nil, "`key=value` to keep with it; may be repeated")
-	cmd.Flags().StringSliceVar(&quota, "quota", nil, "`what=amount` that it may hold, such as cpu=64 or gpu=16; several by commas, or again")
-	cmd.Flags().StringSliceVar(&drivers, "allow-drivers", nil, "`drivers` that its jobs may use, and no others; several by commas, or again")
-	cmd.Flags().BoolVar(&anyDriver, "allow-any-driver", false, "let its jobs use any driver")
-	cmd.Flags().BoolVar(&noQuota, "no-quota", false, "take away every limit")
+	cmd.Flags().StringVar(&f.description, "description", "", "what it is for, in `words`")
+	cmd.Flags().StringArrayVar(&f.meta, "meta", nil, "`key=value` to keep with it; may be repeated")
+	cmd.Flags().StringSliceVar(&f.quota, "quota", nil, "`what=amount` that it may hold, such as cpu=64 or gpu=16; several by commas, or again")
+	cmd.Flags().StringSliceVar(&f.drivers, "allow-drivers", nil, "`drivers` that its jobs may use, and no others; several by commas, or again")
+	cmd.Flags().BoolVar(&f.anyDriver, "allow-any-driver", false, "let its jobs use any driver")
+	cmd.Flags().BoolVar(&f.noQuota, "no-quota", false, "take away every limit")
 	o.register(cmd)
 	cmd.ValidArgsFunction = a.completeNamespaces
 	return cmd
+}
+
+// namespaceFlags say what is to be changed of a namespace.
+type namespaceFlags struct {
+	description          string
+	meta, quota, drivers []string
+	noQuota, anyDriver   bool
+}
+
+// change makes the changes, but for the description, which may become empty.
+func (f *namespaceFlags) change(n *berthv1.Namespace) error {
+	for _, pair := range f.meta {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return problem.New(problem.Invalid, "-meta", "%q is not key=value", pair)
+		}
+		if n.Meta == nil {
+			n.Meta = map[string]string{}
+		}
+		n.Meta[key] = value
+		if value == "" {
+			delete(n.Meta, key)
+		}
+	}
+	if f.anyDriver {
+		n.AllowedDrivers = nil
+	}
+	if len(f.drivers) > 0 {
+		n.AllowedDrivers = f.drivers
+	}
+	if f.noQuota {
+		n.Quota = nil
+	}
+	for _, word := range f.quota {
+		if n.Quota == nil {
+			n.Quota = &berthv1.Quota{}
+		}
+		if err := setQuota(n.Quota, word); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) namespaceDelete() *cobra.Command {
