@@ -54,7 +54,8 @@ func groupWarnings(job *berthv1.Job, g *berthv1.Group, in string, warn func(stri
 	if p := g.GetTopology(); len(p.GetAlign()) > 0 && (p.GetPolicy() == "" || p.GetPolicy() == "none") && !isDefault(p.GetAlign()) {
 		warn(`%s: align has no effect with the topology policy "none"`, in)
 	}
-	if d := g.GetOnDisconnect(); d != nil && (d.Replace == nil || d.GetReplace()) {
+	lifeWarnings(g, in, warn)
+	if d := g.GetOnDisconnect(); g.GetStateful() == nil && d != nil && (d.Replace == nil || d.GetReplace()) {
 		if d.GetStopAfter().AsDuration() > d.GetLostAfter().AsDuration() {
 			warn("%s: on_disconnect replaces it %s after the node is lost, while the lost one goes on for %s",
 				in, schema.FormatDuration(d.GetLostAfter()), schema.FormatDuration(d.GetStopAfter()))
@@ -84,6 +85,7 @@ func isDefault(align []string) bool {
 
 func taskWarnings(t *berthv1.Task, in string, warn func(string, ...any)) {
 	clash(t.GetMeta(), in+": meta", warn)
+	fileWarnings(t, in, warn)
 	if r := t.GetResources(); r.GetCores() == 0 && r.GetCoreUnit() == "thread" {
 		warn("%s: core_unit has no effect without cores", in)
 	}
