@@ -81,6 +81,8 @@ var rules = []rule{
 		why: "people's text is read in jobspec and, for config files, in command; the rest gets messages"},
 	{but: []string{"plugins"}, forbid: []string{"lib:github.com/hashicorp/go-plugin"},
 		why: "the plugin wire lives behind package plugins"},
+	{but: []string{"agent/artifact"}, forbid: []string{"lib:github.com/hashicorp/go-getter"},
+		why: "what is fetched is fetched in one place, with all that is not wanted of it turned off"},
 	{but: []string{"agent", "drivers"}, forbid: []string{"lib:github.com/vishvananda/netlink", "lib:github.com/shirou/gopsutil"},
 		why: "only what runs on a host looks at it or changes it"},
 	{but: []string{"hack"}, forbid: []string{"lib:github.com/pkg/errors", "lib:github.com/stretchr/testify", "lib:github.com/golang/protobuf", "lib:github.com/sirupsen/logrus"},
