@@ -36,6 +36,8 @@ type cluster struct {
 	daemons map[string]*daemon
 	servers []string // names of servers in the order in which they got ports
 	address string   // of those servers, as BERTH_ADDR has it at first
+
+	asker *asker // asks a service all the time; nil: nobody does
 }
 
 // daemon is a process that lasts; the same name may be started again.

@@ -39,6 +39,9 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"fill":     cmdFill,
 	"corrupt":  cmdCorrupt,
 	"build":    cmdBuild,
+	"ask":      cmdAsk,
+	"asked":    cmdAsked,
+	"settled":  cmdSettled,
 }
 
 // cmdPorts gives servers their ports before they run: ports s1 s2 s3
@@ -62,7 +65,7 @@ func cmdServer(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(c.start(ts, name, nil, append(all, args[1:]...)...))
 }
 
-// cmdAgent starts an agent with a range of ports of its own, as many share this host: agent n1
+// cmdAgent starts an agent with ports of its own for tasks and DNS, as many share this host: agent n1
 func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	c, name := clusterOf(ts), args[0]
 	all := []string{"agent", "-name", name, "-data-dir", filepath.Join(c.work, name)}
@@ -74,10 +77,13 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	const span = 30
 	if ts.Getenv(name+"_first") == "" {
-		ts.Setenv(name+"_first", strconv.Itoa(takePorts(span)))
+		first := takePorts(span + 1)
+		ts.Setenv(name+"_first", strconv.Itoa(first))
+		ts.Setenv(name+"_dns", "127.0.0.1:"+strconv.Itoa(first+span))
 	}
 	first, _ := strconv.Atoi(ts.Getenv(name + "_first"))
-	env := []string{"BERTH_AGENT_MIN_PORT=" + strconv.Itoa(first), "BERTH_AGENT_MAX_PORT=" + strconv.Itoa(first+span-1)}
+	env := []string{"BERTH_AGENT_MIN_PORT=" + strconv.Itoa(first), "BERTH_AGENT_MAX_PORT=" + strconv.Itoa(first+span-1),
+		"BERTH_AGENT_DNS_ADDRESS=" + ts.Getenv(name+"_dns")}
 	ts.Check(c.start(ts, name, env, append(all, args[1:]...)...))
 }
 
