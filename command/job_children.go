@@ -22,7 +22,7 @@ func (a *app) jobDispatch() *cobra.Command {
 	var payload, token string
 	cmd := a.leaf("dispatch JOB", "Run a job with parameters",
 		"Each run is a job of its own. Shows how far it is until everything runs; Ctrl-C stops watching, not the job. Exit codes are those of `berth job run`.\n"+
-			"With -token a second dispatch with the same token runs nothing: it follows the first.",
+			"With -once a second dispatch with the same token runs nothing: it follows the first.",
 		func(ctx context.Context, args []string) error {
 			q := &berthv1.DispatchJobRequest{Job: args[0], Token: token}
 			var err error
@@ -47,7 +47,7 @@ func (a *app) jobDispatch() *cobra.Command {
 		})
 	cmd.Flags().StringArrayVar(&meta, "meta", nil, "`key=value` that the job takes; may be repeated")
 	cmd.Flags().StringVar(&payload, "payload", "", "`file` that the job gets as its payload, at most 16 KiB; - is stdin")
-	cmd.Flags().StringVar(&token, "token", "", "`words` by which this dispatch is known if it is made again")
+	cmd.Flags().StringVar(&token, "once", "", "`token` by which this dispatch is known if it is made again")
 	w.register(cmd)
 	o.register(cmd)
 	cmd.ValidArgsFunction = a.completeJobs

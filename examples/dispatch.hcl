@@ -2,7 +2,7 @@
 #
 #   berth job run examples/dispatch.hcl
 #   echo hello | berth job dispatch -meta input=greeting -payload - convert
-#   berth job dispatch -meta input=a -token order-17 convert   # a second time runs nothing
+#   berth job dispatch -meta input=a -once order-17 convert   # a second time runs nothing
 #   berth job status convert
 job "convert" {
   type = "batch"
