@@ -25,6 +25,7 @@ type drainWatch struct {
 	quiet  bool
 	began  time.Time
 	known  map[string]*berthv1.Alloc // what is on the node, by id
+	until  time.Time                 // how long a look may wait for successors, all together
 	told   map[string]bool           // what was said of what waits
 	jobs   map[string]*berthv1.Job   // by namespace and name
 	tally  struct{ moved, stopped, ended, lost, homeless int }
@@ -109,6 +110,7 @@ func (w *drainWatch) allocs(ctx context.Context, n *berthv1.Node, index uint64) 
 
 // gone tells of what has gone since the last look.
 func (w *drainWatch) gone(ctx context.Context, allocs []*berthv1.Alloc) error {
+	w.until = time.Now().Add(drainLook)
 	now := map[string]*berthv1.Alloc{}
 	for _, a := range allocs {
 		now[a.GetId()] = a
@@ -167,7 +169,7 @@ func (w *drainWatch) went(ctx context.Context, a *berthv1.Alloc) error {
 
 // successor gives what was placed in an allocation's stead; nil: nothing.
 func (w *drainWatch) successor(ctx context.Context, a *berthv1.Alloc) (*berthv1.Alloc, error) {
-	for range 2 { // it may be a moment behind the end of what it replaces
+	for { // it may be a moment behind the end of what it replaces
 		if id := a.GetNextAlloc(); id != "" {
 			next, err := w.client.Allocs.GetAlloc(ctx, &berthv1.GetAllocRequest{AllocId: id})
 			if problem.Is(err, problem.NotFound) {
@@ -175,10 +177,11 @@ func (w *drainWatch) successor(ctx context.Context, a *berthv1.Alloc) (*berthv1.
 			}
 			return next, err
 		}
-		if a.Wanted() {
+		left := time.Until(w.until)
+		if a.Wanted() || left <= 0 {
 			return nil, nil
 		}
-		now, err := w.client.Allocs.GetAlloc(ctx, &berthv1.GetAllocRequest{AllocId: a.GetId(), Index: a.GetModifyRevision(), Wait: durationpb.New(time.Second)})
+		now, err := w.client.Allocs.GetAlloc(ctx, &berthv1.GetAllocRequest{AllocId: a.GetId(), Index: a.GetModifyRevision(), Wait: durationpb.New(left)})
 		if err != nil {
 			if problem.Is(err, problem.NotFound) {
 				return nil, nil
@@ -187,7 +190,6 @@ func (w *drainWatch) successor(ctx context.Context, a *berthv1.Alloc) (*berthv1.
 		}
 		a = now
 	}
-	return nil, nil
 }
 
 func (w *drainWatch) job(ctx context.Context, a *berthv1.Alloc) (*berthv1.Job, error) {
