@@ -106,7 +106,7 @@ func (f *finder) job(j *berthv1.Job) {
 			continue
 		}
 		over = append(over, a.GetId())
-		if (a.GetNextAlloc() != "" || !a.Wanted() && !hasDisk(j, a)) && f.old(at, f.keep.Alloc) {
+		if (a.GetNextAlloc() != "" || !a.Wanted()) && !f.diskWanted(j, a) && f.old(at, f.keep.Alloc) {
 			replaced = append(replaced, a.GetId())
 		} else {
 			used[a.GetJobVersion()] = true
@@ -151,10 +151,18 @@ func (f *finder) evaluation(e *berthv1.Evaluation) {
 	}
 }
 
-// hasDisk says that a successor is to get an allocation's directory.
-func hasDisk(j *berthv1.Job, a *berthv1.Alloc) bool {
+// diskWanted says that a successor is still to get an allocation's disk: none has run yet.
+func (f *finder) diskWanted(j *berthv1.Job, a *berthv1.Alloc) bool {
 	g := j.GroupNamed(a.GetGroup())
-	return g.GetStateful().GetStickyDisk() && int64(a.GetIndex()) < int64(scheduler.GroupCount(g))
+	if !g.GetStateful().GetStickyDisk() || int64(a.GetIndex()) >= int64(scheduler.GroupCount(g)) {
+		return false
+	}
+	for a.GetNextAlloc() != "" {
+		if a = f.view.Alloc(a.GetNextAlloc()); a == nil || a.Ran() {
+			return false
+		}
+	}
+	return true
 }
 
 // node collects a node that has been down for long, unless something on it may still run.

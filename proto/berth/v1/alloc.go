@@ -1,6 +1,9 @@
 package berthv1
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Ended says whether every task of the allocation is over, by its agent's word. What it
 // was granted is free then.
@@ -19,6 +22,11 @@ func (a *Alloc) Terminal() bool { return a.Ended() || a.GetStatus() == Alloc_los
 
 // Wanted says whether the allocation is to run.
 func (a *Alloc) Wanted() bool { return a.GetDesired() == Alloc_run }
+
+// Ran says whether any task of the allocation was ever started, as far as is known.
+func (a *Alloc) Ran() bool {
+	return slices.ContainsFunc(a.GetTasks(), func(t *TaskState) bool { return t.GetStartTime() != nil })
+}
 
 // Collectable says whether the allocation may be forgotten: it is over, or lost on a
 // node that is gone.
