@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Shows a whole cluster on this machine: 3 servers and 3 agents on loopback run the
-# example jobs; a task, an agent and the leader are killed, and each recovers. Leaves
-# nothing behind. `make demo` builds what it needs and calls it.
+# example jobs; new versions of a service are rolled out, a good one and a bad one; a task,
+# an agent and the leader are killed, and each recovers. Leaves nothing behind. `make demo`
+# builds what it needs and calls it.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -36,7 +37,7 @@ cleanup() {
     printf '\nThe demo failed. The last lines of the logs:\n'
     tail -n 15 "$dir"/*.log 2>/dev/null || true
   fi
-  for job in web primes watch-load; do "$berth" job stop -purge -yes -detach "$job" >/dev/null 2>&1 || true; done
+  for job in shop web primes watch-load; do "$berth" job stop -purge -yes -detach "$job" >/dev/null 2>&1 || true; done
   for _ in $(seq 50); do # the agents stop what they run
     [ "$(shims)" -eq 0 ] && break
     sleep 0.2
@@ -70,9 +71,9 @@ server() { # server N: its ports begin with N
   pids[s$n]=$!
 }
 
-agent() { # agent N: ports for tasks begin with N as well, as the three share this machine
+agent() { # agent N: its ports begin with N as well, as the three share this machine
   local n=$1
-  printf 'agent {\n  min_port = %s2000\n  max_port = %s2999\n}\n' "$n" "$n" >"$dir/a$n.hcl"
+  printf 'agent {\n  min_port = %s2000\n  max_port = %s2999\n  dns {\n    address = "127.0.0.1:%s7464"\n  }\n}\n' "$n" "$n" "$n" >"$dir/a$n.hcl"
   "$berth" agent -name "n$n" -data-dir "$dir/n$n" -config "$dir/a$n.hcl" -servers "$BERTH_ADDR" >>"$dir/n$n.log" 2>&1 &
   pids[n$n]=$!
 }
@@ -98,6 +99,20 @@ web_urls() { web '{{range .assignment.ports}}http://{{.address}}:{{.port}}/{{end
 web_runs() { [ "$(web_urls | grep -c http)" -eq 3 ]; }
 web_answers() { web_runs && for url in $(web_urls); do curl -fsS --max-time 2 "$url" || return 1; done; }
 
+# shop FLAG...: runs a version of the service of examples/rollout.hcl.
+shop() { "$berth" job run -var hello="$PWD/.build/hello" "$@" examples/rollout.hcl; }
+# ask_shop asks each instance that gets traffic, and prints what versions answer.
+ask_shop() {
+  local at
+  for at in $("$berth" service info -ready -t '{{range .instances}}{{.address}}:{{.port}} {{end}}' shop); do
+    curl -fsS --max-time 2 "http://$at/" || return 1
+  done | awk '{ print $NF }' | sort | uniq -c | awk '{ printf "%s%d of %s", sep, $1, $2; sep = ", " } END { print "" }'
+}
+shop_is() { [ "$(ask_shop)" = "$1" ]; }
+# rollout prints the id of the newest roll-out.
+rollout() { "$berth" job status -t '{{.deployment.id}}' shop; }
+canary_waits() { "$berth" deployment status "$(rollout)" | grep -q 'to be promoted'; }
+
 say "3 servers and 3 agents start on loopback"
 for n in 1 2 3; do server $n; done
 until_true 30 has_leader
@@ -118,6 +133,26 @@ say "a batch job and a system job"
 batch=$("$berth" alloc status -filter 'job == "primes"' -t '{{(index . 0).id}}')
 note "the last lines of the batch job's output:"
 "$berth" alloc logs -n 2 "$batch" | sed 's/^/   /'
+
+say "a new version: a canary first, then the others"
+shop
+shop -detach -var version=v2
+until_true 20 canary_waits
+note "the canary is well, and is not asked before it is promoted: $(ask_shop)"
+"$berth" deployment promote "$(rollout)" >/dev/null
+"$berth" deployment status -monitor "$(rollout)"
+until_true 20 shop_is '3 of v2'
+note "those who answer: $(ask_shop)"
+
+say "a version that does not work: the service goes back by itself"
+code=0
+shop -var version=v3 -var broken=true || code=$?
+[ "$code" -eq 1 ] || { note "exit code $code, want 1"; exit 1; }
+"$berth" deployment status -monitor "$(rollout)" >/dev/null
+"$berth" deployment list -job shop
+shop_is '3 of v2' || { note "those who answer: $(ask_shop)"; exit 1; }
+note "it was never asked: $(ask_shop)"
+"$berth" job stop -purge -yes shop
 
 say "a task is killed: it is started again where it was"
 pid=$(web '{{range .tasks}}{{.pid}}{{end}}' | head -n 1)
