@@ -159,7 +159,7 @@ func (a *Agent) compose(reports *session.Reports) error {
 		Store: a.store, Reporter: reports, Log: a.log, Rebooted: a.rebooted, MaxDead: a.cfg.MaxDeadAllocs,
 		Layout: runner.Layout{Data: a.cfg.DataDir, Secrets: a.secretsDir()},
 		Driver: func(name string) drivers.Driver { return a.drivers[name] },
-		Node:   a.node.Load,
+		Node:   a.node.Load, Catalog: a.catalog,
 	})
 	if err := m.Restore(); err != nil {
 		return err

@@ -31,6 +31,8 @@ type spec struct {
 	dirs  drivers.Dirs
 	// shared are the CPUs for tasks without their own; "": all.
 	shared string
+	// rendered is what templates give the environment.
+	rendered map[string]string
 }
 
 func (s *spec) grant() *berthv1.TaskGrant {
@@ -80,6 +82,7 @@ func (s *spec) build() (*drivers.Task, error) {
 		}
 		t.Env[key] = v
 	}
+	maps.Copy(t.Env, s.rendered)
 	n.env = t.Env
 	config, err := n.expandStruct(s.field("config"), s.task.GetConfig())
 	if err != nil {

@@ -47,6 +47,9 @@ func crashCases() []crashCase {
 	findTask(bad.Groups[0], "a-pre").Config = mustStruct(map[string]any{"run_for": "1s", "exit_code": 1.0})
 	slow := groupJob(berthv1.Job_service, map[string]any{"stop_delay": "1s"})
 	findTask(slow.Groups[0], "main").ShutdownDelay = durationpb.New(2 * time.Second)
+	withFiles := one(berthv1.Job_service, nil, 0)
+	withFiles.Groups[0].Tasks[0].Artifacts = []*berthv1.Artifact{{Source: "file:///proc/version", Destination: "local"}}
+	withFiles.Groups[0].Tasks[0].Templates = []*berthv1.Template{{Data: `{{ index (tryVar "v") "a" }}{{ env "BERTH_TASK_NAME" }}`, Destination: "local/t", ChangeMode: "script", ChangeScript: []string{"reload"}}}
 	checked := groupJob(berthv1.Job_service, nil)
 	checked.Groups[0].Services = webJob().Groups[0].Services
 	checked.Groups[0].Update = &berthv1.UpdateStrategy{MinHealthyTime: durationpb.New(2 * time.Second), HealthyDeadline: durationpb.New(time.Minute)}
@@ -55,6 +58,7 @@ func crashCases() []crashCase {
 		{"batch to its end", one(berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
 		{"batch that fails", one(berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2), false, berthv1.Alloc_failed, map[string]int{"t": 3}, nil, 0},
 		{"service that is stopped", one(berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0), true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
+		{"service with files", withFiles, true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
 		{"start fails for good", one(berthv1.Job_service, map[string]any{"start_error": "no"}, 3), false, berthv1.Alloc_failed, map[string]int{"t": 0}, nil, 0},
 		{"slow to prepare", one(berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
 		{"group that is stopped", slow, true, berthv1.Alloc_complete, starts, order, 0},
@@ -156,9 +160,15 @@ func (tc *crashCase) crashAt(t *testing.T, at int) bool {
 	defer n.end()
 	a := webAlloc(tc.job, "a1")
 	n.assign(complete(1, tc.job, a))
-	for range 10 {
+	for i := range 10 {
+		if i == 4 {
+			n.know(variable("v", "new")) // a template changes
+		}
 		restartIfCrashed()
 		time.Sleep(time.Second)
+	}
+	if len(tc.job.Groups[0].Tasks[0].GetTemplates()) > 0 && (n.file("local/t") != "newt" || n.file("local/version") == "") {
+		t.Errorf("crash at %d (%s): the files are %q and %q", at, where, n.file("local/t"), n.file("local/version"))
 	}
 	if tc.stop {
 		a = a.ShallowCopy()

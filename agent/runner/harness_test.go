@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/berthd/berth/agent/discovery"
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/drivers"
@@ -36,6 +37,9 @@ type node struct {
 	done   chan struct{}
 	fault  func(point string) error
 	onNode func() // called once, when the runner next asks for its node
+
+	answers sync.Map // topic -> *berthv1.Known; what is not there does not exist
+	catalog *discovery.Catalog
 
 	probes sync.Map // check name -> health.Outcome; what is not there passes
 }
@@ -61,6 +65,7 @@ func (n *node) load() {
 	}
 	n.store = st
 	n.driver = &recorder{Driver: mock.New(n.host), pids: map[string][]int{}, last: map[string]*drivers.Task{}}
+	n.catalog = discovery.New()
 	n.m = New(Config{
 		Store: st, Layout: Layout{Data: n.dir, Secrets: n.dir + "/run/node/secrets"}, Reporter: n.reports, Log: log, Rebooted: n.rebooted,
 		Driver: func(name string) drivers.Driver {
@@ -79,8 +84,9 @@ func (n *node) load() {
 			}
 			return testNode(st.NodeID())
 		},
-		Fault:  func(p string) error { return n.faultAt(p) },
-		Prober: n.prober,
+		Fault:   func(p string) error { return n.faultAt(p) },
+		Catalog: n.catalog,
+		Prober:  n.prober,
 	})
 	if err := n.m.Restore(); err != nil {
 		n.t.Fatal(err)
@@ -95,6 +101,34 @@ func (n *node) run() {
 		defer close(n.done)
 		_ = n.m.Run(ctx)
 	}()
+	go n.tell(ctx, n.catalog)
+}
+
+// tell is the servers' part of discovery.
+func (n *node) tell(ctx context.Context, c *discovery.Catalog) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.Changed():
+		}
+		for _, topic := range c.Topics() {
+			c.Know(n.answer(topic))
+		}
+	}
+}
+
+func (n *node) answer(topic *berthv1.Topic) *berthv1.Known {
+	if k, ok := n.answers.Load(topic.Key()); ok {
+		return k.(*berthv1.Known)
+	}
+	return &berthv1.Known{Topic: topic}
+}
+
+// know sets what is known of a topic.
+func (n *node) know(k *berthv1.Known) {
+	n.answers.Store(k.GetTopic().Key(), k)
+	n.catalog.Know(k)
 }
 
 // prober runs scripts as they are and gives other checks what the test has set.

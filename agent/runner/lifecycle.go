@@ -204,7 +204,7 @@ func whyFailed(s *berthv1.TaskState) string {
 		switch e.GetType() {
 		case "unhealthy":
 			ill = e.GetMessage() + "; "
-		case "exited", "lost", "driver error":
+		case "exited", "lost", "driver error", "files failed":
 			last, ill = ill+e.GetMessage(), ""
 		case "failed":
 			why = e.GetMessage()

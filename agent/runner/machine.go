@@ -26,6 +26,7 @@ const (
 	opStart   op = "start"
 	opRecover op = "recover"
 	opUpdate  op = "update"
+	opRender  op = "render"
 	opWait    op = "wait"
 	opStop    op = "stop"
 	opRemove  op = "remove"
@@ -46,6 +47,10 @@ type situation struct {
 	stopped bool
 	// outdated says that the driver has not been told of the task's newest grant.
 	outdated bool
+	// changed says that what its templates read may have changed; renderAt is when the task
+	// is told of what has. Zero: nothing has.
+	changed  bool
+	renderAt time.Time
 	now      time.Time
 }
 
@@ -81,6 +86,8 @@ func next(s situation) op {
 			return opStop
 		case s.outdated && !s.stopped:
 			return opUpdate
+		case !s.stop && !s.stopped && (s.changed || !s.renderAt.IsZero() && !s.now.Before(s.renderAt)):
+			return opRender
 		}
 		return opWait
 	case store.Exited:

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/berthd/berth/agent/discovery"
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/drivers"
@@ -39,6 +40,8 @@ type Config struct {
 	Driver func(name string) drivers.Driver
 	// Node gives the node as it is now; what it returns is not changed.
 	Node func() *berthv1.Node
+	// Catalog is what is known of services and variables; nil: nothing ever is.
+	Catalog *discovery.Catalog
 	// Rebooted says that the machine was booted since the agent last ran.
 	Rebooted bool
 	// MaxDead is how many ended allocs keep their directories; 0: 50.
@@ -79,6 +82,9 @@ func New(cfg Config) *Manager {
 	}
 	if cfg.MaxDiskPercent == 0 {
 		cfg.MaxDiskPercent = 80
+	}
+	if cfg.Catalog == nil {
+		cfg.Catalog = discovery.New()
 	}
 	return &Manager{
 		cfg: cfg, log: cfg.Log, pool: health.NewPool(checksAtOnce),

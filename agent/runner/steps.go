@@ -26,10 +26,10 @@ func (t *task) driver() (drivers.Driver, error) {
 // build makes the driver's task as it is wanted now.
 func (t *task) build() (*drivers.Task, error) {
 	t.mu.Lock()
-	shared := t.shared
+	shared, rendered := t.shared, t.templates.env
 	t.mu.Unlock()
 	s := t.alloc.spec(t.def)
-	s.shared = shared
+	s.shared, s.rendered = shared, rendered
 	s.dirs = t.m.cfg.Layout.dirs(t.key)
 	return s.build()
 }
@@ -54,6 +54,13 @@ func (t *task) prepare(ctx context.Context, wakes uint64) error {
 		return nil
 	} else if err != nil {
 		t.retry(ctx, "writing the payload", err)
+		return nil
+	}
+	if ready, err := t.makeFiles(ctx, wakes, dt); !ready {
+		return err
+	}
+	if dt, err = t.build(); err != nil { // with the environment of its templates
+		t.rec.GiveUp = err.Error()
 		return nil
 	}
 	t.rec.State.Phase = berthv1.TaskState_preparing
@@ -91,7 +98,7 @@ func (t *task) writePayload(dt *drivers.Task) error {
 	return writePayload(dt.Dirs.Task, s.task.GetPayloadFile(), dt.User, s.job.GetPayload())
 }
 
-func (t *task) start(ctx context.Context) error {
+func (t *task) start(ctx context.Context, wakes uint64) error {
 	d, err := t.driver()
 	if err != nil {
 		return t.cannot("start", err)
@@ -106,6 +113,14 @@ func (t *task) start(ctx context.Context) error {
 	if err := makeDirs(dt.Dirs); err != nil {
 		t.retry(ctx, "making directories", err)
 		return nil
+	}
+	if !t.templates.ready { // the agent was restarted since it was prepared
+		if ready, err := t.makeFiles(ctx, wakes, dt); !ready {
+			return err
+		}
+		if dt, err = t.build(); err != nil {
+			return t.cannot("start", err)
+		}
 	}
 	handle, err := d.Start(ctx, dt)
 	if err != nil {
@@ -156,6 +171,7 @@ func (t *task) recover(ctx context.Context) error {
 	case err == nil:
 		t.attached = true
 		t.succeeded()
+		t.lookAgain()
 		t.rec.State.Phase, t.rec.State.Pid = berthv1.TaskState_started, uint32(max(0, t.rec.Handle.PID))
 		t.event("recovered", "the agent was restarted and found it again, "+pidWords(t.rec.Handle))
 		t.log.Info("task recovered", "pid", t.rec.Handle.PID)
@@ -227,11 +243,13 @@ func (t *task) wait(ctx context.Context, wakes uint64, s situation) error {
 }
 
 // waitContext ends when the task is to be looked at again though nobody wakes it: its
-// shutdown_delay has passed, or its record is still to be stored.
+// shutdown_delay has passed, its templates are due, or its record is still to be stored.
 func (t *task) waitContext(ctx context.Context, s situation) (context.Context, context.CancelFunc) {
 	switch {
 	case s.lingers():
 		return context.WithTimeout(ctx, t.patienceOf(s.stopAt.Sub(s.now)))
+	case !s.renderAt.IsZero():
+		return context.WithTimeout(ctx, t.patienceOf(s.renderAt.Sub(s.now)))
 	case t.unsaved:
 		return context.WithTimeout(ctx, saveRetry)
 	}

@@ -42,6 +42,8 @@ type task struct {
 	failures int  // of the same operation, in a row
 	saidWhy  string
 
+	templates templates
+
 	mu       sync.Mutex
 	hold     bool // its group wants it to wait
 	stop     bool
@@ -190,7 +192,8 @@ func (t *task) situation() (situation, uint64) {
 	defer t.mu.Unlock()
 	return situation{
 		rec: t.rec, hold: t.hold, stop: t.stop, stopAt: t.stopAt,
-		attached: t.attached, stopped: t.stopped, outdated: t.outdated, now: time.Now(),
+		attached: t.attached, stopped: t.stopped, outdated: t.outdated,
+		changed: t.templates.changed, renderAt: t.templates.due, now: time.Now(),
 	}, t.wakes
 }
 
@@ -209,11 +212,13 @@ func (t *task) step(ctx context.Context) error {
 	case opPrepare:
 		return t.prepare(ctx, wakes)
 	case opStart:
-		return t.start(ctx)
+		return t.start(ctx, wakes)
 	case opRecover:
 		return t.recover(ctx)
 	case opUpdate:
 		t.update(ctx)
+	case opRender:
+		return t.rerender(ctx)
 	case opWait:
 		return t.wait(ctx, wakes, s)
 	case opStop:
