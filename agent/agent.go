@@ -11,6 +11,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -160,6 +161,12 @@ func (a *Agent) compose(reports *session.Reports) error {
 		Layout: runner.Layout{Data: a.cfg.DataDir, Secrets: a.secretsDir()},
 		Driver: func(name string) drivers.Driver { return a.drivers[name] },
 		Node:   a.node.Load, Catalog: a.catalog,
+		FetchDisk: func(ctx context.Context, alloc string) (io.ReadCloser, error) {
+			a.mu.Lock()
+			client := a.client // made below, of the runner
+			a.mu.Unlock()
+			return client.FetchDisk(ctx, alloc)
+		},
 	})
 	if err := m.Restore(); err != nil {
 		return err

@@ -103,6 +103,8 @@ func (s *Server) serve(ctx context.Context, order *berthv1.StreamOrder, out *sen
 		return s.allocs.Signal(ctx, o.Signal.GetAllocId(), o.Signal.GetTask(), o.Signal.GetSignal())
 	case *berthv1.StreamOrder_Restart:
 		return s.allocs.Restart(o.Restart.GetAllocId(), o.Restart.GetTask())
+	case *berthv1.StreamOrder_SendDisk:
+		return s.sendDisk(ctx, o.SendDisk, out)
 	}
 	return problem.New(problem.Unsupported, "order", "this agent does not know the order").WithRemedy("upgrade the agent")
 }

@@ -18,7 +18,9 @@ type AllocInfo struct {
 	Tasks []string
 	// Dir is what may be looked into; Logs is inside it.
 	Dir, Logs string
-	Ended     bool
+	// Data is its sticky disk; "": it has none.
+	Data  string
+	Ended bool
 }
 
 // Find gives the alloc with this id, or the only one whose id begins so.
@@ -28,6 +30,9 @@ func (m *Manager) Find(prefix string) (*AllocInfo, error) {
 		return nil, err
 	}
 	info := &AllocInfo{ID: a.id, Dir: m.cfg.Layout.AllocDir(a.id), Logs: m.cfg.Layout.LogsDir(a.id), Ended: a.terminal()}
+	if a.keepsDisk() {
+		info.Data = m.cfg.Layout.DataDir(a.id)
+	}
 	for _, t := range a.tasks {
 		info.Tasks = append(info.Tasks, t.def)
 	}

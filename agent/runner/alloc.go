@@ -37,6 +37,8 @@ type alloc struct {
 	again    *pending // assigned anew while it was being removed
 	cleaned  bool     // cleaning up has begun
 	launched bool     // its goroutines were started; guarded by Manager.mu
+
+	disk chan struct{} // has room for the one task that makes the sticky disk
 }
 
 // pending is an alloc that is not run (yet).
@@ -47,7 +49,7 @@ type pending struct {
 
 // newAlloc makes an alloc and its tasks from what is stored of them (nil: nothing).
 func newAlloc(m *Manager, p pending, stored *store.Content) *alloc {
-	a := &alloc{m: m, id: p.alloc.GetId(), cur: p.alloc, job: p.job, states: map[string]*berthv1.TaskState{}, since: time.Now()}
+	a := &alloc{m: m, id: p.alloc.GetId(), cur: p.alloc, job: p.job, states: map[string]*berthv1.TaskState{}, since: time.Now(), disk: make(chan struct{}, 1)}
 	a.group = findGroup(p.job, p.alloc.GetGroup())
 	if p.job == nil && p.alloc.Ended() {
 		a.past, a.status = true, p.alloc.GetStatus()

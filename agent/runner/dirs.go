@@ -17,6 +17,7 @@ import (
 // Layout is where allocations lie on the disk:
 //
 //	allocs/<id>/shared        for all tasks of the alloc
+//	allocs/<id>/shared/data   what a successor takes over, with a sticky disk
 //	allocs/<id>/logs          <task>.<stream>.<n>
 //	allocs/<id>/tasks/<task>  one task's own, its working directory
 //	private/<id>/<task>/state the driver's own

@@ -190,22 +190,23 @@ func (m *Manager) forgotten(a *alloc) {
 }
 
 // deleteOldDirs deletes the directories of ended allocs, oldest first, as long as there
-// are too many of them or the disk is too full. Their records stay until the servers
-// forget them.
+// are too many of them or the disk is too full; those with a disk that a successor may want
+// are left. Their records stay until the servers forget them.
 func (m *Manager) deleteOldDirs() {
 	type deadAlloc struct {
-		id string
-		at time.Time
+		id    string
+		at    time.Time
+		alloc *alloc
 	}
 	var dead []deadAlloc
 	m.mu.Lock()
 	for _, a := range m.allocs {
 		if a.terminal() && !a.removed {
-			dead = append(dead, deadAlloc{a.id, a.endedAt()})
+			dead = append(dead, deadAlloc{a.id, a.endedAt(), a})
 		}
 	}
 	m.mu.Unlock()
-	dead = slices.DeleteFunc(dead, func(d deadAlloc) bool { return m.cfg.Layout.untouched(d.id) })
+	dead = slices.DeleteFunc(dead, func(d deadAlloc) bool { return m.cfg.Layout.untouched(d.id) || d.alloc.keepsDisk() })
 	slices.SortFunc(dead, func(a, b deadAlloc) int {
 		if c := a.at.Compare(b.at); c != 0 {
 			return c

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -40,6 +41,9 @@ type Config struct {
 	Driver func(name string) drivers.Driver
 	// Node gives the node as it is now; what it returns is not changed.
 	Node func() *berthv1.Node
+	// FetchDisk gives the sticky disk for an alloc from the node that has it, as a tar.
+	// NotFound: there is none to be had, now or ever.
+	FetchDisk func(ctx context.Context, allocID string) (io.ReadCloser, error)
 	// Catalog is what is known of services and variables; nil: nothing ever is.
 	Catalog *discovery.Catalog
 	// Rebooted says that the machine was booted since the agent last ran.

@@ -49,6 +49,9 @@ func (t *task) prepare(ctx context.Context, wakes uint64) error {
 		t.retry(ctx, "making directories", err)
 		return nil
 	}
+	if ready, err := t.takeDisk(ctx, wakes); !ready {
+		return err
+	}
 	if err := t.writePayload(dt); problem.Is(err, problem.Invalid) {
 		t.rec.GiveUp = err.Error()
 		return nil

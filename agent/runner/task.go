@@ -272,12 +272,17 @@ func (t *task) interruptible(ctx context.Context, wakes uint64, patient bool) (c
 
 // retry says why an operation failed and waits before it is tried again.
 func (t *task) retry(ctx context.Context, what string, err error) {
+	t.tryAgain(ctx, "driver error", what, err)
+}
+
+// tryAgain is retry with an event of another kind.
+func (t *task) tryAgain(ctx context.Context, kind, what string, err error) {
 	d := min(retryMin<<min(t.failures, 10), retryMax)
 	t.failures++
 	if why := what + ": " + err.Error(); why != t.saidWhy {
 		t.saidWhy = why
 		t.log.Warn("a task's operation failed and is tried again", "operation", what, "error", err, "in", d)
-		t.event("driver error", why)
+		t.event(kind, why)
 		t.publish(false)
 	}
 	t.sleep(ctx, d)

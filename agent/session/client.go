@@ -113,8 +113,9 @@ type Client struct {
 	staleSince time.Time // since when only older assignments were offered
 	servers    []string  // as the servers told; nil: not yet
 	lastHeard  time.Time
-	connected  string               // address of the server of the session; "": none
-	said       map[string]time.Time // when a failure was last logged, by its words
+	connected  string                     // address of the server of the session; "": none
+	rpc        berthv1.AgentServiceClient // of that server; nil: none
+	said       map[string]time.Time       // when a failure was last logged, by its words
 }
 
 // New makes a Client; it dials nothing yet.
@@ -184,7 +185,7 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) ended(ctx context.Context, addr string, err error) {
 	c.mu.Lock()
 	was, heard := c.connected, c.lastHeard
-	c.connected = ""
+	c.connected, c.rpc = "", nil
 	c.mu.Unlock()
 	if was != "" {
 		c.cfg.Contact(heard)

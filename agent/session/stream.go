@@ -185,7 +185,7 @@ func (l *live) assigned(as *berthv1.Assignments) error {
 	c.mu.Lock()
 	c.revision = as.GetResultsIn()
 	if first {
-		c.connected = l.addr
+		c.connected, c.rpc = l.addr, l.rpc
 	}
 	c.mu.Unlock()
 	if first {
