@@ -211,6 +211,7 @@ func (c *checker) template(t *berthv1.Template, path string) {
 	if (t.GetData() == "") == (t.GetSource() == "") {
 		c.add(path+".data", "", "a template has either data or a source")
 	}
+	c.templateText(t, path)
 	mode := t.GetChangeMode()
 	switch {
 	case mode == "signal" && t.GetChangeSignal() == "":

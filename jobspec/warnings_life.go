@@ -29,7 +29,7 @@ func lifeWarnings(g *berthv1.Group, in string, warn func(string, ...any)) {
 // fileWarnings is about what is put into a task's directory.
 func fileWarnings(t *berthv1.Task, in string, warn func(string, ...any)) {
 	for _, a := range t.GetArtifacts() {
-		if a.GetChecksum() == "" {
+		if !pinned(a) {
 			warn("%s: the artifact %s has no checksum: whatever is there then is run", in, clip(a.GetSource()))
 		}
 	}
