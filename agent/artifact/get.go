@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	getter "github.com/hashicorp/go-getter"
+	getter "github.com/hashicorp/go-getter/v2"
 
 	"github.com/berthd/berth/problem"
 )
@@ -84,7 +84,7 @@ func (j *job) bring(ctx context.Context) (string, error) {
 		q.Set("checksum", sum)
 		u.RawQuery = q.Encode()
 	}
-	if err := j.client(ctx, u.String(), download, getter.ClientModeFile).Get(); err != nil {
+	if err := j.request(ctx, u.String(), download, getter.ModeFile); err != nil {
 		return "", plain(err)
 	}
 	if j.from.archive == "" {
@@ -106,14 +106,14 @@ func (j *job) clone(ctx context.Context, tree string) error {
 		return problem.New(problem.Unsupported, "source", "this node has no git").
 			WithRemedy("install git, or fetch an archive of the repository by https")
 	}
-	if err := j.client(ctx, "git::"+j.from.url.String(), tree, getter.ClientModeDir).Get(); err != nil {
+	if err := j.request(ctx, "git::"+j.from.url.String(), tree, getter.ModeDir); err != nil {
 		return plain(err)
 	}
 	return nil
 }
 
-// client is go-getter with nothing but what is wanted of it.
-func (j *job) client(ctx context.Context, from, to string, mode getter.ClientMode) *getter.Client {
+// request asks go-getter, with nothing but what is wanted of it.
+func (j *job) request(ctx context.Context, from, to string, mode getter.Mode) error {
 	header := http.Header{}
 	for k, v := range j.Artifact.GetHeaders() {
 		header.Set(k, v)
@@ -122,13 +122,13 @@ func (j *job) client(ctx context.Context, from, to string, mode getter.ClientMod
 		Client: webClient(j.maxBytes, j.Artifact.GetHeaders()), Header: header,
 		DoNotCheckHeadFirst: true, XTerraformGetDisabled: true,
 	}
-	return &getter.Client{
-		Ctx: ctx, Src: from, Dst: to, Mode: mode, DisableSymlinks: true,
-		Getters: map[string]getter.Getter{
-			"http": web, "https": web, "file": &getter.FileGetter{Copy: true}, "git": &getter.GitGetter{},
-		},
-		Detectors: []getter.Detector{}, Decompressors: map[string]getter.Decompressor{},
+	client := &getter.Client{
+		DisableSymlinks: true,
+		Getters:         []getter.Getter{&getter.GitGetter{}, web, &getter.FileGetter{}},
+		Decompressors:   map[string]getter.Decompressor{},
 	}
+	_, err := client.Get(ctx, &getter.Request{Src: from, Dst: to, GetMode: mode, Copy: true, DisableSymlinks: true})
+	return err
 }
 
 // webClient reads no more than maxBytes of an answer. It does not tell the headers to
