@@ -32,6 +32,7 @@ type oneAlloc struct {
 	tasks  []string
 	ended  atomic.Bool
 	driver drivers.Driver
+	data   string // its sticky disk
 	did    []string
 }
 
@@ -39,7 +40,7 @@ func (o *oneAlloc) Find(prefix string) (*runner.AllocInfo, error) {
 	if prefix != "a1" {
 		return nil, problem.New(problem.NotFound, prefix, "there is no such allocation on this node")
 	}
-	return &runner.AllocInfo{ID: "a1", Tasks: o.tasks, Dir: o.dir, Logs: filepath.Join(o.dir, "logs"), Ended: o.ended.Load()}, nil
+	return &runner.AllocInfo{ID: "a1", Tasks: o.tasks, Dir: o.dir, Logs: filepath.Join(o.dir, "logs"), Data: o.data, Ended: o.ended.Load()}, nil
 }
 
 func (o *oneAlloc) Running(string, string) (drivers.Driver, *drivers.Task, error) {
