@@ -78,7 +78,7 @@ func flatten(causes []*problem.Error) []*problem.Error {
 
 // sentence gives text a capital letter, unless it begins with a command or a quote.
 func sentence(text string) string {
-	if text == "" || text[0] < 'a' || text[0] > 'z' {
+	if text == "" || text[0] < 'a' || text[0] > 'z' || strings.HasPrefix(text, "berth ") {
 		return text
 	}
 	return strings.ToUpper(text[:1]) + text[1:]
