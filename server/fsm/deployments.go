@@ -71,6 +71,9 @@ func (a *applier) deploymentChanged(f *berthv1.DeploymentChanged) error {
 			return err
 		}
 		set = func(d *berthv1.Deployment) {
+			if d.GetStatus() == berthv1.Deployment_running {
+				d.StatusReason = "" // that it waits for this is not so any more
+			}
 			for _, name := range groups {
 				g := d.GroupNamed(name)
 				g.Promoted, g.ProgressBy = true, nil
