@@ -78,7 +78,7 @@ func (p *packer) add(name string, info fs.FileInfo) error {
 	// Users have other names elsewhere; the times of the last look are nobody's.
 	h.Name, h.Uname, h.Gname, h.AccessTime, h.ChangeTime, h.Format = name, "", "", time.Time{}, time.Time{}, tar.FormatPAX
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok && kind == 0 && sys.Nlink > 1 {
-		id := inode{uint64(sys.Dev), sys.Ino}
+		id := inode{sys.Dev, sys.Ino}
 		if other, again := p.first[id]; again {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, other, 0
 		} else {
