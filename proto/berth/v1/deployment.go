@@ -22,8 +22,8 @@ func (d *Deployment) GroupNamed(name string) *DeploymentGroup {
 }
 
 // GroupNamed gives a group of the job; nil: it has none of that name.
-func (j *Job) GroupNamed(name string) *Group {
-	for _, g := range j.GetGroups() {
+func (x *Job) GroupNamed(name string) *Group {
+	for _, g := range x.GetGroups() {
 		if g.GetName() == name {
 			return g
 		}
