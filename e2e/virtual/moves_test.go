@@ -117,6 +117,16 @@ func (c *cluster) ordinalsOnce(name string) {
 	}
 }
 
+// hosts says whether a wanted allocation of a job runs on a host.
+func (c *cluster) hosts(a *agentHost, name string) bool {
+	for al := range c.anyServer().proc.Store().View().AllocsByJob("default", name) {
+		if al.Wanted() && a.host.Has(al.GetId()+"/t") {
+			return true
+		}
+	}
+	return false
+}
+
 // Hosts are cut off, reboot and come back, and servers fail: of a stateful group never two
 // of one index run anywhere, whether agents stop them by themselves or the servers wait.
 func TestNeverTwoOfOneOrdinal(t *testing.T) {
@@ -139,7 +149,13 @@ func ordinals(t *testing.T, seed uint64) {
 	c.register(fenced)
 	c.register(waits)
 	c.waitConverged(both, 2*time.Minute)
-	replaced := 0
+	watch := func(seconds int) {
+		for range seconds {
+			time.Sleep(time.Second)
+			c.ordinalsOnce("fenced")
+			c.ordinalsOnce("waits")
+		}
+	}
 	for range 25 {
 		a := c.agents[rng.IntN(len(c.agents))]
 		switch rng.IntN(6) {
@@ -156,12 +172,19 @@ func ordinals(t *testing.T, seed uint64) {
 		case 5:
 			c.heal()
 		}
-		for range 5 + rng.IntN(120) {
-			time.Sleep(time.Second)
-			c.ordinalsOnce("fenced")
-			c.ordinalsOnce("waits")
+		watch(5 + rng.IntN(120))
+	}
+	// Chance may have replaced nothing: one that runs is cut off for longer than its fence.
+	c.heal()
+	c.waitConverged(both, 20*time.Minute)
+	for _, a := range c.agents {
+		if c.hosts(a, "fenced") {
+			a.setCut(true)
+			break
 		}
 	}
+	watch(300)
+	replaced := 0
 	for al := range c.anyServer().proc.Store().View().AllocsByJob("default", "fenced") {
 		if al.GetPreviousAlloc() != "" {
 			replaced++
