@@ -41,7 +41,8 @@ func processes(want func(dir, command string) bool) []process {
 func below(work string) func(dir, command string) bool {
 	return func(dir, command string) bool {
 		cwd, _ := os.Readlink(filepath.Join(dir, "cwd"))
-		return strings.Contains(command, work) || strings.HasPrefix(cwd, work)
+		// With the slash: "schedule" is not "scheduler".
+		return strings.Contains(command, work+"/") || strings.HasPrefix(cwd+"/", work+"/")
 	}
 }
 
