@@ -50,6 +50,8 @@ type Agent struct {
 	// nodeMu makes one change of node follow the other.
 	nodeMu sync.Mutex
 	clock  clock
+	// dnsAddress is where names are answered; nil or "": nowhere.
+	dnsAddress atomic.Pointer[string]
 
 	mu          sync.Mutex
 	stopSession context.CancelFunc
@@ -139,7 +141,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = a.runner.Run(runCtx) })
 	if a.cfg.DNS.Address != "" {
-		responder := dns.New(dns.Config{Address: a.cfg.DNS.Address, TTL: a.cfg.DNS.TTL, Catalog: a.catalog, Log: a.log})
+		responder := dns.New(dns.Config{Address: a.cfg.DNS.Address, TTL: a.cfg.DNS.TTL, Catalog: a.catalog, Log: a.log, Listening: a.dnsListens})
 		wg.Go(func() { _ = responder.Run(runCtx) })
 	}
 	wg.Go(func() { a.watch(runCtx) })
@@ -244,6 +246,12 @@ func (a *Agent) tidy() {
 		}
 		dir = filepath.Dir(dir)
 	}
+}
+
+// dnsListens takes where names are answered, for tasks to ask: "" is nowhere.
+func (a *Agent) dnsListens(address string) {
+	a.dnsAddress.Store(&address)
+	a.assemble()
 }
 
 // heardClock compares the servers' clock with the node's.

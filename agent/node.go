@@ -144,6 +144,10 @@ func (a *Agent) addOwn(n *berthv1.Node) {
 		n.Attributes[inventory.AttrClockSkew] = ahead.String()
 	}
 	n.Attributes[inventory.AttrAgentVersion] = a.cfg.Version
+	delete(n.Attributes, inventory.AttrDNSAddress)
+	if address := a.dnsAddress.Load(); address != nil && *address != "" {
+		n.Attributes[inventory.AttrDNSAddress] = *address
+	}
 	if a.cfg.Region != "" {
 		n.Attributes[inventory.AttrRegion] = a.cfg.Region
 	}

@@ -36,6 +36,19 @@ type sight struct {
 	err    error
 }
 
+// followVersion shows what a command has written: to programs the answer, to people how far
+// the version is.
+func (a *app) followVersion(ctx context.Context, c *client.Client, name string, r *berthv1.RegisterJobResponse, o *output, w *watchFlags) error {
+	if o.forPrograms() {
+		return a.show(o, r, nil)
+	}
+	job, err := c.Jobs.GetJob(ctx, &berthv1.GetJobRequest{Job: name, Version: r.GetVersion()})
+	if err != nil {
+		return err
+	}
+	return a.follow(ctx, job, r, w)
+}
+
 // follow watches a job that was just written until it runs, fails, or cannot be placed.
 func (a *app) follow(ctx context.Context, job *berthv1.Job, r *berthv1.RegisterJobResponse, w *watchFlags) error {
 	c, err := a.api()

@@ -87,14 +87,7 @@ func (a *app) jobScale() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if o.forPrograms() {
-			return a.show(&o, r, nil)
-		}
-		job, err := c.Jobs.GetJob(ctx, &berthv1.GetJobRequest{Job: args[0], Version: r.GetVersion()})
-		if err != nil {
-			return err
-		}
-		return a.follow(ctx, job, r, &w)
+		return a.followVersion(ctx, c, args[0], r, &o, &w)
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, in `words`; kept with the change")
 	cmd.Flags().BoolVar(&events, "events", false, "show the changes that were made")

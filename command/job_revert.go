@@ -34,14 +34,7 @@ func (a *app) jobRevert() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.forPrograms() {
-				return a.show(&o, r, nil)
-			}
-			job, err := c.Jobs.GetJob(ctx, &berthv1.GetJobRequest{Job: args[0], Version: r.GetVersion()})
-			if err != nil {
-				return err
-			}
-			return a.follow(ctx, job, r, &w)
+			return a.followVersion(ctx, c, args[0], r, &o, &w)
 		})
 	w.register(cmd)
 	check.register(cmd)

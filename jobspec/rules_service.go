@@ -3,7 +3,6 @@ package jobspec
 import (
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -83,7 +82,9 @@ func (c *checker) check(g *berthv1.Group, s *berthv1.Service, k *berthv1.Check, 
 	if m := k.GetMethod(); m != "" && strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
 		c.add(path+".method", `such as "GET" or "HEAD"`, "method %q is no HTTP method", clip(m))
 	}
-	if e := k.GetExpectStatus(); e != "" && !statuses(e) {
+	if e := k.GetExpectStatus(); e == "" {
+		return
+	} else if _, err := berthv1.ParseStatuses(e); err != nil {
 		c.add(path+".expect_status", `write statuses and ranges, such as "200", "200-299" or "200,404"`, "expect_status %q is no list of statuses", clip(e))
 	}
 }
@@ -123,20 +124,4 @@ func (c *checker) taskOf(g *berthv1.Group, name, path string) {
 		known = append(known, t.GetName())
 	}
 	c.add(path, didYouMean(name, known), "group %q has no task %q", g.GetName(), clip(name))
-}
-
-// statuses says whether s is a list of HTTP statuses and ranges of them.
-func statuses(s string) bool {
-	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		if !isRange {
-			last = first
-		}
-		a, err := strconv.Atoi(first)
-		b, err2 := strconv.Atoi(last)
-		if err != nil || err2 != nil || a < 100 || b > 599 || a > b {
-			return false
-		}
-	}
-	return true
 }

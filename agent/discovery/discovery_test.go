@@ -10,8 +10,9 @@ import (
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
-func known(topic *berthv1.Topic, revision uint64) *berthv1.Known {
-	return &berthv1.Known{Topic: topic, Revision: revision}
+// known is an answer that can be told from others.
+func known(topic *berthv1.Topic, number int) *berthv1.Known {
+	return &berthv1.Known{Topic: topic, NodeName: fmt.Sprint(number)}
 }
 
 func TestLookupWaitsForTheFirstAnswer(t *testing.T) {
@@ -28,13 +29,13 @@ func TestLookupWaitsForTheFirstAnswer(t *testing.T) {
 		}()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if k, err := c.Lookup(ctx, web); err != nil || k.GetRevision() != 7 {
+		if k, err := c.Lookup(ctx, web); err != nil || k.GetNodeName() != "7" {
 			t.Fatalf("%v, %v", k, err)
 		}
 		// From then on it answers at once, and without servers.
 		gone, end := context.WithCancel(t.Context())
 		end()
-		if k, err := c.Lookup(gone, web); err != nil || k.GetRevision() != 7 {
+		if k, err := c.Lookup(gone, web); err != nil || k.GetNodeName() != "7" {
 			t.Errorf("%v, %v", k, err)
 		}
 		if _, err := c.Lookup(gone, berthv1.NodeTopic("n1")); err == nil {
@@ -89,7 +90,7 @@ func TestSubscriptionIsTold(t *testing.T) {
 	}
 	c.Know(known(web, 2))
 	c.Know(known(web, 3))
-	if !told() || told() || sub.Get(web).GetRevision() != 3 {
+	if !told() || told() || sub.Get(web).GetNodeName() != "3" {
 		t.Errorf("not told once: %v", sub.Get(web))
 	}
 	sub.Want([]*berthv1.Topic{db})

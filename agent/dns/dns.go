@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -46,31 +45,17 @@ type Config struct {
 	TTL     time.Duration
 	Catalog Catalog
 	Log     *slog.Logger
+	// Listening is told the address when it is listened on, and "" when it is no more.
+	Listening func(address string)
 }
 
 // Server answers.
 type Server struct {
 	cfg Config
-
-	mu        sync.Mutex
-	listening string // the address that is listened on; "": none
 }
 
 // New makes a server; it listens on nothing yet.
 func New(cfg Config) *Server { return &Server{cfg: cfg} }
-
-// Address is where it listens; "": nowhere.
-func (s *Server) Address() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.listening
-}
-
-func (s *Server) setAddress(a string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listening = a
-}
 
 // Run answers until ctx ends. An address that cannot be listened on is tried again and
 // again: an agent is of use without DNS.
@@ -107,8 +92,8 @@ func (s *Server) serve(ctx context.Context) error {
 		return fmt.Errorf("listening: %w", err)
 	}
 	defer tcp.Close()
-	s.setAddress(tcp.Addr().String())
-	defer s.setAddress("")
+	s.cfg.Listening(tcp.Addr().String())
+	defer s.cfg.Listening("")
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { s.handle(ctx, w, q) })
 	servers := []*dns.Server{{PacketConn: udp, Handler: handler}, {Listener: tcp, Handler: handler}}
 	ended := make(chan error, len(servers))

@@ -55,7 +55,11 @@ func testCluster() cluster {
 
 func serve(t *testing.T) string {
 	t.Helper()
-	s := New(Config{Address: "127.0.0.1:0", TTL: time.Second, Catalog: testCluster(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	listening := make(chan string, 2)
+	s := New(Config{
+		Address: "127.0.0.1:0", TTL: time.Second, Catalog: testCluster(), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Listening: func(address string) { listening <- address },
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx) }()
@@ -64,13 +68,11 @@ func serve(t *testing.T) string {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	})
-	for deadline := time.Now().Add(10 * time.Second); s.Address() == ""; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not listen")
+		if address := <-listening; address != "" {
+			t.Errorf("it still listens on %s", address)
 		}
-	}
-	return s.Address()
+	})
+	return <-listening
 }
 
 // said is an answer in a line.

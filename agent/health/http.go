@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
@@ -51,20 +50,22 @@ type httpCheck struct {
 	method, url string
 	headers     map[string]string
 	body        string
-	expect      string
+	expect      berthv1.Statuses
 }
 
 func (p *Pool) newHTTP(c *berthv1.Check, address string) Prober {
-	h := &httpCheck{client: p.clients.strict, method: c.GetMethod(), headers: c.GetHeaders(), body: c.GetBody(), expect: c.GetExpectStatus()}
+	h := &httpCheck{client: p.clients.strict, method: c.GetMethod(), headers: c.GetHeaders(), body: c.GetBody()}
 	if c.GetTlsSkipVerify() {
 		h.client = p.clients.lax
 	}
 	if h.method == "" {
 		h.method = http.MethodGet
 	}
-	if h.expect == "" {
-		h.expect = "200-399"
+	expect := c.GetExpectStatus()
+	if expect == "" {
+		expect = "200-399"
 	}
+	h.expect, _ = berthv1.ParseStatuses(expect) // specs with another list are refused; it would pass nothing
 	scheme := "http://"
 	if c.GetTls() {
 		scheme = "https://"
@@ -101,21 +102,5 @@ func (h *httpCheck) Probe(ctx context.Context) Outcome {
 	if err != nil {
 		return Outcome{Output: fmt.Sprintf("status %s, then: %s", resp.Status, plain(err))}
 	}
-	return Outcome{OK: expected(h.expect, resp.StatusCode), Output: words}
-}
-
-// expected says whether a status is in a list such as "200,300-399".
-func expected(list string, status int) bool {
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		if !isRange {
-			last = first
-		}
-		from, err := strconv.Atoi(first)
-		to, err2 := strconv.Atoi(last)
-		if err == nil && err2 == nil && from <= status && status <= to {
-			return true
-		}
-	}
-	return false
+	return Outcome{OK: h.expect.Has(resp.StatusCode), Output: words}
 }

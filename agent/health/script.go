@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,7 +25,7 @@ type script struct {
 }
 
 func (s *script) Probe(ctx context.Context) Outcome {
-	out := &head{}
+	out := &drivers.Head{Max: maxOutput}
 	exit, err := s.exec(ctx, &drivers.ExecRequest{Command: s.command, Stdin: strings.NewReader(""), Stdout: out, Stderr: out})
 	said := out.String()
 	words := func(how string) string {
@@ -48,23 +47,4 @@ func (s *script) Probe(ctx context.Context) Outcome {
 		return Outcome{Output: words(exit.Err)}
 	}
 	return Outcome{Output: words(fmt.Sprintf("exit code %d", exit.Code))}
-}
-
-// head keeps the beginning of what is written.
-type head struct {
-	mu  sync.Mutex // stdout and stderr come at once
-	buf []byte
-}
-
-func (h *head) Write(b []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.buf = append(h.buf, b[:min(len(b), maxOutput-len(h.buf))]...)
-	return len(b), nil
-}
-
-func (h *head) String() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return strings.TrimSpace(string(h.buf))
 }

@@ -28,6 +28,7 @@ const (
 	AttrCPUSockets     = "cpu.sockets"
 	AttrCPUVendor      = "cpu.vendor"
 	AttrDiskTotal      = "disk.total"
+	AttrDNSAddress     = "dns.address"
 	AttrHugepages      = "hugepages."
 	AttrIOMMU          = "iommu"
 	AttrKernelName     = "kernel.name"
@@ -61,6 +62,7 @@ var Attributes = []Attribute{
 	{AttrCPUSockets, "Sockets with an online CPU."},
 	{AttrCPUVendor, "Maker of the CPU, as it says itself."},
 	{AttrDiskTotal, "Disk for allocations, in MiB."},
+	{AttrDNSAddress, "Address and port where the agent answers for names in berth."},
 	{AttrHugepages, "Number of hugepages of a size: hugepages.2048k, hugepages.1048576k."},
 	{AttrIOMMU, `"true" where devices can be given to virtual machines.`},
 	{AttrKernelName, "Name of the kernel: linux."},

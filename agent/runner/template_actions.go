@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/berthd/berth/drivers"
@@ -81,38 +80,16 @@ func (t *task) script(ctx context.Context, dt *drivers.Task, command []string) {
 			err = errors.New("its driver cannot run commands in it")
 		} else {
 			limited, cancel := context.WithTimeout(ctx, scriptTime)
-			var out scriptOutput
+			out := &drivers.Head{Max: 300}
 			var exit *drivers.Exit
-			exit, err = x.Exec(limited, dt.ID, &drivers.ExecRequest{Command: command, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &out})
+			exit, err = x.Exec(limited, dt.ID, &drivers.ExecRequest{Command: command, Stdin: strings.NewReader(""), Stdout: out, Stderr: out})
 			cancel()
 			if err == nil && !exit.OK() {
-				err = errors.New(describe(exit) + out.words())
+				err = errors.New(strings.TrimSuffix(describe(exit)+": "+out.String(), ": "))
 			}
 		}
 	}
 	if err != nil && ctx.Err() == nil {
 		t.event("template failed", "change_script: "+err.Error())
 	}
-}
-
-// scriptOutput keeps the beginning of what a script writes.
-type scriptOutput struct {
-	mu  sync.Mutex // stdout and stderr come at once
-	buf []byte
-}
-
-func (o *scriptOutput) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buf = append(o.buf, b[:min(len(b), 300-len(o.buf))]...)
-	return len(b), nil
-}
-
-func (o *scriptOutput) words() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.buf) == 0 {
-		return ""
-	}
-	return ": " + strings.ToValidUTF8(strings.TrimSpace(string(o.buf)), "?")
 }

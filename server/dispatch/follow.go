@@ -88,15 +88,10 @@ func (f *follower) tell(view *state.View, topics []*berthv1.Topic, told map[stri
 	for _, topic := range topics {
 		key := topic.Key()
 		known := knownOf(view, topic)
-		before := told[key]
 		now[key] = known
-		if before != nil {
-			known.Revision = before.GetRevision()
-			if proto.Equal(before, known) {
-				continue
-			}
+		if before := told[key]; before != nil && proto.Equal(before, known) {
+			continue
 		}
-		known.Revision = view.Revision()
 		f.s.post(&berthv1.ServerMessage{Body: &berthv1.ServerMessage_Known{Known: known}})
 	}
 	return now

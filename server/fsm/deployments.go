@@ -100,7 +100,6 @@ func (a *applier) deploymentChanged(f *berthv1.DeploymentChanged) error {
 		return problem.New(problem.Invalid, "action", "nothing to do was named").WithRemedy("promote, pause, resume or fail it")
 	}
 	a.changeDeployment(d, set)
-	a.putEvaluation(f.GetEvaluation())
 	return nil
 }
 
@@ -166,9 +165,6 @@ func (a *applier) allocHealthSet(f *berthv1.AllocHealthSet) error {
 	}
 	for _, id := range f.GetAllocIds() {
 		a.amend(a.Alloc(id), func(n *berthv1.Alloc) { n.Health, n.HealthTime = f.GetHealth(), a.timestamp })
-	}
-	for _, eval := range f.GetEvaluations() {
-		a.putEvaluation(eval)
 	}
 	return nil
 }

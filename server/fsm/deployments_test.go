@@ -41,12 +41,12 @@ func (s *source) deployment() *berthv1.Deployment {
 func (s *source) deployed(e *berthv1.LogEntry) {
 	if s.rng.IntN(3) == 0 {
 		e.Fact = &berthv1.LogEntry_AllocHealthSet{AllocHealthSet: &berthv1.AllocHealthSet{
-			AllocIds: []string{s.allocID()}, Health: berthv1.Alloc_Health(s.rng.IntN(4)), Evaluations: []*berthv1.Evaluation{s.eval(s.jobName())}}}
+			AllocIds: []string{s.allocID()}, Health: berthv1.Alloc_Health(s.rng.IntN(4))}}
 		return
 	}
 	name := s.jobName()
 	c := &berthv1.DeploymentChanged{DeploymentId: deploymentID(name, s.store.View().Job("default", name).GetVersion()),
-		Action: berthv1.DeploymentAction(s.rng.IntN(6)), Evaluation: s.eval(name)}
+		Action: berthv1.DeploymentAction(s.rng.IntN(6))}
 	if s.rng.IntN(3) == 0 {
 		c.Groups = []string{s.pick("g", "h")}
 	}

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,113 +37,8 @@ type work struct {
 	open       *entry
 }
 
-// identical are asks that the scheduler need not tell apart.
-type identical struct {
-	group   *scheduler.Group
-	asks    []Ask // placed in this order
-	left    int   // instances that they ask for
-	problem error // why the group cannot be placed at all
-	// penalised nodes are rather not taken.
-	penalised []string
-	// replaces says that some stand in for running ones; moves: off drained nodes.
-	replaces, moves bool
-	// stopsFirst: those have to end before anything is placed.
-	stopsFirst bool
-	// preferred is a node that is taken where it has room.
-	preferred string
-	// overQuota: what is left is kept from being placed by the namespace's quota alone.
-	overQuota bool
-}
-
-func (i *identical) name() string { return i.asks[0].Group.GetName() }
-
 // drop forgets what has not been done: what it was made of is no longer so.
 func (w *work) drop() { w.changes, w.asks, w.dropped = nil, nil, true }
-
-// identicals groups asks: instances of one group that may go anywhere, those that had
-// better not go to some node, those that stand in for running ones, and one for every
-// node of a system job. What of a gang is to be placed stays together.
-func identicals(asks []Ask, compile func(*Ask) (*scheduler.Group, error)) []*identical {
-	type kind struct {
-		group     string
-		penalised string
-		perNode   bool
-		replaces  bool
-		moves     bool
-		stops     bool
-		preferred string
-		canary    bool
-		job       *berthv1.Job
-	}
-	var out []*identical
-	index := map[kind]*identical{}
-	for _, a := range asks {
-		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves, a.StopsFirst, a.Preferred, a.Canary, a.Job}
-		if a.Group.GetGang() {
-			k = kind{group: a.Group.GetName(), job: a.Job}
-		}
-		same := index[k]
-		if same == nil {
-			same = &identical{stopsFirst: a.StopsFirst, preferred: a.Preferred}
-			same.group, same.problem = compile(&a)
-			index[k] = same
-			out = append(out, same)
-		}
-		same.asks = append(same.asks, a)
-		same.left += a.Count
-		same.replaces, same.moves = same.replaces || a.Replaces, same.moves || a.Moves
-		if a.Penalised != "" && !slices.Contains(same.penalised, a.Penalised) {
-			same.penalised = append(same.penalised, a.Penalised)
-		}
-	}
-	// Those that replace nothing first: they are missed already.
-	slices.SortStableFunc(out, func(a, b *identical) int { return cmp.Compare(a.rank(), b.rank()) })
-	return out
-}
-
-// rank orders what is placed: what is missed, what is placed beside, what replaces.
-func (i *identical) rank() int {
-	switch {
-	case i.replaces:
-		return 2
-	case i.asks[0].Canary:
-		return 1
-	}
-	return 0
-}
-
-// ask is what the scheduler gets for the first n of them.
-func (i *identical) ask(n int, silent bool) *scheduler.Ask {
-	ask := &scheduler.Ask{Group: i.group, Count: n, Silent: silent, Penalised: i.penalised}
-	if i.asks[0].Node != "" {
-		ask.Nodes = make([]string, n)
-		for k := range n {
-			ask.Nodes[k] = i.asks[k].Node
-		}
-	}
-	return ask
-}
-
-// take removes the ask that a placement answers: the first, or the one of its node.
-func (i *identical) take(p scheduler.Placement) Ask {
-	at := 0
-	if i.asks[0].Node != "" {
-		at = slices.IndexFunc(i.asks, func(a Ask) bool { return a.Node == p.NodeID })
-	}
-	a := i.asks[at]
-	i.left--
-	switch {
-	case a.Count > 1:
-		i.asks[at].Index++
-		i.asks[at].Count--
-		a.Count = 1
-	case at == 0:
-		i.asks = i.asks[1:]
-	default:
-		i.asks = slices.Delete(i.asks, at, at+1)
-	}
-	return a
-}
 
 // look reconciles a job on the view.
 func (l *Loop) look(j *job, now time.Time) *work {

@@ -653,7 +653,6 @@ type DeploymentChanged struct {
 	DeploymentId  string                 `protobuf:"bytes,1,opt,name=deployment_id,json=deploymentId,proto3" json:"deployment_id,omitempty"`
 	Action        DeploymentAction       `protobuf:"varint,2,opt,name=action,proto3,enum=berth.v1.DeploymentAction" json:"action,omitempty"`
 	Groups        []string               `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
-	Evaluation    *Evaluation            `protobuf:"bytes,4,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -709,19 +708,11 @@ func (x *DeploymentChanged) GetGroups() []string {
 	return nil
 }
 
-func (x *DeploymentChanged) GetEvaluation() *Evaluation {
-	if x != nil {
-		return x.Evaluation
-	}
-	return nil
-}
-
 // AllocHealthSet is an operator's word on allocations with health = "manual".
 type AllocHealthSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AllocIds      []string               `protobuf:"bytes,1,rep,name=alloc_ids,json=allocIds,proto3" json:"alloc_ids,omitempty"`
 	Health        Alloc_Health           `protobuf:"varint,2,opt,name=health,proto3,enum=berth.v1.Alloc_Health" json:"health,omitempty"`
-	Evaluations   []*Evaluation          `protobuf:"bytes,3,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,13 +759,6 @@ func (x *AllocHealthSet) GetHealth() Alloc_Health {
 		return x.Health
 	}
 	return Alloc_undecided
-}
-
-func (x *AllocHealthSet) GetEvaluations() []*Evaluation {
-	if x != nil {
-		return x.Evaluations
-	}
-	return nil
 }
 
 // VariableDeleted forgets a variable.
@@ -1955,18 +1939,14 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"evaluation\x18\x05 \x01(\v2\x14.berth.v1.EvaluationR\n" +
 	"evaluation\x12\x1a\n" +
 	"\breplaced\x18\x06 \x03(\tR\breplaced\x12G\n" +
-	"\x14replaced_evaluations\x18\a \x03(\v2\x14.berth.v1.EvaluationR\x13replacedEvaluations\"\xba\x01\n" +
+	"\x14replaced_evaluations\x18\a \x03(\v2\x14.berth.v1.EvaluationR\x13replacedEvaluations\"\x84\x01\n" +
 	"\x11DeploymentChanged\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\tR\fdeploymentId\x122\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1a.berth.v1.DeploymentActionR\x06action\x12\x16\n" +
-	"\x06groups\x18\x03 \x03(\tR\x06groups\x124\n" +
-	"\n" +
-	"evaluation\x18\x04 \x01(\v2\x14.berth.v1.EvaluationR\n" +
-	"evaluation\"\x95\x01\n" +
+	"\x06groups\x18\x03 \x03(\tR\x06groups\"]\n" +
 	"\x0eAllocHealthSet\x12\x1b\n" +
 	"\talloc_ids\x18\x01 \x03(\tR\ballocIds\x12.\n" +
-	"\x06health\x18\x02 \x01(\x0e2\x16.berth.v1.Alloc.HealthR\x06health\x126\n" +
-	"\vevaluations\x18\x03 \x03(\v2\x14.berth.v1.EvaluationR\vevaluations\"\x80\x01\n" +
+	"\x06health\x18\x02 \x01(\x0e2\x16.berth.v1.Alloc.HealthR\x06health\"\x80\x01\n" +
 	"\x0fVariableDeleted\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2140,39 +2120,37 @@ var file_berth_v1_log_proto_depIdxs = []int32{
 	27, // 26: berth.v1.ScheduleRun.evaluation:type_name -> berth.v1.Evaluation
 	27, // 27: berth.v1.ScheduleRun.replaced_evaluations:type_name -> berth.v1.Evaluation
 	29, // 28: berth.v1.DeploymentChanged.action:type_name -> berth.v1.DeploymentAction
-	27, // 29: berth.v1.DeploymentChanged.evaluation:type_name -> berth.v1.Evaluation
-	30, // 30: berth.v1.AllocHealthSet.health:type_name -> berth.v1.Alloc.Health
-	27, // 31: berth.v1.AllocHealthSet.evaluations:type_name -> berth.v1.Evaluation
-	31, // 32: berth.v1.VariableSet.variable:type_name -> berth.v1.Variable
-	27, // 33: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
-	32, // 34: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
-	33, // 35: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
-	34, // 36: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
-	35, // 37: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
-	36, // 38: berth.v1.NodesChanged.drain:type_name -> berth.v1.Drain
-	37, // 39: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
-	27, // 40: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
-	16, // 41: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
-	17, // 42: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
-	22, // 43: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
-	23, // 44: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
-	26, // 45: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
-	26, // 46: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
-	32, // 47: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
-	27, // 48: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
-	38, // 49: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
-	24, // 50: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
-	39, // 51: berth.v1.SnapshotRecord.staged_gang:type_name -> berth.v1.StagedGang
-	40, // 52: berth.v1.SnapshotRecord.deployment:type_name -> berth.v1.Deployment
-	41, // 53: berth.v1.SnapshotRecord.service_instance:type_name -> berth.v1.ServiceInstance
-	31, // 54: berth.v1.SnapshotRecord.variable:type_name -> berth.v1.Variable
-	28, // 55: berth.v1.SnapshotRecord.scaling_event:type_name -> berth.v1.ScalingEvent
-	19, // 56: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	30, // 29: berth.v1.AllocHealthSet.health:type_name -> berth.v1.Alloc.Health
+	31, // 30: berth.v1.VariableSet.variable:type_name -> berth.v1.Variable
+	27, // 31: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
+	32, // 32: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
+	33, // 33: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
+	34, // 34: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
+	35, // 35: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
+	36, // 36: berth.v1.NodesChanged.drain:type_name -> berth.v1.Drain
+	37, // 37: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
+	27, // 38: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
+	16, // 39: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
+	17, // 40: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
+	22, // 41: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
+	23, // 42: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
+	26, // 43: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
+	26, // 44: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
+	32, // 45: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
+	27, // 46: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
+	38, // 47: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
+	24, // 48: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
+	39, // 49: berth.v1.SnapshotRecord.staged_gang:type_name -> berth.v1.StagedGang
+	40, // 50: berth.v1.SnapshotRecord.deployment:type_name -> berth.v1.Deployment
+	41, // 51: berth.v1.SnapshotRecord.service_instance:type_name -> berth.v1.ServiceInstance
+	31, // 52: berth.v1.SnapshotRecord.variable:type_name -> berth.v1.Variable
+	28, // 53: berth.v1.SnapshotRecord.scaling_event:type_name -> berth.v1.ScalingEvent
+	19, // 54: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_log_proto_init() }

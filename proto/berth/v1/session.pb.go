@@ -597,7 +597,6 @@ type Known struct {
 	NodeName      string    `protobuf:"bytes,3,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
 	NodeAddress   string    `protobuf:"bytes,4,opt,name=node_address,json=nodeAddress,proto3" json:"node_address,omitempty"`
 	Variable      *Variable `protobuf:"bytes,5,opt,name=variable,proto3" json:"variable,omitempty"`
-	Revision      uint64    `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -665,13 +664,6 @@ func (x *Known) GetVariable() *Variable {
 		return x.Variable
 	}
 	return nil
-}
-
-func (x *Known) GetRevision() uint64 {
-	if x != nil {
-		return x.Revision
-	}
-	return 0
 }
 
 type ServerMessage struct {
@@ -1711,14 +1703,13 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"\aservice\x18\x02 \x01(\tR\aservice\"H\n" +
 	"\fVariableName\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
-	"\bvariable\x18\x02 \x01(\tR\bvariable\"\xf3\x01\n" +
+	"\bvariable\x18\x02 \x01(\tR\bvariable\"\xd7\x01\n" +
 	"\x05Known\x12%\n" +
 	"\x05topic\x18\x01 \x01(\v2\x0f.berth.v1.TopicR\x05topic\x127\n" +
 	"\tinstances\x18\x02 \x03(\v2\x19.berth.v1.ServiceInstanceR\tinstances\x12\x1b\n" +
 	"\tnode_name\x18\x03 \x01(\tR\bnodeName\x12!\n" +
 	"\fnode_address\x18\x04 \x01(\tR\vnodeAddress\x12.\n" +
-	"\bvariable\x18\x05 \x01(\v2\x12.berth.v1.VariableR\bvariable\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x04R\brevision\"\xea\x02\n" +
+	"\bvariable\x18\x05 \x01(\v2\x12.berth.v1.VariableR\bvariable\"\xea\x02\n" +
 	"\rServerMessage\x12-\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.berth.v1.WelcomeH\x00R\awelcome\x129\n" +
 	"\vassignments\x18\x02 \x01(\v2\x15.berth.v1.AssignmentsH\x00R\vassignments\x12'\n" +
