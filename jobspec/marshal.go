@@ -65,7 +65,8 @@ func (w *hclWriter) member(m *tree.Member) {
 // identifiers says whether the keys can be names of attributes.
 func identifiers(n *tree.Node) bool {
 	for _, m := range n.Members {
-		if !hclsyntax.ValidIdentifier(m.Name) {
+		// The library takes a byte order mark before a name for the file's.
+		if !hclsyntax.ValidIdentifier(m.Name) || strings.HasPrefix(m.Name, "\ufeff") {
 			return false
 		}
 	}

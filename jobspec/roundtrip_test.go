@@ -404,3 +404,21 @@ func TestRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// Keys of a driver's own configuration may be anything.
+func TestRoundTripOddKeys(t *testing.T) {
+	for _, key := range []string{"\ufeffA", "\ufeff", "a b", "", "for", "${x}", "ü"} {
+		config, err := structpb.NewStruct(map[string]any{key: false})
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := &berthv1.Job{Name: "j", Groups: []*berthv1.Group{{Name: "g", Tasks: []*berthv1.Task{{Name: "t", Driver: "container", Config: config}}}}}
+		src, err := Marshal(job, HCL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := Parse(src, Options{Format: HCL}); err != nil || !proto.Equal(job, back) {
+			t.Errorf("%q: %v\n%s", key, err, src)
+		}
+	}
+}
