@@ -75,7 +75,7 @@ type Info struct {
 // refuse early what a driver cannot do.
 type Capability string
 
-// The powers, each an interface below or in a later issue.
+// The powers of any driver, each an interface below; those of machines are in powers.go.
 const (
 	CapSignal Capability = "signal"
 	CapExec   Capability = "exec"
@@ -98,6 +98,10 @@ type Task struct {
 	// Resources is what was asked for; Grant what it got: exact cores, memory, devices.
 	Resources *berthv1.Resources
 	Grant     *berthv1.TaskGrant
+	// Ports lead to the task: those of its group, on the node and inside.
+	Ports []*berthv1.PortGrant
+	// Devices describes those of the grant, in its order.
+	Devices []*berthv1.Device
 	// SharedCPUs are the CPUs that tasks without exclusive ones run on, in list format;
 	// empty: all.
 	SharedCPUs string

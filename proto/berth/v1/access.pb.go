@@ -1072,6 +1072,823 @@ func (*RestartAllocResponse) Descriptor() ([]byte, []int) {
 	return file_berth_v1_access_proto_rawDescGZIP(), []int{15}
 }
 
+// AttachFrame is one message of a console or display. The client's first is start.
+type AttachFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Body:
+	//
+	//	*AttachFrame_Start
+	//	*AttachFrame_Data
+	//	*AttachFrame_Done
+	Body          isAttachFrame_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachFrame) Reset() {
+	*x = AttachFrame{}
+	mi := &file_berth_v1_access_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachFrame) ProtoMessage() {}
+
+func (x *AttachFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachFrame.ProtoReflect.Descriptor instead.
+func (*AttachFrame) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AttachFrame) GetBody() isAttachFrame_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *AttachFrame) GetStart() *AttachStart {
+	if x != nil {
+		if x, ok := x.Body.(*AttachFrame_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *AttachFrame) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Body.(*AttachFrame_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *AttachFrame) GetDone() bool {
+	if x != nil {
+		if x, ok := x.Body.(*AttachFrame_Done); ok {
+			return x.Done
+		}
+	}
+	return false
+}
+
+type isAttachFrame_Body interface {
+	isAttachFrame_Body()
+}
+
+type AttachFrame_Start struct {
+	Start *AttachStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type AttachFrame_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type AttachFrame_Done struct {
+	// The last frame of the task's side.
+	Done bool `protobuf:"varint,3,opt,name=done,proto3,oneof"`
+}
+
+func (*AttachFrame_Start) isAttachFrame_Body() {}
+
+func (*AttachFrame_Data) isAttachFrame_Body() {}
+
+func (*AttachFrame_Done) isAttachFrame_Body() {}
+
+type AttachStart struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	AllocId string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	// May be empty where the group has one task.
+	Task string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	// "console" or "vnc".
+	Channel       string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachStart) Reset() {
+	*x = AttachStart{}
+	mi := &file_berth_v1_access_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachStart) ProtoMessage() {}
+
+func (x *AttachStart) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachStart.ProtoReflect.Descriptor instead.
+func (*AttachStart) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AttachStart) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *AttachStart) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *AttachStart) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+type ControlAllocRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	AllocId string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	// May be empty where the group has one task.
+	Task string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	// "pause", "resume", "reset", "powerdown", "nmi", "suspend", "freeze" or "thaw".
+	Action        string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlAllocRequest) Reset() {
+	*x = ControlAllocRequest{}
+	mi := &file_berth_v1_access_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlAllocRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlAllocRequest) ProtoMessage() {}
+
+func (x *ControlAllocRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlAllocRequest.ProtoReflect.Descriptor instead.
+func (*ControlAllocRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ControlAllocRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *ControlAllocRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *ControlAllocRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+type ControlAllocResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlAllocResponse) Reset() {
+	*x = ControlAllocResponse{}
+	mi := &file_berth_v1_access_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlAllocResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlAllocResponse) ProtoMessage() {}
+
+func (x *ControlAllocResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlAllocResponse.ProtoReflect.Descriptor instead.
+func (*ControlAllocResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{19}
+}
+
+type ScreenshotAllocRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Task          string                 `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScreenshotAllocRequest) Reset() {
+	*x = ScreenshotAllocRequest{}
+	mi := &file_berth_v1_access_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScreenshotAllocRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScreenshotAllocRequest) ProtoMessage() {}
+
+func (x *ScreenshotAllocRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScreenshotAllocRequest.ProtoReflect.Descriptor instead.
+func (*ScreenshotAllocRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ScreenshotAllocRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *ScreenshotAllocRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+type ScreenshotAllocResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Png           []byte                 `protobuf:"bytes,1,opt,name=png,proto3" json:"png,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScreenshotAllocResponse) Reset() {
+	*x = ScreenshotAllocResponse{}
+	mi := &file_berth_v1_access_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScreenshotAllocResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScreenshotAllocResponse) ProtoMessage() {}
+
+func (x *ScreenshotAllocResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScreenshotAllocResponse.ProtoReflect.Descriptor instead.
+func (*ScreenshotAllocResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ScreenshotAllocResponse) GetPng() []byte {
+	if x != nil {
+		return x.Png
+	}
+	return nil
+}
+
+type SnapshotAllocRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	AllocId     string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Task        string                 `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	Name        string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	// The memory and the devices too.
+	Memory bool `protobuf:"varint,5,opt,name=memory,proto3" json:"memory,omitempty"`
+	// The guest's agent freezes the file systems first.
+	Consistent    bool `protobuf:"varint,6,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotAllocRequest) Reset() {
+	*x = SnapshotAllocRequest{}
+	mi := &file_berth_v1_access_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotAllocRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotAllocRequest) ProtoMessage() {}
+
+func (x *SnapshotAllocRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotAllocRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotAllocRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SnapshotAllocRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *SnapshotAllocRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *SnapshotAllocRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnapshotAllocRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *SnapshotAllocRequest) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
+}
+
+func (x *SnapshotAllocRequest) GetConsistent() bool {
+	if x != nil {
+		return x.Consistent
+	}
+	return false
+}
+
+type ListAllocSnapshotsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Task          string                 `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAllocSnapshotsRequest) Reset() {
+	*x = ListAllocSnapshotsRequest{}
+	mi := &file_berth_v1_access_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAllocSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAllocSnapshotsRequest) ProtoMessage() {}
+
+func (x *ListAllocSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAllocSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*ListAllocSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListAllocSnapshotsRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *ListAllocSnapshotsRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+type ListAllocSnapshotsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first.
+	Snapshots     []*AllocSnapshot `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAllocSnapshotsResponse) Reset() {
+	*x = ListAllocSnapshotsResponse{}
+	mi := &file_berth_v1_access_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAllocSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAllocSnapshotsResponse) ProtoMessage() {}
+
+func (x *ListAllocSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAllocSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*ListAllocSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListAllocSnapshotsResponse) GetSnapshots() []*AllocSnapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+// AllocSnapshot is a snapshot of a task's disks, and of its memory.
+type AllocSnapshot struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Time        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Memory      bool                   `protobuf:"varint,4,opt,name=memory,proto3" json:"memory,omitempty"`
+	Consistent  bool                   `protobuf:"varint,5,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	// Bytes that it takes on disk; about.
+	Bytes         uint64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocSnapshot) Reset() {
+	*x = AllocSnapshot{}
+	mi := &file_berth_v1_access_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocSnapshot) ProtoMessage() {}
+
+func (x *AllocSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocSnapshot.ProtoReflect.Descriptor instead.
+func (*AllocSnapshot) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *AllocSnapshot) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AllocSnapshot) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *AllocSnapshot) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *AllocSnapshot) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
+}
+
+func (x *AllocSnapshot) GetConsistent() bool {
+	if x != nil {
+		return x.Consistent
+	}
+	return false
+}
+
+func (x *AllocSnapshot) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type RevertAllocRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Task          string                 `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertAllocRequest) Reset() {
+	*x = RevertAllocRequest{}
+	mi := &file_berth_v1_access_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertAllocRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertAllocRequest) ProtoMessage() {}
+
+func (x *RevertAllocRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertAllocRequest.ProtoReflect.Descriptor instead.
+func (*RevertAllocRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RevertAllocRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *RevertAllocRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *RevertAllocRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RevertAllocResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertAllocResponse) Reset() {
+	*x = RevertAllocResponse{}
+	mi := &file_berth_v1_access_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertAllocResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertAllocResponse) ProtoMessage() {}
+
+func (x *RevertAllocResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertAllocResponse.ProtoReflect.Descriptor instead.
+func (*RevertAllocResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{27}
+}
+
+type DeleteAllocSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AllocId       string                 `protobuf:"bytes,1,opt,name=alloc_id,json=allocId,proto3" json:"alloc_id,omitempty"`
+	Task          string                 `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAllocSnapshotRequest) Reset() {
+	*x = DeleteAllocSnapshotRequest{}
+	mi := &file_berth_v1_access_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAllocSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAllocSnapshotRequest) ProtoMessage() {}
+
+func (x *DeleteAllocSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAllocSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAllocSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DeleteAllocSnapshotRequest) GetAllocId() string {
+	if x != nil {
+		return x.AllocId
+	}
+	return ""
+}
+
+func (x *DeleteAllocSnapshotRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *DeleteAllocSnapshotRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DeleteAllocSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAllocSnapshotResponse) Reset() {
+	*x = DeleteAllocSnapshotResponse{}
+	mi := &file_berth_v1_access_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAllocSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAllocSnapshotResponse) ProtoMessage() {}
+
+func (x *DeleteAllocSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_access_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAllocSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*DeleteAllocSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_access_proto_rawDescGZIP(), []int{29}
+}
+
 var File_berth_v1_access_proto protoreflect.FileDescriptor
 
 const file_berth_v1_access_proto_rawDesc = "" +
@@ -1149,7 +1966,59 @@ const file_berth_v1_access_proto_rawDesc = "" +
 	"\x13RestartAllocRequest\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\"\x16\n" +
-	"\x14RestartAllocResponseB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"\x14RestartAllocResponse\"p\n" +
+	"\vAttachFrame\x12-\n" +
+	"\x05start\x18\x01 \x01(\v2\x15.berth.v1.AttachStartH\x00R\x05start\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x14\n" +
+	"\x04done\x18\x03 \x01(\bH\x00R\x04doneB\x06\n" +
+	"\x04body\"V\n" +
+	"\vAttachStart\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\tR\achannel\"\\\n" +
+	"\x13ControlAllocRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\"\x16\n" +
+	"\x14ControlAllocResponse\"G\n" +
+	"\x16ScreenshotAllocRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\"+\n" +
+	"\x17ScreenshotAllocResponse\x12\x10\n" +
+	"\x03png\x18\x01 \x01(\fR\x03png\"\xb3\x01\n" +
+	"\x14SnapshotAllocRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x04 \x01(\tR\vdescription\x12\x16\n" +
+	"\x06memory\x18\x05 \x01(\bR\x06memory\x12\x1e\n" +
+	"\n" +
+	"consistent\x18\x06 \x01(\bR\n" +
+	"consistent\"J\n" +
+	"\x19ListAllocSnapshotsRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\"S\n" +
+	"\x1aListAllocSnapshotsResponse\x125\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x17.berth.v1.AllocSnapshotR\tsnapshots\"\xc3\x01\n" +
+	"\rAllocSnapshot\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06memory\x18\x04 \x01(\bR\x06memory\x12\x1e\n" +
+	"\n" +
+	"consistent\x18\x05 \x01(\bR\n" +
+	"consistent\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\"W\n" +
+	"\x12RevertAllocRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x15\n" +
+	"\x13RevertAllocResponse\"_\n" +
+	"\x1aDeleteAllocSnapshotRequest\x12\x19\n" +
+	"\balloc_id\x18\x01 \x01(\tR\aallocId\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x1d\n" +
+	"\x1bDeleteAllocSnapshotResponseB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_access_proto_rawDescOnce sync.Once
@@ -1163,40 +2032,57 @@ func file_berth_v1_access_proto_rawDescGZIP() []byte {
 	return file_berth_v1_access_proto_rawDescData
 }
 
-var file_berth_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_berth_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_berth_v1_access_proto_goTypes = []any{
-	(*LogsRequest)(nil),           // 0: berth.v1.LogsRequest
-	(*LogFrame)(nil),              // 1: berth.v1.LogFrame
-	(*ExecFrame)(nil),             // 2: berth.v1.ExecFrame
-	(*ExecStart)(nil),             // 3: berth.v1.ExecStart
-	(*TerminalSize)(nil),          // 4: berth.v1.TerminalSize
-	(*ExecExit)(nil),              // 5: berth.v1.ExecExit
-	(*ListFilesRequest)(nil),      // 6: berth.v1.ListFilesRequest
-	(*ListFilesResponse)(nil),     // 7: berth.v1.ListFilesResponse
-	(*StatFileRequest)(nil),       // 8: berth.v1.StatFileRequest
-	(*FileInfo)(nil),              // 9: berth.v1.FileInfo
-	(*ReadFileRequest)(nil),       // 10: berth.v1.ReadFileRequest
-	(*FileChunk)(nil),             // 11: berth.v1.FileChunk
-	(*SignalAllocRequest)(nil),    // 12: berth.v1.SignalAllocRequest
-	(*SignalAllocResponse)(nil),   // 13: berth.v1.SignalAllocResponse
-	(*RestartAllocRequest)(nil),   // 14: berth.v1.RestartAllocRequest
-	(*RestartAllocResponse)(nil),  // 15: berth.v1.RestartAllocResponse
-	nil,                           // 16: berth.v1.ExecStart.EnvEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*LogsRequest)(nil),                 // 0: berth.v1.LogsRequest
+	(*LogFrame)(nil),                    // 1: berth.v1.LogFrame
+	(*ExecFrame)(nil),                   // 2: berth.v1.ExecFrame
+	(*ExecStart)(nil),                   // 3: berth.v1.ExecStart
+	(*TerminalSize)(nil),                // 4: berth.v1.TerminalSize
+	(*ExecExit)(nil),                    // 5: berth.v1.ExecExit
+	(*ListFilesRequest)(nil),            // 6: berth.v1.ListFilesRequest
+	(*ListFilesResponse)(nil),           // 7: berth.v1.ListFilesResponse
+	(*StatFileRequest)(nil),             // 8: berth.v1.StatFileRequest
+	(*FileInfo)(nil),                    // 9: berth.v1.FileInfo
+	(*ReadFileRequest)(nil),             // 10: berth.v1.ReadFileRequest
+	(*FileChunk)(nil),                   // 11: berth.v1.FileChunk
+	(*SignalAllocRequest)(nil),          // 12: berth.v1.SignalAllocRequest
+	(*SignalAllocResponse)(nil),         // 13: berth.v1.SignalAllocResponse
+	(*RestartAllocRequest)(nil),         // 14: berth.v1.RestartAllocRequest
+	(*RestartAllocResponse)(nil),        // 15: berth.v1.RestartAllocResponse
+	(*AttachFrame)(nil),                 // 16: berth.v1.AttachFrame
+	(*AttachStart)(nil),                 // 17: berth.v1.AttachStart
+	(*ControlAllocRequest)(nil),         // 18: berth.v1.ControlAllocRequest
+	(*ControlAllocResponse)(nil),        // 19: berth.v1.ControlAllocResponse
+	(*ScreenshotAllocRequest)(nil),      // 20: berth.v1.ScreenshotAllocRequest
+	(*ScreenshotAllocResponse)(nil),     // 21: berth.v1.ScreenshotAllocResponse
+	(*SnapshotAllocRequest)(nil),        // 22: berth.v1.SnapshotAllocRequest
+	(*ListAllocSnapshotsRequest)(nil),   // 23: berth.v1.ListAllocSnapshotsRequest
+	(*ListAllocSnapshotsResponse)(nil),  // 24: berth.v1.ListAllocSnapshotsResponse
+	(*AllocSnapshot)(nil),               // 25: berth.v1.AllocSnapshot
+	(*RevertAllocRequest)(nil),          // 26: berth.v1.RevertAllocRequest
+	(*RevertAllocResponse)(nil),         // 27: berth.v1.RevertAllocResponse
+	(*DeleteAllocSnapshotRequest)(nil),  // 28: berth.v1.DeleteAllocSnapshotRequest
+	(*DeleteAllocSnapshotResponse)(nil), // 29: berth.v1.DeleteAllocSnapshotResponse
+	nil,                                 // 30: berth.v1.ExecStart.EnvEntry
+	(*timestamppb.Timestamp)(nil),       // 31: google.protobuf.Timestamp
 }
 var file_berth_v1_access_proto_depIdxs = []int32{
 	3,  // 0: berth.v1.ExecFrame.start:type_name -> berth.v1.ExecStart
 	4,  // 1: berth.v1.ExecFrame.resize:type_name -> berth.v1.TerminalSize
 	5,  // 2: berth.v1.ExecFrame.exit:type_name -> berth.v1.ExecExit
 	4,  // 3: berth.v1.ExecStart.size:type_name -> berth.v1.TerminalSize
-	16, // 4: berth.v1.ExecStart.env:type_name -> berth.v1.ExecStart.EnvEntry
+	30, // 4: berth.v1.ExecStart.env:type_name -> berth.v1.ExecStart.EnvEntry
 	9,  // 5: berth.v1.ListFilesResponse.files:type_name -> berth.v1.FileInfo
-	17, // 6: berth.v1.FileInfo.modify_time:type_name -> google.protobuf.Timestamp
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	31, // 6: berth.v1.FileInfo.modify_time:type_name -> google.protobuf.Timestamp
+	17, // 7: berth.v1.AttachFrame.start:type_name -> berth.v1.AttachStart
+	25, // 8: berth.v1.ListAllocSnapshotsResponse.snapshots:type_name -> berth.v1.AllocSnapshot
+	31, // 9: berth.v1.AllocSnapshot.time:type_name -> google.protobuf.Timestamp
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_access_proto_init() }
@@ -1213,13 +2099,18 @@ func file_berth_v1_access_proto_init() {
 		(*ExecFrame_Stderr)(nil),
 		(*ExecFrame_Exit)(nil),
 	}
+	file_berth_v1_access_proto_msgTypes[16].OneofWrappers = []any{
+		(*AttachFrame_Start)(nil),
+		(*AttachFrame_Data)(nil),
+		(*AttachFrame_Done)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_access_proto_rawDesc), len(file_berth_v1_access_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -545,7 +545,11 @@ type TaskState struct {
 	// Newest last, at most 10.
 	Events []*TaskEvent `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`
 	// Process id on the host, where the task is one.
-	Pid           uint32 `protobuf:"varint,8,opt,name=pid,proto3" json:"pid,omitempty"`
+	Pid uint32 `protobuf:"varint,8,opt,name=pid,proto3" json:"pid,omitempty"`
+	// How a running machine is ("paused", "suspended", "panicked"); empty: as it should be.
+	Condition string `protobuf:"bytes,9,opt,name=condition,proto3" json:"condition,omitempty"`
+	// What the guest of a machine says of itself.
+	Guest         *Guest `protobuf:"bytes,10,opt,name=guest,proto3" json:"guest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -636,6 +640,81 @@ func (x *TaskState) GetPid() uint32 {
 	return 0
 }
 
+func (x *TaskState) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *TaskState) GetGuest() *Guest {
+	if x != nil {
+		return x.Guest
+	}
+	return nil
+}
+
+// Guest is what a virtual machine's guest says of itself.
+type Guest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hostname      string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Os            string                 `protobuf:"bytes,2,opt,name=os,proto3" json:"os,omitempty"`
+	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Guest) Reset() {
+	*x = Guest{}
+	mi := &file_berth_v1_alloc_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Guest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Guest) ProtoMessage() {}
+
+func (x *Guest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_alloc_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Guest.ProtoReflect.Descriptor instead.
+func (*Guest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_alloc_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Guest) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *Guest) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+func (x *Guest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 // TaskEvent is a step in the life of a task, as people read it.
 type TaskEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -652,7 +731,7 @@ type TaskEvent struct {
 
 func (x *TaskEvent) Reset() {
 	*x = TaskEvent{}
-	mi := &file_berth_v1_alloc_proto_msgTypes[2]
+	mi := &file_berth_v1_alloc_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +743,7 @@ func (x *TaskEvent) String() string {
 func (*TaskEvent) ProtoMessage() {}
 
 func (x *TaskEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_alloc_proto_msgTypes[2]
+	mi := &file_berth_v1_alloc_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +756,7 @@ func (x *TaskEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEvent.ProtoReflect.Descriptor instead.
 func (*TaskEvent) Descriptor() ([]byte, []int) {
-	return file_berth_v1_alloc_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_alloc_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TaskEvent) GetType() string {
@@ -752,7 +831,7 @@ type AllocStatusUpdate struct {
 
 func (x *AllocStatusUpdate) Reset() {
 	*x = AllocStatusUpdate{}
-	mi := &file_berth_v1_alloc_proto_msgTypes[3]
+	mi := &file_berth_v1_alloc_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +843,7 @@ func (x *AllocStatusUpdate) String() string {
 func (*AllocStatusUpdate) ProtoMessage() {}
 
 func (x *AllocStatusUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_alloc_proto_msgTypes[3]
+	mi := &file_berth_v1_alloc_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +856,7 @@ func (x *AllocStatusUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocStatusUpdate.ProtoReflect.Descriptor instead.
 func (*AllocStatusUpdate) Descriptor() ([]byte, []int) {
-	return file_berth_v1_alloc_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_alloc_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AllocStatusUpdate) GetAllocId() string {
@@ -911,7 +990,7 @@ const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\x06Health\x12\r\n" +
 	"\tundecided\x10\x00\x12\v\n" +
 	"\ahealthy\x10\x01\x12\r\n" +
-	"\tunhealthy\x10\x02\"\xf7\x02\n" +
+	"\tunhealthy\x10\x02\"\xbc\x03\n" +
 	"\tTaskState\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12/\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x19.berth.v1.TaskState.PhaseR\x05phase\x12\x16\n" +
@@ -922,12 +1001,19 @@ const file_berth_v1_alloc_proto_rawDesc = "" +
 	"\vfinish_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"finishTime\x12+\n" +
 	"\x06events\x18\a \x03(\v2\x13.berth.v1.TaskEventR\x06events\x12\x10\n" +
-	"\x03pid\x18\b \x01(\rR\x03pid\":\n" +
+	"\x03pid\x18\b \x01(\rR\x03pid\x12\x1c\n" +
+	"\tcondition\x18\t \x01(\tR\tcondition\x12%\n" +
+	"\x05guest\x18\n" +
+	" \x01(\v2\x0f.berth.v1.GuestR\x05guest\":\n" +
 	"\x05Phase\x12\v\n" +
 	"\awaiting\x10\x00\x12\r\n" +
 	"\tpreparing\x10\x01\x12\v\n" +
 	"\astarted\x10\x02\x12\b\n" +
-	"\x04dead\x10\x03\"\xbd\x01\n" +
+	"\x04dead\x10\x03\"Q\n" +
+	"\x05Guest\x12\x1a\n" +
+	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x0e\n" +
+	"\x02os\x18\x02 \x01(\tR\x02os\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\"\xbd\x01\n" +
 	"\tTaskEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
@@ -964,7 +1050,7 @@ func file_berth_v1_alloc_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_alloc_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_berth_v1_alloc_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_berth_v1_alloc_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_berth_v1_alloc_proto_goTypes = []any{
 	(Alloc_Desired)(0),            // 0: berth.v1.Alloc.Desired
 	(Alloc_Status)(0),             // 1: berth.v1.Alloc.Status
@@ -972,40 +1058,42 @@ var file_berth_v1_alloc_proto_goTypes = []any{
 	(TaskState_Phase)(0),          // 3: berth.v1.TaskState.Phase
 	(*Alloc)(nil),                 // 4: berth.v1.Alloc
 	(*TaskState)(nil),             // 5: berth.v1.TaskState
-	(*TaskEvent)(nil),             // 6: berth.v1.TaskEvent
-	(*AllocStatusUpdate)(nil),     // 7: berth.v1.AllocStatusUpdate
-	(*Assignment)(nil),            // 8: berth.v1.Assignment
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*ServiceInstance)(nil),       // 10: berth.v1.ServiceInstance
+	(*Guest)(nil),                 // 6: berth.v1.Guest
+	(*TaskEvent)(nil),             // 7: berth.v1.TaskEvent
+	(*AllocStatusUpdate)(nil),     // 8: berth.v1.AllocStatusUpdate
+	(*Assignment)(nil),            // 9: berth.v1.Assignment
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*ServiceInstance)(nil),       // 11: berth.v1.ServiceInstance
 }
 var file_berth_v1_alloc_proto_depIdxs = []int32{
-	8,  // 0: berth.v1.Alloc.assignment:type_name -> berth.v1.Assignment
+	9,  // 0: berth.v1.Alloc.assignment:type_name -> berth.v1.Assignment
 	0,  // 1: berth.v1.Alloc.desired:type_name -> berth.v1.Alloc.Desired
 	1,  // 2: berth.v1.Alloc.status:type_name -> berth.v1.Alloc.Status
-	9,  // 3: berth.v1.Alloc.status_time:type_name -> google.protobuf.Timestamp
+	10, // 3: berth.v1.Alloc.status_time:type_name -> google.protobuf.Timestamp
 	5,  // 4: berth.v1.Alloc.tasks:type_name -> berth.v1.TaskState
-	9,  // 5: berth.v1.Alloc.reschedules:type_name -> google.protobuf.Timestamp
-	9,  // 6: berth.v1.Alloc.reschedule_after:type_name -> google.protobuf.Timestamp
+	10, // 5: berth.v1.Alloc.reschedules:type_name -> google.protobuf.Timestamp
+	10, // 6: berth.v1.Alloc.reschedule_after:type_name -> google.protobuf.Timestamp
 	2,  // 7: berth.v1.Alloc.health:type_name -> berth.v1.Alloc.Health
-	9,  // 8: berth.v1.Alloc.health_time:type_name -> google.protobuf.Timestamp
-	9,  // 9: berth.v1.Alloc.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 10: berth.v1.Alloc.modify_time:type_name -> google.protobuf.Timestamp
+	10, // 8: berth.v1.Alloc.health_time:type_name -> google.protobuf.Timestamp
+	10, // 9: berth.v1.Alloc.create_time:type_name -> google.protobuf.Timestamp
+	10, // 10: berth.v1.Alloc.modify_time:type_name -> google.protobuf.Timestamp
 	3,  // 11: berth.v1.TaskState.phase:type_name -> berth.v1.TaskState.Phase
-	9,  // 12: berth.v1.TaskState.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 13: berth.v1.TaskState.finish_time:type_name -> google.protobuf.Timestamp
-	6,  // 14: berth.v1.TaskState.events:type_name -> berth.v1.TaskEvent
-	9,  // 15: berth.v1.TaskEvent.time:type_name -> google.protobuf.Timestamp
-	1,  // 16: berth.v1.AllocStatusUpdate.status:type_name -> berth.v1.Alloc.Status
-	9,  // 17: berth.v1.AllocStatusUpdate.status_time:type_name -> google.protobuf.Timestamp
-	5,  // 18: berth.v1.AllocStatusUpdate.tasks:type_name -> berth.v1.TaskState
-	2,  // 19: berth.v1.AllocStatusUpdate.health:type_name -> berth.v1.Alloc.Health
-	9,  // 20: berth.v1.AllocStatusUpdate.health_time:type_name -> google.protobuf.Timestamp
-	10, // 21: berth.v1.AllocStatusUpdate.services:type_name -> berth.v1.ServiceInstance
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	10, // 12: berth.v1.TaskState.start_time:type_name -> google.protobuf.Timestamp
+	10, // 13: berth.v1.TaskState.finish_time:type_name -> google.protobuf.Timestamp
+	7,  // 14: berth.v1.TaskState.events:type_name -> berth.v1.TaskEvent
+	6,  // 15: berth.v1.TaskState.guest:type_name -> berth.v1.Guest
+	10, // 16: berth.v1.TaskEvent.time:type_name -> google.protobuf.Timestamp
+	1,  // 17: berth.v1.AllocStatusUpdate.status:type_name -> berth.v1.Alloc.Status
+	10, // 18: berth.v1.AllocStatusUpdate.status_time:type_name -> google.protobuf.Timestamp
+	5,  // 19: berth.v1.AllocStatusUpdate.tasks:type_name -> berth.v1.TaskState
+	2,  // 20: berth.v1.AllocStatusUpdate.health:type_name -> berth.v1.Alloc.Health
+	10, // 21: berth.v1.AllocStatusUpdate.health_time:type_name -> google.protobuf.Timestamp
+	11, // 22: berth.v1.AllocStatusUpdate.services:type_name -> berth.v1.ServiceInstance
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_alloc_proto_init() }
@@ -1021,7 +1109,7 @@ func file_berth_v1_alloc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_alloc_proto_rawDesc), len(file_berth_v1_alloc_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6208,7 +6208,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x11ListScalingEvents\x12\".berth.v1.ListScalingEventsRequest\x1a#.berth.v1.ListScalingEventsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job}/scaling\x12n\n" +
 	"\vEvaluateJob\x12\x1c.berth.v1.EvaluateJobRequest\x1a\x1d.berth.v1.EvaluateJobResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/jobs/{job}/evaluate\x12p\n" +
 	"\rGetJobHistory\x12\x1e.berth.v1.GetJobHistoryRequest\x1a\x1f.berth.v1.GetJobHistoryResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/jobs/{job}/history\x12a\n" +
-	"\fGetJobStatus\x12\x1d.berth.v1.GetJobStatusRequest\x1a\x13.berth.v1.JobStatus\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/jobs/{job}/status2\xc5\b\n" +
+	"\fGetJobStatus\x12\x1d.berth.v1.GetJobStatusRequest\x1a\x13.berth.v1.JobStatus\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/jobs/{job}/status2\x9a\x0f\n" +
 	"\fAllocService\x12[\n" +
 	"\n" +
 	"ListAllocs\x12\x1b.berth.v1.ListAllocsRequest\x1a\x1c.berth.v1.ListAllocsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
@@ -6219,7 +6219,14 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\fRestartAlloc\x12\x1d.berth.v1.RestartAllocRequest\x1a\x1e.berth.v1.RestartAllocResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/allocs/{alloc_id}/restart\x12s\n" +
 	"\vSignalAlloc\x12\x1c.berth.v1.SignalAllocRequest\x1a\x1d.berth.v1.SignalAllocResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/allocs/{alloc_id}/signal\x12W\n" +
 	"\x04Logs\x12\x15.berth.v1.LogsRequest\x1a\x12.berth.v1.LogFrame\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/logs0\x01\x124\n" +
-	"\x04Exec\x12\x13.berth.v1.ExecFrame\x1a\x13.berth.v1.ExecFrame(\x010\x01\x12i\n" +
+	"\x04Exec\x12\x13.berth.v1.ExecFrame\x1a\x13.berth.v1.ExecFrame(\x010\x01\x12:\n" +
+	"\x06Attach\x12\x15.berth.v1.AttachFrame\x1a\x15.berth.v1.AttachFrame(\x010\x01\x12w\n" +
+	"\fControlAlloc\x12\x1d.berth.v1.ControlAllocRequest\x1a\x1e.berth.v1.ControlAllocResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/allocs/{alloc_id}/control\x12\x80\x01\n" +
+	"\x0fScreenshotAlloc\x12 .berth.v1.ScreenshotAllocRequest\x1a!.berth.v1.ScreenshotAllocResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/allocs/{alloc_id}/screenshot\x12t\n" +
+	"\rSnapshotAlloc\x12\x1e.berth.v1.SnapshotAllocRequest\x1a\x17.berth.v1.AllocSnapshot\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/allocs/{alloc_id}/snapshots\x12\x88\x01\n" +
+	"\x12ListAllocSnapshots\x12#.berth.v1.ListAllocSnapshotsRequest\x1a$.berth.v1.ListAllocSnapshotsResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/allocs/{alloc_id}/snapshots\x12\x84\x01\n" +
+	"\vRevertAlloc\x12\x1c.berth.v1.RevertAllocRequest\x1a\x1d.berth.v1.RevertAllocResponse\"8\x82\xd3\xe4\x93\x022:\x01*\"-/v1/allocs/{alloc_id}/snapshots/{name}/revert\x12\x92\x01\n" +
+	"\x13DeleteAllocSnapshot\x12$.berth.v1.DeleteAllocSnapshotRequest\x1a%.berth.v1.DeleteAllocSnapshotResponse\".\x82\xd3\xe4\x93\x02(*&/v1/allocs/{alloc_id}/snapshots/{name}\x12i\n" +
 	"\tListFiles\x12\x1a.berth.v1.ListFilesRequest\x1a\x1b.berth.v1.ListFilesResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/allocs/{alloc_id}/files\x12]\n" +
 	"\bStatFile\x12\x19.berth.v1.StatFileRequest\x1a\x12.berth.v1.FileInfo\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/stat\x12`\n" +
 	"\bReadFile\x12\x19.berth.v1.ReadFileRequest\x1a\x13.berth.v1.FileChunk\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/allocs/{alloc_id}/read0\x012\xf3\x04\n" +
@@ -6277,127 +6284,140 @@ func file_berth_v1_api_proto_rawDescGZIP() []byte {
 var file_berth_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_berth_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
 var file_berth_v1_api_proto_goTypes = []any{
-	(FieldDiff_Kind)(0),                // 0: berth.v1.FieldDiff.Kind
-	(*ListJobsRequest)(nil),            // 1: berth.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),           // 2: berth.v1.ListJobsResponse
-	(*JobSummary)(nil),                 // 3: berth.v1.JobSummary
-	(*GroupSummary)(nil),               // 4: berth.v1.GroupSummary
-	(*GetJobRequest)(nil),              // 5: berth.v1.GetJobRequest
-	(*RegisterJobRequest)(nil),         // 6: berth.v1.RegisterJobRequest
-	(*RegisterJobResponse)(nil),        // 7: berth.v1.RegisterJobResponse
-	(*PlanJobRequest)(nil),             // 8: berth.v1.PlanJobRequest
-	(*PlanJobResponse)(nil),            // 9: berth.v1.PlanJobResponse
-	(*FieldDiff)(nil),                  // 10: berth.v1.FieldDiff
-	(*ValidateJobRequest)(nil),         // 11: berth.v1.ValidateJobRequest
-	(*ValidateJobResponse)(nil),        // 12: berth.v1.ValidateJobResponse
-	(*ParseJobRequest)(nil),            // 13: berth.v1.ParseJobRequest
-	(*StopJobRequest)(nil),             // 14: berth.v1.StopJobRequest
-	(*StopJobResponse)(nil),            // 15: berth.v1.StopJobResponse
-	(*ScaleJobRequest)(nil),            // 16: berth.v1.ScaleJobRequest
-	(*RevertJobRequest)(nil),           // 17: berth.v1.RevertJobRequest
-	(*DispatchJobRequest)(nil),         // 18: berth.v1.DispatchJobRequest
-	(*DispatchJobResponse)(nil),        // 19: berth.v1.DispatchJobResponse
-	(*ForceScheduleRequest)(nil),       // 20: berth.v1.ForceScheduleRequest
-	(*ForceScheduleResponse)(nil),      // 21: berth.v1.ForceScheduleResponse
-	(*ListScalingEventsRequest)(nil),   // 22: berth.v1.ListScalingEventsRequest
-	(*ListScalingEventsResponse)(nil),  // 23: berth.v1.ListScalingEventsResponse
-	(*EvaluateJobRequest)(nil),         // 24: berth.v1.EvaluateJobRequest
-	(*EvaluateJobResponse)(nil),        // 25: berth.v1.EvaluateJobResponse
-	(*GetJobHistoryRequest)(nil),       // 26: berth.v1.GetJobHistoryRequest
-	(*GetJobHistoryResponse)(nil),      // 27: berth.v1.GetJobHistoryResponse
-	(*JobVersion)(nil),                 // 28: berth.v1.JobVersion
-	(*GetJobStatusRequest)(nil),        // 29: berth.v1.GetJobStatusRequest
-	(*JobStatus)(nil),                  // 30: berth.v1.JobStatus
-	(*ListAllocsRequest)(nil),          // 31: berth.v1.ListAllocsRequest
-	(*ListAllocsResponse)(nil),         // 32: berth.v1.ListAllocsResponse
-	(*GetAllocRequest)(nil),            // 33: berth.v1.GetAllocRequest
-	(*SetAllocHealthRequest)(nil),      // 34: berth.v1.SetAllocHealthRequest
-	(*StopAllocRequest)(nil),           // 35: berth.v1.StopAllocRequest
-	(*StopAllocResponse)(nil),          // 36: berth.v1.StopAllocResponse
-	(*ListNodesRequest)(nil),           // 37: berth.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),          // 38: berth.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),             // 39: berth.v1.GetNodeRequest
-	(*SetNodeEligibilityRequest)(nil),  // 40: berth.v1.SetNodeEligibilityRequest
-	(*SetNodeEligibilityResponse)(nil), // 41: berth.v1.SetNodeEligibilityResponse
-	(*SetNodeTaintsRequest)(nil),       // 42: berth.v1.SetNodeTaintsRequest
-	(*DrainNodeRequest)(nil),           // 43: berth.v1.DrainNodeRequest
-	(*RemoveNodeRequest)(nil),          // 44: berth.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 45: berth.v1.RemoveNodeResponse
-	(*ListEvaluationsRequest)(nil),     // 46: berth.v1.ListEvaluationsRequest
-	(*ListEvaluationsResponse)(nil),    // 47: berth.v1.ListEvaluationsResponse
-	(*GetEvaluationRequest)(nil),       // 48: berth.v1.GetEvaluationRequest
-	(*ListNamespacesRequest)(nil),      // 49: berth.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),     // 50: berth.v1.ListNamespacesResponse
-	(*GetNamespaceRequest)(nil),        // 51: berth.v1.GetNamespaceRequest
-	(*GetNamespaceUsageRequest)(nil),   // 52: berth.v1.GetNamespaceUsageRequest
-	(*NamespaceUsage)(nil),             // 53: berth.v1.NamespaceUsage
-	(*SetNamespaceRequest)(nil),        // 54: berth.v1.SetNamespaceRequest
-	(*DeleteNamespaceRequest)(nil),     // 55: berth.v1.DeleteNamespaceRequest
-	(*DeleteNamespaceResponse)(nil),    // 56: berth.v1.DeleteNamespaceResponse
-	(*GetRaftRequest)(nil),             // 57: berth.v1.GetRaftRequest
-	(*GetRaftResponse)(nil),            // 58: berth.v1.GetRaftResponse
-	(*RaftPeer)(nil),                   // 59: berth.v1.RaftPeer
-	(*RemoveRaftPeerRequest)(nil),      // 60: berth.v1.RemoveRaftPeerRequest
-	(*RemoveRaftPeerResponse)(nil),     // 61: berth.v1.RemoveRaftPeerResponse
-	(*TransferLeadershipRequest)(nil),  // 62: berth.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 63: berth.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 64: berth.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 65: berth.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 66: berth.v1.RestoreSnapshotResponse
-	(*GetSchedulerConfigRequest)(nil),  // 67: berth.v1.GetSchedulerConfigRequest
-	(*SetSchedulerConfigRequest)(nil),  // 68: berth.v1.SetSchedulerConfigRequest
-	(*CollectGarbageRequest)(nil),      // 69: berth.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),     // 70: berth.v1.CollectGarbageResponse
-	(*GetMembersRequest)(nil),          // 71: berth.v1.GetMembersRequest
-	(*GetMembersResponse)(nil),         // 72: berth.v1.GetMembersResponse
-	(*Member)(nil),                     // 73: berth.v1.Member
-	(*JoinServersRequest)(nil),         // 74: berth.v1.JoinServersRequest
-	(*JoinServersResponse)(nil),        // 75: berth.v1.JoinServersResponse
-	(*LeaveServerRequest)(nil),         // 76: berth.v1.LeaveServerRequest
-	(*LeaveServerResponse)(nil),        // 77: berth.v1.LeaveServerResponse
-	(*GetHealthRequest)(nil),           // 78: berth.v1.GetHealthRequest
-	(*Health)(nil),                     // 79: berth.v1.Health
-	(*GetVersionRequest)(nil),          // 80: berth.v1.GetVersionRequest
-	(*Version)(nil),                    // 81: berth.v1.Version
-	(*StreamEventsRequest)(nil),        // 82: berth.v1.StreamEventsRequest
-	(*Event)(nil),                      // 83: berth.v1.Event
-	nil,                                // 84: berth.v1.ParseJobRequest.VariablesEntry
-	nil,                                // 85: berth.v1.DispatchJobRequest.MetaEntry
-	(*durationpb.Duration)(nil),        // 86: google.protobuf.Duration
-	(Job_Type)(0),                      // 87: berth.v1.Job.Type
-	(Job_Status)(0),                    // 88: berth.v1.Job.Status
-	(*timestamppb.Timestamp)(nil),      // 89: google.protobuf.Timestamp
-	(*Job)(nil),                        // 90: berth.v1.Job
-	(*GroupOutcome)(nil),               // 91: berth.v1.GroupOutcome
-	(*Problem)(nil),                    // 92: berth.v1.Problem
-	(*ScalingEvent)(nil),               // 93: berth.v1.ScalingEvent
-	(*Evaluation)(nil),                 // 94: berth.v1.Evaluation
-	(*Deployment)(nil),                 // 95: berth.v1.Deployment
-	(*Alloc)(nil),                      // 96: berth.v1.Alloc
-	(*Node)(nil),                       // 97: berth.v1.Node
-	(Node_Eligibility)(0),              // 98: berth.v1.Node.Eligibility
-	(*Taint)(nil),                      // 99: berth.v1.Taint
-	(*Namespace)(nil),                  // 100: berth.v1.Namespace
-	(*Quota)(nil),                      // 101: berth.v1.Quota
-	(*SchedulerConfig)(nil),            // 102: berth.v1.SchedulerConfig
-	(*Reservation)(nil),                // 103: berth.v1.Reservation
-	(*ServiceInstance)(nil),            // 104: berth.v1.ServiceInstance
-	(*Variable)(nil),                   // 105: berth.v1.Variable
-	(*RestartAllocRequest)(nil),        // 106: berth.v1.RestartAllocRequest
-	(*SignalAllocRequest)(nil),         // 107: berth.v1.SignalAllocRequest
-	(*LogsRequest)(nil),                // 108: berth.v1.LogsRequest
-	(*ExecFrame)(nil),                  // 109: berth.v1.ExecFrame
-	(*ListFilesRequest)(nil),           // 110: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),            // 111: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),            // 112: berth.v1.ReadFileRequest
-	(*PlanRebalanceRequest)(nil),       // 113: berth.v1.PlanRebalanceRequest
-	(*RestartAllocResponse)(nil),       // 114: berth.v1.RestartAllocResponse
-	(*SignalAllocResponse)(nil),        // 115: berth.v1.SignalAllocResponse
-	(*LogFrame)(nil),                   // 116: berth.v1.LogFrame
-	(*ListFilesResponse)(nil),          // 117: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),                   // 118: berth.v1.FileInfo
-	(*FileChunk)(nil),                  // 119: berth.v1.FileChunk
-	(*RebalancePlan)(nil),              // 120: berth.v1.RebalancePlan
+	(FieldDiff_Kind)(0),                 // 0: berth.v1.FieldDiff.Kind
+	(*ListJobsRequest)(nil),             // 1: berth.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),            // 2: berth.v1.ListJobsResponse
+	(*JobSummary)(nil),                  // 3: berth.v1.JobSummary
+	(*GroupSummary)(nil),                // 4: berth.v1.GroupSummary
+	(*GetJobRequest)(nil),               // 5: berth.v1.GetJobRequest
+	(*RegisterJobRequest)(nil),          // 6: berth.v1.RegisterJobRequest
+	(*RegisterJobResponse)(nil),         // 7: berth.v1.RegisterJobResponse
+	(*PlanJobRequest)(nil),              // 8: berth.v1.PlanJobRequest
+	(*PlanJobResponse)(nil),             // 9: berth.v1.PlanJobResponse
+	(*FieldDiff)(nil),                   // 10: berth.v1.FieldDiff
+	(*ValidateJobRequest)(nil),          // 11: berth.v1.ValidateJobRequest
+	(*ValidateJobResponse)(nil),         // 12: berth.v1.ValidateJobResponse
+	(*ParseJobRequest)(nil),             // 13: berth.v1.ParseJobRequest
+	(*StopJobRequest)(nil),              // 14: berth.v1.StopJobRequest
+	(*StopJobResponse)(nil),             // 15: berth.v1.StopJobResponse
+	(*ScaleJobRequest)(nil),             // 16: berth.v1.ScaleJobRequest
+	(*RevertJobRequest)(nil),            // 17: berth.v1.RevertJobRequest
+	(*DispatchJobRequest)(nil),          // 18: berth.v1.DispatchJobRequest
+	(*DispatchJobResponse)(nil),         // 19: berth.v1.DispatchJobResponse
+	(*ForceScheduleRequest)(nil),        // 20: berth.v1.ForceScheduleRequest
+	(*ForceScheduleResponse)(nil),       // 21: berth.v1.ForceScheduleResponse
+	(*ListScalingEventsRequest)(nil),    // 22: berth.v1.ListScalingEventsRequest
+	(*ListScalingEventsResponse)(nil),   // 23: berth.v1.ListScalingEventsResponse
+	(*EvaluateJobRequest)(nil),          // 24: berth.v1.EvaluateJobRequest
+	(*EvaluateJobResponse)(nil),         // 25: berth.v1.EvaluateJobResponse
+	(*GetJobHistoryRequest)(nil),        // 26: berth.v1.GetJobHistoryRequest
+	(*GetJobHistoryResponse)(nil),       // 27: berth.v1.GetJobHistoryResponse
+	(*JobVersion)(nil),                  // 28: berth.v1.JobVersion
+	(*GetJobStatusRequest)(nil),         // 29: berth.v1.GetJobStatusRequest
+	(*JobStatus)(nil),                   // 30: berth.v1.JobStatus
+	(*ListAllocsRequest)(nil),           // 31: berth.v1.ListAllocsRequest
+	(*ListAllocsResponse)(nil),          // 32: berth.v1.ListAllocsResponse
+	(*GetAllocRequest)(nil),             // 33: berth.v1.GetAllocRequest
+	(*SetAllocHealthRequest)(nil),       // 34: berth.v1.SetAllocHealthRequest
+	(*StopAllocRequest)(nil),            // 35: berth.v1.StopAllocRequest
+	(*StopAllocResponse)(nil),           // 36: berth.v1.StopAllocResponse
+	(*ListNodesRequest)(nil),            // 37: berth.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),           // 38: berth.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),              // 39: berth.v1.GetNodeRequest
+	(*SetNodeEligibilityRequest)(nil),   // 40: berth.v1.SetNodeEligibilityRequest
+	(*SetNodeEligibilityResponse)(nil),  // 41: berth.v1.SetNodeEligibilityResponse
+	(*SetNodeTaintsRequest)(nil),        // 42: berth.v1.SetNodeTaintsRequest
+	(*DrainNodeRequest)(nil),            // 43: berth.v1.DrainNodeRequest
+	(*RemoveNodeRequest)(nil),           // 44: berth.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),          // 45: berth.v1.RemoveNodeResponse
+	(*ListEvaluationsRequest)(nil),      // 46: berth.v1.ListEvaluationsRequest
+	(*ListEvaluationsResponse)(nil),     // 47: berth.v1.ListEvaluationsResponse
+	(*GetEvaluationRequest)(nil),        // 48: berth.v1.GetEvaluationRequest
+	(*ListNamespacesRequest)(nil),       // 49: berth.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),      // 50: berth.v1.ListNamespacesResponse
+	(*GetNamespaceRequest)(nil),         // 51: berth.v1.GetNamespaceRequest
+	(*GetNamespaceUsageRequest)(nil),    // 52: berth.v1.GetNamespaceUsageRequest
+	(*NamespaceUsage)(nil),              // 53: berth.v1.NamespaceUsage
+	(*SetNamespaceRequest)(nil),         // 54: berth.v1.SetNamespaceRequest
+	(*DeleteNamespaceRequest)(nil),      // 55: berth.v1.DeleteNamespaceRequest
+	(*DeleteNamespaceResponse)(nil),     // 56: berth.v1.DeleteNamespaceResponse
+	(*GetRaftRequest)(nil),              // 57: berth.v1.GetRaftRequest
+	(*GetRaftResponse)(nil),             // 58: berth.v1.GetRaftResponse
+	(*RaftPeer)(nil),                    // 59: berth.v1.RaftPeer
+	(*RemoveRaftPeerRequest)(nil),       // 60: berth.v1.RemoveRaftPeerRequest
+	(*RemoveRaftPeerResponse)(nil),      // 61: berth.v1.RemoveRaftPeerResponse
+	(*TransferLeadershipRequest)(nil),   // 62: berth.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),  // 63: berth.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),         // 64: berth.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),               // 65: berth.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),     // 66: berth.v1.RestoreSnapshotResponse
+	(*GetSchedulerConfigRequest)(nil),   // 67: berth.v1.GetSchedulerConfigRequest
+	(*SetSchedulerConfigRequest)(nil),   // 68: berth.v1.SetSchedulerConfigRequest
+	(*CollectGarbageRequest)(nil),       // 69: berth.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),      // 70: berth.v1.CollectGarbageResponse
+	(*GetMembersRequest)(nil),           // 71: berth.v1.GetMembersRequest
+	(*GetMembersResponse)(nil),          // 72: berth.v1.GetMembersResponse
+	(*Member)(nil),                      // 73: berth.v1.Member
+	(*JoinServersRequest)(nil),          // 74: berth.v1.JoinServersRequest
+	(*JoinServersResponse)(nil),         // 75: berth.v1.JoinServersResponse
+	(*LeaveServerRequest)(nil),          // 76: berth.v1.LeaveServerRequest
+	(*LeaveServerResponse)(nil),         // 77: berth.v1.LeaveServerResponse
+	(*GetHealthRequest)(nil),            // 78: berth.v1.GetHealthRequest
+	(*Health)(nil),                      // 79: berth.v1.Health
+	(*GetVersionRequest)(nil),           // 80: berth.v1.GetVersionRequest
+	(*Version)(nil),                     // 81: berth.v1.Version
+	(*StreamEventsRequest)(nil),         // 82: berth.v1.StreamEventsRequest
+	(*Event)(nil),                       // 83: berth.v1.Event
+	nil,                                 // 84: berth.v1.ParseJobRequest.VariablesEntry
+	nil,                                 // 85: berth.v1.DispatchJobRequest.MetaEntry
+	(*durationpb.Duration)(nil),         // 86: google.protobuf.Duration
+	(Job_Type)(0),                       // 87: berth.v1.Job.Type
+	(Job_Status)(0),                     // 88: berth.v1.Job.Status
+	(*timestamppb.Timestamp)(nil),       // 89: google.protobuf.Timestamp
+	(*Job)(nil),                         // 90: berth.v1.Job
+	(*GroupOutcome)(nil),                // 91: berth.v1.GroupOutcome
+	(*Problem)(nil),                     // 92: berth.v1.Problem
+	(*ScalingEvent)(nil),                // 93: berth.v1.ScalingEvent
+	(*Evaluation)(nil),                  // 94: berth.v1.Evaluation
+	(*Deployment)(nil),                  // 95: berth.v1.Deployment
+	(*Alloc)(nil),                       // 96: berth.v1.Alloc
+	(*Node)(nil),                        // 97: berth.v1.Node
+	(Node_Eligibility)(0),               // 98: berth.v1.Node.Eligibility
+	(*Taint)(nil),                       // 99: berth.v1.Taint
+	(*Namespace)(nil),                   // 100: berth.v1.Namespace
+	(*Quota)(nil),                       // 101: berth.v1.Quota
+	(*SchedulerConfig)(nil),             // 102: berth.v1.SchedulerConfig
+	(*Reservation)(nil),                 // 103: berth.v1.Reservation
+	(*ServiceInstance)(nil),             // 104: berth.v1.ServiceInstance
+	(*Variable)(nil),                    // 105: berth.v1.Variable
+	(*RestartAllocRequest)(nil),         // 106: berth.v1.RestartAllocRequest
+	(*SignalAllocRequest)(nil),          // 107: berth.v1.SignalAllocRequest
+	(*LogsRequest)(nil),                 // 108: berth.v1.LogsRequest
+	(*ExecFrame)(nil),                   // 109: berth.v1.ExecFrame
+	(*AttachFrame)(nil),                 // 110: berth.v1.AttachFrame
+	(*ControlAllocRequest)(nil),         // 111: berth.v1.ControlAllocRequest
+	(*ScreenshotAllocRequest)(nil),      // 112: berth.v1.ScreenshotAllocRequest
+	(*SnapshotAllocRequest)(nil),        // 113: berth.v1.SnapshotAllocRequest
+	(*ListAllocSnapshotsRequest)(nil),   // 114: berth.v1.ListAllocSnapshotsRequest
+	(*RevertAllocRequest)(nil),          // 115: berth.v1.RevertAllocRequest
+	(*DeleteAllocSnapshotRequest)(nil),  // 116: berth.v1.DeleteAllocSnapshotRequest
+	(*ListFilesRequest)(nil),            // 117: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),             // 118: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),             // 119: berth.v1.ReadFileRequest
+	(*PlanRebalanceRequest)(nil),        // 120: berth.v1.PlanRebalanceRequest
+	(*RestartAllocResponse)(nil),        // 121: berth.v1.RestartAllocResponse
+	(*SignalAllocResponse)(nil),         // 122: berth.v1.SignalAllocResponse
+	(*LogFrame)(nil),                    // 123: berth.v1.LogFrame
+	(*ControlAllocResponse)(nil),        // 124: berth.v1.ControlAllocResponse
+	(*ScreenshotAllocResponse)(nil),     // 125: berth.v1.ScreenshotAllocResponse
+	(*AllocSnapshot)(nil),               // 126: berth.v1.AllocSnapshot
+	(*ListAllocSnapshotsResponse)(nil),  // 127: berth.v1.ListAllocSnapshotsResponse
+	(*RevertAllocResponse)(nil),         // 128: berth.v1.RevertAllocResponse
+	(*DeleteAllocSnapshotResponse)(nil), // 129: berth.v1.DeleteAllocSnapshotResponse
+	(*ListFilesResponse)(nil),           // 130: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                    // 131: berth.v1.FileInfo
+	(*FileChunk)(nil),                   // 132: berth.v1.FileChunk
+	(*RebalancePlan)(nil),               // 133: berth.v1.RebalancePlan
 }
 var file_berth_v1_api_proto_depIdxs = []int32{
 	86,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
@@ -6486,93 +6506,107 @@ var file_berth_v1_api_proto_depIdxs = []int32{
 	107, // 83: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
 	108, // 84: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
 	109, // 85: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	110, // 86: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	111, // 87: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	112, // 88: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	37,  // 89: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	39,  // 90: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	40,  // 91: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	43,  // 92: berth.v1.NodeService.DrainNode:input_type -> berth.v1.DrainNodeRequest
-	42,  // 93: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
-	44,  // 94: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	46,  // 95: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	48,  // 96: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	49,  // 97: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	51,  // 98: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	52,  // 99: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
-	54,  // 100: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	55,  // 101: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	57,  // 102: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	60,  // 103: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	62,  // 104: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	64,  // 105: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	65,  // 106: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	67,  // 107: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	68,  // 108: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	113, // 109: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
-	69,  // 110: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	71,  // 111: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	74,  // 112: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	76,  // 113: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	78,  // 114: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	80,  // 115: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	82,  // 116: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 117: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	90,  // 118: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 119: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 120: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 121: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	90,  // 122: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 123: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 124: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	7,   // 125: berth.v1.JobService.RevertJob:output_type -> berth.v1.RegisterJobResponse
-	19,  // 126: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
-	21,  // 127: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
-	23,  // 128: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
-	25,  // 129: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	27,  // 130: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	30,  // 131: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	32,  // 132: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	96,  // 133: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	36,  // 134: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	96,  // 135: berth.v1.AllocService.SetAllocHealth:output_type -> berth.v1.Alloc
-	114, // 136: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	115, // 137: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	116, // 138: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	109, // 139: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	117, // 140: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	118, // 141: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	119, // 142: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	38,  // 143: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	97,  // 144: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	41,  // 145: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	97,  // 146: berth.v1.NodeService.DrainNode:output_type -> berth.v1.Node
-	97,  // 147: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
-	45,  // 148: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	47,  // 149: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	94,  // 150: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	50,  // 151: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	100, // 152: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	53,  // 153: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
-	100, // 154: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	56,  // 155: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	58,  // 156: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	61,  // 157: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	63,  // 158: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	65,  // 159: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	66,  // 160: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	102, // 161: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	102, // 162: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	120, // 163: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
-	70,  // 164: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	72,  // 165: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	75,  // 166: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	77,  // 167: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	79,  // 168: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	81,  // 169: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	83,  // 170: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	117, // [117:171] is the sub-list for method output_type
-	63,  // [63:117] is the sub-list for method input_type
+	110, // 86: berth.v1.AllocService.Attach:input_type -> berth.v1.AttachFrame
+	111, // 87: berth.v1.AllocService.ControlAlloc:input_type -> berth.v1.ControlAllocRequest
+	112, // 88: berth.v1.AllocService.ScreenshotAlloc:input_type -> berth.v1.ScreenshotAllocRequest
+	113, // 89: berth.v1.AllocService.SnapshotAlloc:input_type -> berth.v1.SnapshotAllocRequest
+	114, // 90: berth.v1.AllocService.ListAllocSnapshots:input_type -> berth.v1.ListAllocSnapshotsRequest
+	115, // 91: berth.v1.AllocService.RevertAlloc:input_type -> berth.v1.RevertAllocRequest
+	116, // 92: berth.v1.AllocService.DeleteAllocSnapshot:input_type -> berth.v1.DeleteAllocSnapshotRequest
+	117, // 93: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	118, // 94: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	119, // 95: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	37,  // 96: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	39,  // 97: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	40,  // 98: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	43,  // 99: berth.v1.NodeService.DrainNode:input_type -> berth.v1.DrainNodeRequest
+	42,  // 100: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
+	44,  // 101: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	46,  // 102: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	48,  // 103: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	49,  // 104: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	51,  // 105: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	52,  // 106: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
+	54,  // 107: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	55,  // 108: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	57,  // 109: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	60,  // 110: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	62,  // 111: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	64,  // 112: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	65,  // 113: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	67,  // 114: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	68,  // 115: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	120, // 116: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
+	69,  // 117: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	71,  // 118: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	74,  // 119: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	76,  // 120: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	78,  // 121: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	80,  // 122: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	82,  // 123: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 124: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	90,  // 125: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 126: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 127: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 128: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	90,  // 129: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 130: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 131: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	7,   // 132: berth.v1.JobService.RevertJob:output_type -> berth.v1.RegisterJobResponse
+	19,  // 133: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
+	21,  // 134: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
+	23,  // 135: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
+	25,  // 136: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	27,  // 137: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	30,  // 138: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	32,  // 139: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	96,  // 140: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	36,  // 141: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	96,  // 142: berth.v1.AllocService.SetAllocHealth:output_type -> berth.v1.Alloc
+	121, // 143: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	122, // 144: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	123, // 145: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	109, // 146: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	110, // 147: berth.v1.AllocService.Attach:output_type -> berth.v1.AttachFrame
+	124, // 148: berth.v1.AllocService.ControlAlloc:output_type -> berth.v1.ControlAllocResponse
+	125, // 149: berth.v1.AllocService.ScreenshotAlloc:output_type -> berth.v1.ScreenshotAllocResponse
+	126, // 150: berth.v1.AllocService.SnapshotAlloc:output_type -> berth.v1.AllocSnapshot
+	127, // 151: berth.v1.AllocService.ListAllocSnapshots:output_type -> berth.v1.ListAllocSnapshotsResponse
+	128, // 152: berth.v1.AllocService.RevertAlloc:output_type -> berth.v1.RevertAllocResponse
+	129, // 153: berth.v1.AllocService.DeleteAllocSnapshot:output_type -> berth.v1.DeleteAllocSnapshotResponse
+	130, // 154: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	131, // 155: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	132, // 156: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	38,  // 157: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	97,  // 158: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	41,  // 159: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	97,  // 160: berth.v1.NodeService.DrainNode:output_type -> berth.v1.Node
+	97,  // 161: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	45,  // 162: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	47,  // 163: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	94,  // 164: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	50,  // 165: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	100, // 166: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	53,  // 167: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	100, // 168: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	56,  // 169: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	58,  // 170: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	61,  // 171: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	63,  // 172: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	65,  // 173: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	66,  // 174: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	102, // 175: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	102, // 176: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	133, // 177: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
+	70,  // 178: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	72,  // 179: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	75,  // 180: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	77,  // 181: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	79,  // 182: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	81,  // 183: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	83,  // 184: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	124, // [124:185] is the sub-list for method output_type
+	63,  // [63:124] is the sub-list for method input_type
 	63,  // [63:63] is the sub-list for extension type_name
 	63,  // [63:63] is the sub-list for extension extendee
 	0,   // [0:63] is the sub-list for field type_name

@@ -696,17 +696,24 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AllocService_ListAllocs_FullMethodName     = "/berth.v1.AllocService/ListAllocs"
-	AllocService_GetAlloc_FullMethodName       = "/berth.v1.AllocService/GetAlloc"
-	AllocService_StopAlloc_FullMethodName      = "/berth.v1.AllocService/StopAlloc"
-	AllocService_SetAllocHealth_FullMethodName = "/berth.v1.AllocService/SetAllocHealth"
-	AllocService_RestartAlloc_FullMethodName   = "/berth.v1.AllocService/RestartAlloc"
-	AllocService_SignalAlloc_FullMethodName    = "/berth.v1.AllocService/SignalAlloc"
-	AllocService_Logs_FullMethodName           = "/berth.v1.AllocService/Logs"
-	AllocService_Exec_FullMethodName           = "/berth.v1.AllocService/Exec"
-	AllocService_ListFiles_FullMethodName      = "/berth.v1.AllocService/ListFiles"
-	AllocService_StatFile_FullMethodName       = "/berth.v1.AllocService/StatFile"
-	AllocService_ReadFile_FullMethodName       = "/berth.v1.AllocService/ReadFile"
+	AllocService_ListAllocs_FullMethodName          = "/berth.v1.AllocService/ListAllocs"
+	AllocService_GetAlloc_FullMethodName            = "/berth.v1.AllocService/GetAlloc"
+	AllocService_StopAlloc_FullMethodName           = "/berth.v1.AllocService/StopAlloc"
+	AllocService_SetAllocHealth_FullMethodName      = "/berth.v1.AllocService/SetAllocHealth"
+	AllocService_RestartAlloc_FullMethodName        = "/berth.v1.AllocService/RestartAlloc"
+	AllocService_SignalAlloc_FullMethodName         = "/berth.v1.AllocService/SignalAlloc"
+	AllocService_Logs_FullMethodName                = "/berth.v1.AllocService/Logs"
+	AllocService_Exec_FullMethodName                = "/berth.v1.AllocService/Exec"
+	AllocService_Attach_FullMethodName              = "/berth.v1.AllocService/Attach"
+	AllocService_ControlAlloc_FullMethodName        = "/berth.v1.AllocService/ControlAlloc"
+	AllocService_ScreenshotAlloc_FullMethodName     = "/berth.v1.AllocService/ScreenshotAlloc"
+	AllocService_SnapshotAlloc_FullMethodName       = "/berth.v1.AllocService/SnapshotAlloc"
+	AllocService_ListAllocSnapshots_FullMethodName  = "/berth.v1.AllocService/ListAllocSnapshots"
+	AllocService_RevertAlloc_FullMethodName         = "/berth.v1.AllocService/RevertAlloc"
+	AllocService_DeleteAllocSnapshot_FullMethodName = "/berth.v1.AllocService/DeleteAllocSnapshot"
+	AllocService_ListFiles_FullMethodName           = "/berth.v1.AllocService/ListFiles"
+	AllocService_StatFile_FullMethodName            = "/berth.v1.AllocService/StatFile"
+	AllocService_ReadFile_FullMethodName            = "/berth.v1.AllocService/ReadFile"
 )
 
 // AllocServiceClient is the client API for AllocService service.
@@ -731,6 +738,20 @@ type AllocServiceClient interface {
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogFrame], error)
 	// Exec runs a command in a task. Over HTTP: a WebSocket at /v1/allocs/{alloc_id}/exec with the same frames as JSON.
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecFrame, ExecFrame], error)
+	// Attach joins a task's console or display. Over HTTP: a WebSocket at /v1/allocs/{alloc_id}/attach with the same frames as JSON.
+	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachFrame, AttachFrame], error)
+	// ControlAlloc acts on a machine: pause, resume, reset and the like.
+	ControlAlloc(ctx context.Context, in *ControlAllocRequest, opts ...grpc.CallOption) (*ControlAllocResponse, error)
+	// ScreenshotAlloc gives what a machine's display shows.
+	ScreenshotAlloc(ctx context.Context, in *ScreenshotAllocRequest, opts ...grpc.CallOption) (*ScreenshotAllocResponse, error)
+	// SnapshotAlloc keeps the state of a machine's disks, and of its memory.
+	SnapshotAlloc(ctx context.Context, in *SnapshotAllocRequest, opts ...grpc.CallOption) (*AllocSnapshot, error)
+	// ListAllocSnapshots lists the snapshots of a machine.
+	ListAllocSnapshots(ctx context.Context, in *ListAllocSnapshotsRequest, opts ...grpc.CallOption) (*ListAllocSnapshotsResponse, error)
+	// RevertAlloc takes a machine back to a snapshot.
+	RevertAlloc(ctx context.Context, in *RevertAllocRequest, opts ...grpc.CallOption) (*RevertAllocResponse, error)
+	// DeleteAllocSnapshot frees what only a snapshot keeps.
+	DeleteAllocSnapshot(ctx context.Context, in *DeleteAllocSnapshotRequest, opts ...grpc.CallOption) (*DeleteAllocSnapshotResponse, error)
 	// ListFiles lists a directory of the allocation.
 	ListFiles(ctx context.Context, in *ListFilesRequest, opts ...grpc.CallOption) (*ListFilesResponse, error)
 	// StatFile gives one file's facts.
@@ -839,6 +860,79 @@ func (c *allocServiceClient) Exec(ctx context.Context, opts ...grpc.CallOption) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AllocService_ExecClient = grpc.BidiStreamingClient[ExecFrame, ExecFrame]
 
+func (c *allocServiceClient) Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachFrame, AttachFrame], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AllocService_ServiceDesc.Streams[2], AllocService_Attach_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AttachFrame, AttachFrame]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AllocService_AttachClient = grpc.BidiStreamingClient[AttachFrame, AttachFrame]
+
+func (c *allocServiceClient) ControlAlloc(ctx context.Context, in *ControlAllocRequest, opts ...grpc.CallOption) (*ControlAllocResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ControlAllocResponse)
+	err := c.cc.Invoke(ctx, AllocService_ControlAlloc_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *allocServiceClient) ScreenshotAlloc(ctx context.Context, in *ScreenshotAllocRequest, opts ...grpc.CallOption) (*ScreenshotAllocResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScreenshotAllocResponse)
+	err := c.cc.Invoke(ctx, AllocService_ScreenshotAlloc_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *allocServiceClient) SnapshotAlloc(ctx context.Context, in *SnapshotAllocRequest, opts ...grpc.CallOption) (*AllocSnapshot, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AllocSnapshot)
+	err := c.cc.Invoke(ctx, AllocService_SnapshotAlloc_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *allocServiceClient) ListAllocSnapshots(ctx context.Context, in *ListAllocSnapshotsRequest, opts ...grpc.CallOption) (*ListAllocSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAllocSnapshotsResponse)
+	err := c.cc.Invoke(ctx, AllocService_ListAllocSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *allocServiceClient) RevertAlloc(ctx context.Context, in *RevertAllocRequest, opts ...grpc.CallOption) (*RevertAllocResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevertAllocResponse)
+	err := c.cc.Invoke(ctx, AllocService_RevertAlloc_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *allocServiceClient) DeleteAllocSnapshot(ctx context.Context, in *DeleteAllocSnapshotRequest, opts ...grpc.CallOption) (*DeleteAllocSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAllocSnapshotResponse)
+	err := c.cc.Invoke(ctx, AllocService_DeleteAllocSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *allocServiceClient) ListFiles(ctx context.Context, in *ListFilesRequest, opts ...grpc.CallOption) (*ListFilesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListFilesResponse)
@@ -861,7 +955,7 @@ func (c *allocServiceClient) StatFile(ctx context.Context, in *StatFileRequest, 
 
 func (c *allocServiceClient) ReadFile(ctx context.Context, in *ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AllocService_ServiceDesc.Streams[2], AllocService_ReadFile_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AllocService_ServiceDesc.Streams[3], AllocService_ReadFile_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -900,6 +994,20 @@ type AllocServiceServer interface {
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogFrame]) error
 	// Exec runs a command in a task. Over HTTP: a WebSocket at /v1/allocs/{alloc_id}/exec with the same frames as JSON.
 	Exec(grpc.BidiStreamingServer[ExecFrame, ExecFrame]) error
+	// Attach joins a task's console or display. Over HTTP: a WebSocket at /v1/allocs/{alloc_id}/attach with the same frames as JSON.
+	Attach(grpc.BidiStreamingServer[AttachFrame, AttachFrame]) error
+	// ControlAlloc acts on a machine: pause, resume, reset and the like.
+	ControlAlloc(context.Context, *ControlAllocRequest) (*ControlAllocResponse, error)
+	// ScreenshotAlloc gives what a machine's display shows.
+	ScreenshotAlloc(context.Context, *ScreenshotAllocRequest) (*ScreenshotAllocResponse, error)
+	// SnapshotAlloc keeps the state of a machine's disks, and of its memory.
+	SnapshotAlloc(context.Context, *SnapshotAllocRequest) (*AllocSnapshot, error)
+	// ListAllocSnapshots lists the snapshots of a machine.
+	ListAllocSnapshots(context.Context, *ListAllocSnapshotsRequest) (*ListAllocSnapshotsResponse, error)
+	// RevertAlloc takes a machine back to a snapshot.
+	RevertAlloc(context.Context, *RevertAllocRequest) (*RevertAllocResponse, error)
+	// DeleteAllocSnapshot frees what only a snapshot keeps.
+	DeleteAllocSnapshot(context.Context, *DeleteAllocSnapshotRequest) (*DeleteAllocSnapshotResponse, error)
 	// ListFiles lists a directory of the allocation.
 	ListFiles(context.Context, *ListFilesRequest) (*ListFilesResponse, error)
 	// StatFile gives one file's facts.
@@ -939,6 +1047,27 @@ func (UnimplementedAllocServiceServer) Logs(*LogsRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedAllocServiceServer) Exec(grpc.BidiStreamingServer[ExecFrame, ExecFrame]) error {
 	return status.Error(codes.Unimplemented, "method Exec not implemented")
+}
+func (UnimplementedAllocServiceServer) Attach(grpc.BidiStreamingServer[AttachFrame, AttachFrame]) error {
+	return status.Error(codes.Unimplemented, "method Attach not implemented")
+}
+func (UnimplementedAllocServiceServer) ControlAlloc(context.Context, *ControlAllocRequest) (*ControlAllocResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ControlAlloc not implemented")
+}
+func (UnimplementedAllocServiceServer) ScreenshotAlloc(context.Context, *ScreenshotAllocRequest) (*ScreenshotAllocResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScreenshotAlloc not implemented")
+}
+func (UnimplementedAllocServiceServer) SnapshotAlloc(context.Context, *SnapshotAllocRequest) (*AllocSnapshot, error) {
+	return nil, status.Error(codes.Unimplemented, "method SnapshotAlloc not implemented")
+}
+func (UnimplementedAllocServiceServer) ListAllocSnapshots(context.Context, *ListAllocSnapshotsRequest) (*ListAllocSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAllocSnapshots not implemented")
+}
+func (UnimplementedAllocServiceServer) RevertAlloc(context.Context, *RevertAllocRequest) (*RevertAllocResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevertAlloc not implemented")
+}
+func (UnimplementedAllocServiceServer) DeleteAllocSnapshot(context.Context, *DeleteAllocSnapshotRequest) (*DeleteAllocSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteAllocSnapshot not implemented")
 }
 func (UnimplementedAllocServiceServer) ListFiles(context.Context, *ListFilesRequest) (*ListFilesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListFiles not implemented")
@@ -1096,6 +1225,121 @@ func _AllocService_Exec_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AllocService_ExecServer = grpc.BidiStreamingServer[ExecFrame, ExecFrame]
 
+func _AllocService_Attach_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AllocServiceServer).Attach(&grpc.GenericServerStream[AttachFrame, AttachFrame]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AllocService_AttachServer = grpc.BidiStreamingServer[AttachFrame, AttachFrame]
+
+func _AllocService_ControlAlloc_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ControlAllocRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AllocServiceServer).ControlAlloc(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AllocService_ControlAlloc_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AllocServiceServer).ControlAlloc(ctx, req.(*ControlAllocRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AllocService_ScreenshotAlloc_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScreenshotAllocRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AllocServiceServer).ScreenshotAlloc(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AllocService_ScreenshotAlloc_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AllocServiceServer).ScreenshotAlloc(ctx, req.(*ScreenshotAllocRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AllocService_SnapshotAlloc_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnapshotAllocRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AllocServiceServer).SnapshotAlloc(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AllocService_SnapshotAlloc_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AllocServiceServer).SnapshotAlloc(ctx, req.(*SnapshotAllocRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AllocService_ListAllocSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAllocSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AllocServiceServer).ListAllocSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AllocService_ListAllocSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AllocServiceServer).ListAllocSnapshots(ctx, req.(*ListAllocSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AllocService_RevertAlloc_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevertAllocRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AllocServiceServer).RevertAlloc(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AllocService_RevertAlloc_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AllocServiceServer).RevertAlloc(ctx, req.(*RevertAllocRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AllocService_DeleteAllocSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAllocSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AllocServiceServer).DeleteAllocSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AllocService_DeleteAllocSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AllocServiceServer).DeleteAllocSnapshot(ctx, req.(*DeleteAllocSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AllocService_ListFiles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListFilesRequest)
 	if err := dec(in); err != nil {
@@ -1175,6 +1419,30 @@ var AllocService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AllocService_SignalAlloc_Handler,
 		},
 		{
+			MethodName: "ControlAlloc",
+			Handler:    _AllocService_ControlAlloc_Handler,
+		},
+		{
+			MethodName: "ScreenshotAlloc",
+			Handler:    _AllocService_ScreenshotAlloc_Handler,
+		},
+		{
+			MethodName: "SnapshotAlloc",
+			Handler:    _AllocService_SnapshotAlloc_Handler,
+		},
+		{
+			MethodName: "ListAllocSnapshots",
+			Handler:    _AllocService_ListAllocSnapshots_Handler,
+		},
+		{
+			MethodName: "RevertAlloc",
+			Handler:    _AllocService_RevertAlloc_Handler,
+		},
+		{
+			MethodName: "DeleteAllocSnapshot",
+			Handler:    _AllocService_DeleteAllocSnapshot_Handler,
+		},
+		{
 			MethodName: "ListFiles",
 			Handler:    _AllocService_ListFiles_Handler,
 		},
@@ -1192,6 +1460,12 @@ var AllocService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Exec",
 			Handler:       _AllocService_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Attach",
+			Handler:       _AllocService_Attach_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -694,6 +694,8 @@ type DriverTask struct {
 	LogMaxFileBytes uint64               `protobuf:"varint,15,opt,name=log_max_file_bytes,json=logMaxFileBytes,proto3" json:"log_max_file_bytes,omitempty"`
 	KillSignal      string               `protobuf:"bytes,16,opt,name=kill_signal,json=killSignal,proto3" json:"kill_signal,omitempty"`
 	KillTimeout     *durationpb.Duration `protobuf:"bytes,17,opt,name=kill_timeout,json=killTimeout,proto3" json:"kill_timeout,omitempty"`
+	Ports           []*PortGrant         `protobuf:"bytes,18,rep,name=ports,proto3" json:"ports,omitempty"`
+	Devices         []*Device            `protobuf:"bytes,19,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -843,6 +845,20 @@ func (x *DriverTask) GetKillSignal() string {
 func (x *DriverTask) GetKillTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.KillTimeout
+	}
+	return nil
+}
+
+func (x *DriverTask) GetPorts() []*PortGrant {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *DriverTask) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
 	}
 	return nil
 }
@@ -1685,6 +1701,579 @@ func (x *ExecTaskStart) GetSize() *TerminalSize {
 	return nil
 }
 
+type AttachTaskFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*AttachTaskFrame_Start
+	//	*AttachTaskFrame_Data
+	Frame         isAttachTaskFrame_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachTaskFrame) Reset() {
+	*x = AttachTaskFrame{}
+	mi := &file_berth_v1_driver_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachTaskFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachTaskFrame) ProtoMessage() {}
+
+func (x *AttachTaskFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachTaskFrame.ProtoReflect.Descriptor instead.
+func (*AttachTaskFrame) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AttachTaskFrame) GetFrame() isAttachTaskFrame_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *AttachTaskFrame) GetStart() *AttachTaskStart {
+	if x != nil {
+		if x, ok := x.Frame.(*AttachTaskFrame_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *AttachTaskFrame) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Frame.(*AttachTaskFrame_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isAttachTaskFrame_Frame interface {
+	isAttachTaskFrame_Frame()
+}
+
+type AttachTaskFrame_Start struct {
+	Start *AttachTaskStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type AttachTaskFrame_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*AttachTaskFrame_Start) isAttachTaskFrame_Frame() {}
+
+func (*AttachTaskFrame_Data) isAttachTaskFrame_Frame() {}
+
+type AttachTaskStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Channel       string                 `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachTaskStart) Reset() {
+	*x = AttachTaskStart{}
+	mi := &file_berth_v1_driver_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachTaskStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachTaskStart) ProtoMessage() {}
+
+func (x *AttachTaskStart) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachTaskStart.ProtoReflect.Descriptor instead.
+func (*AttachTaskStart) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AttachTaskStart) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AttachTaskStart) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+type ControlTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlTaskRequest) Reset() {
+	*x = ControlTaskRequest{}
+	mi := &file_berth_v1_driver_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlTaskRequest) ProtoMessage() {}
+
+func (x *ControlTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlTaskRequest.ProtoReflect.Descriptor instead.
+func (*ControlTaskRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ControlTaskRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ControlTaskRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+type DriverScreenshot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Png           []byte                 `protobuf:"bytes,1,opt,name=png,proto3" json:"png,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriverScreenshot) Reset() {
+	*x = DriverScreenshot{}
+	mi := &file_berth_v1_driver_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriverScreenshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriverScreenshot) ProtoMessage() {}
+
+func (x *DriverScreenshot) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriverScreenshot.ProtoReflect.Descriptor instead.
+func (*DriverScreenshot) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DriverScreenshot) GetPng() []byte {
+	if x != nil {
+		return x.Png
+	}
+	return nil
+}
+
+// SnapshotTaskRequest is drivers.SnapshotRequest.
+type SnapshotTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Description   string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	Memory        bool                   `protobuf:"varint,4,opt,name=memory,proto3" json:"memory,omitempty"`
+	Consistent    bool                   `protobuf:"varint,5,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotTaskRequest) Reset() {
+	*x = SnapshotTaskRequest{}
+	mi := &file_berth_v1_driver_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotTaskRequest) ProtoMessage() {}
+
+func (x *SnapshotTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotTaskRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotTaskRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SnapshotTaskRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SnapshotTaskRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnapshotTaskRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *SnapshotTaskRequest) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
+}
+
+func (x *SnapshotTaskRequest) GetConsistent() bool {
+	if x != nil {
+		return x.Consistent
+	}
+	return false
+}
+
+type TaskSnapshotRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskSnapshotRef) Reset() {
+	*x = TaskSnapshotRef{}
+	mi := &file_berth_v1_driver_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskSnapshotRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskSnapshotRef) ProtoMessage() {}
+
+func (x *TaskSnapshotRef) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskSnapshotRef.ProtoReflect.Descriptor instead.
+func (*TaskSnapshotRef) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *TaskSnapshotRef) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TaskSnapshotRef) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DriverSnapshot is drivers.Snapshot.
+type DriverSnapshot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	Memory        bool                   `protobuf:"varint,4,opt,name=memory,proto3" json:"memory,omitempty"`
+	Consistent    bool                   `protobuf:"varint,5,opt,name=consistent,proto3" json:"consistent,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriverSnapshot) Reset() {
+	*x = DriverSnapshot{}
+	mi := &file_berth_v1_driver_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriverSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriverSnapshot) ProtoMessage() {}
+
+func (x *DriverSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriverSnapshot.ProtoReflect.Descriptor instead.
+func (*DriverSnapshot) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DriverSnapshot) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DriverSnapshot) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *DriverSnapshot) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *DriverSnapshot) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
+}
+
+func (x *DriverSnapshot) GetConsistent() bool {
+	if x != nil {
+		return x.Consistent
+	}
+	return false
+}
+
+func (x *DriverSnapshot) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type DriverSnapshots struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []*DriverSnapshot      `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriverSnapshots) Reset() {
+	*x = DriverSnapshots{}
+	mi := &file_berth_v1_driver_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriverSnapshots) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriverSnapshots) ProtoMessage() {}
+
+func (x *DriverSnapshots) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriverSnapshots.ProtoReflect.Descriptor instead.
+func (*DriverSnapshots) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DriverSnapshots) GetSnapshots() []*DriverSnapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+// DriverCondition is drivers.Condition.
+type DriverCondition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	Ready         bool                   `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	Event         string                 `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
+	Hostname      string                 `protobuf:"bytes,4,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Os            string                 `protobuf:"bytes,5,opt,name=os,proto3" json:"os,omitempty"`
+	Addresses     []string               `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriverCondition) Reset() {
+	*x = DriverCondition{}
+	mi := &file_berth_v1_driver_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriverCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriverCondition) ProtoMessage() {}
+
+func (x *DriverCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_driver_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriverCondition.ProtoReflect.Descriptor instead.
+func (*DriverCondition) Descriptor() ([]byte, []int) {
+	return file_berth_v1_driver_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DriverCondition) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *DriverCondition) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *DriverCondition) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *DriverCondition) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *DriverCondition) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+func (x *DriverCondition) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 var File_berth_v1_driver_proto protoreflect.FileDescriptor
 
 const file_berth_v1_driver_proto_rawDesc = "" +
@@ -1764,7 +2353,7 @@ const file_berth_v1_driver_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\"\n" +
 	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\x14\n" +
-	"\x12ProbeDriverRequest\"\x98\x05\n" +
+	"\x12ProbeDriverRequest\"\xef\x05\n" +
 	"\n" +
 	"DriverTask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
@@ -1786,7 +2375,9 @@ const file_berth_v1_driver_proto_rawDesc = "" +
 	"\x12log_max_file_bytes\x18\x0f \x01(\x04R\x0flogMaxFileBytes\x12\x1f\n" +
 	"\vkill_signal\x18\x10 \x01(\tR\n" +
 	"killSignal\x12<\n" +
-	"\fkill_timeout\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\vkillTimeout\x1a6\n" +
+	"\fkill_timeout\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\vkillTimeout\x12)\n" +
+	"\x05ports\x18\x12 \x03(\v2\x13.berth.v1.PortGrantR\x05ports\x12*\n" +
+	"\adevices\x18\x13 \x03(\v2\x10.berth.v1.DeviceR\adevices\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x92\x01\n" +
@@ -1850,7 +2441,49 @@ const file_berth_v1_driver_proto_rawDesc = "" +
 	"\x04size\x18\x05 \x01(\v2\x16.berth.v1.TerminalSizeR\x04size\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x8d\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"c\n" +
+	"\x0fAttachTaskFrame\x121\n" +
+	"\x05start\x18\x01 \x01(\v2\x19.berth.v1.AttachTaskStartH\x00R\x05start\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\a\n" +
+	"\x05frame\";\n" +
+	"\x0fAttachTaskStart\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\"<\n" +
+	"\x12ControlTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\"$\n" +
+	"\x10DriverScreenshot\x12\x10\n" +
+	"\x03png\x18\x01 \x01(\fR\x03png\"\x93\x01\n" +
+	"\x13SnapshotTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\x12\x16\n" +
+	"\x06memory\x18\x04 \x01(\bR\x06memory\x12\x1e\n" +
+	"\n" +
+	"consistent\x18\x05 \x01(\bR\n" +
+	"consistent\"5\n" +
+	"\x0fTaskSnapshotRef\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xc0\x01\n" +
+	"\x0eDriverSnapshot\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06memory\x18\x04 \x01(\bR\x06memory\x12\x1e\n" +
+	"\n" +
+	"consistent\x18\x05 \x01(\bR\n" +
+	"consistent\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\"I\n" +
+	"\x0fDriverSnapshots\x126\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x18.berth.v1.DriverSnapshotR\tsnapshots\"\x9d\x01\n" +
+	"\x0fDriverCondition\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
+	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
+	"\x05event\x18\x03 \x01(\tR\x05event\x12\x1a\n" +
+	"\bhostname\x18\x04 \x01(\tR\bhostname\x12\x0e\n" +
+	"\x02os\x18\x05 \x01(\tR\x02os\x12\x1c\n" +
+	"\taddresses\x18\x06 \x03(\tR\taddresses2\xb6\n" +
+	"\n" +
 	"\rDriverService\x12D\n" +
 	"\tGetDriver\x12\x1a.berth.v1.GetDriverRequest\x1a\x1b.berth.v1.GetDriverResponse\x12A\n" +
 	"\vProbeDriver\x12\x1c.berth.v1.ProbeDriverRequest\x1a\x14.berth.v1.DriverInfo\x12@\n" +
@@ -1866,7 +2499,17 @@ const file_berth_v1_driver_proto_rawDesc = "" +
 	"\bExecTask\x12\x17.berth.v1.ExecTaskFrame\x1a\x17.berth.v1.ExecTaskFrame(\x010\x01\x128\n" +
 	"\fGetTaskStats\x12\x11.berth.v1.TaskRef\x1a\x15.berth.v1.DriverStats\x12<\n" +
 	"\n" +
-	"UpdateTask\x12\x14.berth.v1.DriverTask\x1a\x18.berth.v1.DriverTaskDoneB0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"UpdateTask\x12\x14.berth.v1.DriverTask\x1a\x18.berth.v1.DriverTaskDone\x12F\n" +
+	"\n" +
+	"AttachTask\x12\x19.berth.v1.AttachTaskFrame\x1a\x19.berth.v1.AttachTaskFrame(\x010\x01\x12E\n" +
+	"\vControlTask\x12\x1c.berth.v1.ControlTaskRequest\x1a\x18.berth.v1.DriverTaskDone\x12?\n" +
+	"\x0eScreenshotTask\x12\x11.berth.v1.TaskRef\x1a\x1a.berth.v1.DriverScreenshot\x12G\n" +
+	"\fSnapshotTask\x12\x1d.berth.v1.SnapshotTaskRequest\x1a\x18.berth.v1.DriverSnapshot\x12A\n" +
+	"\x11ListTaskSnapshots\x12\x11.berth.v1.TaskRef\x1a\x19.berth.v1.DriverSnapshots\x12A\n" +
+	"\n" +
+	"RevertTask\x12\x19.berth.v1.TaskSnapshotRef\x1a\x18.berth.v1.DriverTaskDone\x12I\n" +
+	"\x12DeleteTaskSnapshot\x12\x19.berth.v1.TaskSnapshotRef\x1a\x18.berth.v1.DriverTaskDone\x12=\n" +
+	"\vObserveTask\x12\x11.berth.v1.TaskRef\x1a\x19.berth.v1.DriverCondition0\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_driver_proto_rawDescOnce sync.Once
@@ -1880,7 +2523,7 @@ func file_berth_v1_driver_proto_rawDescGZIP() []byte {
 	return file_berth_v1_driver_proto_rawDescData
 }
 
-var file_berth_v1_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_berth_v1_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_berth_v1_driver_proto_goTypes = []any{
 	(*ExecConfig)(nil),            // 0: berth.v1.ExecConfig
 	(*ExecMount)(nil),             // 1: berth.v1.ExecMount
@@ -1902,70 +2545,102 @@ var file_berth_v1_driver_proto_goTypes = []any{
 	(*SignalTaskRequest)(nil),     // 17: berth.v1.SignalTaskRequest
 	(*ExecTaskFrame)(nil),         // 18: berth.v1.ExecTaskFrame
 	(*ExecTaskStart)(nil),         // 19: berth.v1.ExecTaskStart
-	nil,                           // 20: berth.v1.DriverTask.EnvEntry
-	nil,                           // 21: berth.v1.ExecTaskStart.EnvEntry
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 23: google.protobuf.Struct
-	(*Resources)(nil),             // 24: berth.v1.Resources
-	(*TaskGrant)(nil),             // 25: berth.v1.TaskGrant
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*TerminalSize)(nil),          // 27: berth.v1.TerminalSize
-	(*DriverInfo)(nil),            // 28: berth.v1.DriverInfo
+	(*AttachTaskFrame)(nil),       // 20: berth.v1.AttachTaskFrame
+	(*AttachTaskStart)(nil),       // 21: berth.v1.AttachTaskStart
+	(*ControlTaskRequest)(nil),    // 22: berth.v1.ControlTaskRequest
+	(*DriverScreenshot)(nil),      // 23: berth.v1.DriverScreenshot
+	(*SnapshotTaskRequest)(nil),   // 24: berth.v1.SnapshotTaskRequest
+	(*TaskSnapshotRef)(nil),       // 25: berth.v1.TaskSnapshotRef
+	(*DriverSnapshot)(nil),        // 26: berth.v1.DriverSnapshot
+	(*DriverSnapshots)(nil),       // 27: berth.v1.DriverSnapshots
+	(*DriverCondition)(nil),       // 28: berth.v1.DriverCondition
+	nil,                           // 29: berth.v1.DriverTask.EnvEntry
+	nil,                           // 30: berth.v1.ExecTaskStart.EnvEntry
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 32: google.protobuf.Struct
+	(*Resources)(nil),             // 33: berth.v1.Resources
+	(*TaskGrant)(nil),             // 34: berth.v1.TaskGrant
+	(*PortGrant)(nil),             // 35: berth.v1.PortGrant
+	(*Device)(nil),                // 36: berth.v1.Device
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*TerminalSize)(nil),          // 38: berth.v1.TerminalSize
+	(*DriverInfo)(nil),            // 39: berth.v1.DriverInfo
 }
 var file_berth_v1_driver_proto_depIdxs = []int32{
 	1,  // 0: berth.v1.ExecConfig.mounts:type_name -> berth.v1.ExecMount
 	2,  // 1: berth.v1.ExecConfig.rlimits:type_name -> berth.v1.ExecRlimits
-	22, // 2: berth.v1.MockConfig.run_for:type_name -> google.protobuf.Duration
-	22, // 3: berth.v1.MockConfig.start_delay:type_name -> google.protobuf.Duration
-	22, // 4: berth.v1.MockConfig.prepare_delay:type_name -> google.protobuf.Duration
-	22, // 5: berth.v1.MockConfig.stop_delay:type_name -> google.protobuf.Duration
-	23, // 6: berth.v1.DriverTask.config:type_name -> google.protobuf.Struct
-	20, // 7: berth.v1.DriverTask.env:type_name -> berth.v1.DriverTask.EnvEntry
-	24, // 8: berth.v1.DriverTask.resources:type_name -> berth.v1.Resources
-	25, // 9: berth.v1.DriverTask.grant:type_name -> berth.v1.TaskGrant
+	31, // 2: berth.v1.MockConfig.run_for:type_name -> google.protobuf.Duration
+	31, // 3: berth.v1.MockConfig.start_delay:type_name -> google.protobuf.Duration
+	31, // 4: berth.v1.MockConfig.prepare_delay:type_name -> google.protobuf.Duration
+	31, // 5: berth.v1.MockConfig.stop_delay:type_name -> google.protobuf.Duration
+	32, // 6: berth.v1.DriverTask.config:type_name -> google.protobuf.Struct
+	29, // 7: berth.v1.DriverTask.env:type_name -> berth.v1.DriverTask.EnvEntry
+	33, // 8: berth.v1.DriverTask.resources:type_name -> berth.v1.Resources
+	34, // 9: berth.v1.DriverTask.grant:type_name -> berth.v1.TaskGrant
 	8,  // 10: berth.v1.DriverTask.dirs:type_name -> berth.v1.DriverDirs
-	22, // 11: berth.v1.DriverTask.kill_timeout:type_name -> google.protobuf.Duration
-	26, // 12: berth.v1.DriverHandle.started_at:type_name -> google.protobuf.Timestamp
-	26, // 13: berth.v1.DriverExit.at:type_name -> google.protobuf.Timestamp
-	26, // 14: berth.v1.DriverStats.time:type_name -> google.protobuf.Timestamp
-	22, // 15: berth.v1.DriverStats.cpu_time:type_name -> google.protobuf.Duration
-	7,  // 16: berth.v1.TaskAndHandle.task:type_name -> berth.v1.DriverTask
-	9,  // 17: berth.v1.TaskAndHandle.handle:type_name -> berth.v1.DriverHandle
-	22, // 18: berth.v1.StopTaskRequest.timeout:type_name -> google.protobuf.Duration
-	19, // 19: berth.v1.ExecTaskFrame.start:type_name -> berth.v1.ExecTaskStart
-	27, // 20: berth.v1.ExecTaskFrame.resize:type_name -> berth.v1.TerminalSize
-	10, // 21: berth.v1.ExecTaskFrame.exit:type_name -> berth.v1.DriverExit
-	21, // 22: berth.v1.ExecTaskStart.env:type_name -> berth.v1.ExecTaskStart.EnvEntry
-	27, // 23: berth.v1.ExecTaskStart.size:type_name -> berth.v1.TerminalSize
-	4,  // 24: berth.v1.DriverService.GetDriver:input_type -> berth.v1.GetDriverRequest
-	6,  // 25: berth.v1.DriverService.ProbeDriver:input_type -> berth.v1.ProbeDriverRequest
-	7,  // 26: berth.v1.DriverService.PrepareTask:input_type -> berth.v1.DriverTask
-	7,  // 27: berth.v1.DriverService.StartTask:input_type -> berth.v1.DriverTask
-	14, // 28: berth.v1.DriverService.RecoverTask:input_type -> berth.v1.TaskAndHandle
-	13, // 29: berth.v1.DriverService.WaitTask:input_type -> berth.v1.TaskRef
-	16, // 30: berth.v1.DriverService.StopTask:input_type -> berth.v1.StopTaskRequest
-	14, // 31: berth.v1.DriverService.RemoveTask:input_type -> berth.v1.TaskAndHandle
-	17, // 32: berth.v1.DriverService.SignalTask:input_type -> berth.v1.SignalTaskRequest
-	18, // 33: berth.v1.DriverService.ExecTask:input_type -> berth.v1.ExecTaskFrame
-	13, // 34: berth.v1.DriverService.GetTaskStats:input_type -> berth.v1.TaskRef
-	7,  // 35: berth.v1.DriverService.UpdateTask:input_type -> berth.v1.DriverTask
-	5,  // 36: berth.v1.DriverService.GetDriver:output_type -> berth.v1.GetDriverResponse
-	28, // 37: berth.v1.DriverService.ProbeDriver:output_type -> berth.v1.DriverInfo
-	12, // 38: berth.v1.DriverService.PrepareTask:output_type -> berth.v1.PrepareProgress
-	9,  // 39: berth.v1.DriverService.StartTask:output_type -> berth.v1.DriverHandle
-	15, // 40: berth.v1.DriverService.RecoverTask:output_type -> berth.v1.DriverTaskDone
-	10, // 41: berth.v1.DriverService.WaitTask:output_type -> berth.v1.DriverExit
-	15, // 42: berth.v1.DriverService.StopTask:output_type -> berth.v1.DriverTaskDone
-	15, // 43: berth.v1.DriverService.RemoveTask:output_type -> berth.v1.DriverTaskDone
-	15, // 44: berth.v1.DriverService.SignalTask:output_type -> berth.v1.DriverTaskDone
-	18, // 45: berth.v1.DriverService.ExecTask:output_type -> berth.v1.ExecTaskFrame
-	11, // 46: berth.v1.DriverService.GetTaskStats:output_type -> berth.v1.DriverStats
-	15, // 47: berth.v1.DriverService.UpdateTask:output_type -> berth.v1.DriverTaskDone
-	36, // [36:48] is the sub-list for method output_type
-	24, // [24:36] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	31, // 11: berth.v1.DriverTask.kill_timeout:type_name -> google.protobuf.Duration
+	35, // 12: berth.v1.DriverTask.ports:type_name -> berth.v1.PortGrant
+	36, // 13: berth.v1.DriverTask.devices:type_name -> berth.v1.Device
+	37, // 14: berth.v1.DriverHandle.started_at:type_name -> google.protobuf.Timestamp
+	37, // 15: berth.v1.DriverExit.at:type_name -> google.protobuf.Timestamp
+	37, // 16: berth.v1.DriverStats.time:type_name -> google.protobuf.Timestamp
+	31, // 17: berth.v1.DriverStats.cpu_time:type_name -> google.protobuf.Duration
+	7,  // 18: berth.v1.TaskAndHandle.task:type_name -> berth.v1.DriverTask
+	9,  // 19: berth.v1.TaskAndHandle.handle:type_name -> berth.v1.DriverHandle
+	31, // 20: berth.v1.StopTaskRequest.timeout:type_name -> google.protobuf.Duration
+	19, // 21: berth.v1.ExecTaskFrame.start:type_name -> berth.v1.ExecTaskStart
+	38, // 22: berth.v1.ExecTaskFrame.resize:type_name -> berth.v1.TerminalSize
+	10, // 23: berth.v1.ExecTaskFrame.exit:type_name -> berth.v1.DriverExit
+	30, // 24: berth.v1.ExecTaskStart.env:type_name -> berth.v1.ExecTaskStart.EnvEntry
+	38, // 25: berth.v1.ExecTaskStart.size:type_name -> berth.v1.TerminalSize
+	21, // 26: berth.v1.AttachTaskFrame.start:type_name -> berth.v1.AttachTaskStart
+	37, // 27: berth.v1.DriverSnapshot.at:type_name -> google.protobuf.Timestamp
+	26, // 28: berth.v1.DriverSnapshots.snapshots:type_name -> berth.v1.DriverSnapshot
+	4,  // 29: berth.v1.DriverService.GetDriver:input_type -> berth.v1.GetDriverRequest
+	6,  // 30: berth.v1.DriverService.ProbeDriver:input_type -> berth.v1.ProbeDriverRequest
+	7,  // 31: berth.v1.DriverService.PrepareTask:input_type -> berth.v1.DriverTask
+	7,  // 32: berth.v1.DriverService.StartTask:input_type -> berth.v1.DriverTask
+	14, // 33: berth.v1.DriverService.RecoverTask:input_type -> berth.v1.TaskAndHandle
+	13, // 34: berth.v1.DriverService.WaitTask:input_type -> berth.v1.TaskRef
+	16, // 35: berth.v1.DriverService.StopTask:input_type -> berth.v1.StopTaskRequest
+	14, // 36: berth.v1.DriverService.RemoveTask:input_type -> berth.v1.TaskAndHandle
+	17, // 37: berth.v1.DriverService.SignalTask:input_type -> berth.v1.SignalTaskRequest
+	18, // 38: berth.v1.DriverService.ExecTask:input_type -> berth.v1.ExecTaskFrame
+	13, // 39: berth.v1.DriverService.GetTaskStats:input_type -> berth.v1.TaskRef
+	7,  // 40: berth.v1.DriverService.UpdateTask:input_type -> berth.v1.DriverTask
+	20, // 41: berth.v1.DriverService.AttachTask:input_type -> berth.v1.AttachTaskFrame
+	22, // 42: berth.v1.DriverService.ControlTask:input_type -> berth.v1.ControlTaskRequest
+	13, // 43: berth.v1.DriverService.ScreenshotTask:input_type -> berth.v1.TaskRef
+	24, // 44: berth.v1.DriverService.SnapshotTask:input_type -> berth.v1.SnapshotTaskRequest
+	13, // 45: berth.v1.DriverService.ListTaskSnapshots:input_type -> berth.v1.TaskRef
+	25, // 46: berth.v1.DriverService.RevertTask:input_type -> berth.v1.TaskSnapshotRef
+	25, // 47: berth.v1.DriverService.DeleteTaskSnapshot:input_type -> berth.v1.TaskSnapshotRef
+	13, // 48: berth.v1.DriverService.ObserveTask:input_type -> berth.v1.TaskRef
+	5,  // 49: berth.v1.DriverService.GetDriver:output_type -> berth.v1.GetDriverResponse
+	39, // 50: berth.v1.DriverService.ProbeDriver:output_type -> berth.v1.DriverInfo
+	12, // 51: berth.v1.DriverService.PrepareTask:output_type -> berth.v1.PrepareProgress
+	9,  // 52: berth.v1.DriverService.StartTask:output_type -> berth.v1.DriverHandle
+	15, // 53: berth.v1.DriverService.RecoverTask:output_type -> berth.v1.DriverTaskDone
+	10, // 54: berth.v1.DriverService.WaitTask:output_type -> berth.v1.DriverExit
+	15, // 55: berth.v1.DriverService.StopTask:output_type -> berth.v1.DriverTaskDone
+	15, // 56: berth.v1.DriverService.RemoveTask:output_type -> berth.v1.DriverTaskDone
+	15, // 57: berth.v1.DriverService.SignalTask:output_type -> berth.v1.DriverTaskDone
+	18, // 58: berth.v1.DriverService.ExecTask:output_type -> berth.v1.ExecTaskFrame
+	11, // 59: berth.v1.DriverService.GetTaskStats:output_type -> berth.v1.DriverStats
+	15, // 60: berth.v1.DriverService.UpdateTask:output_type -> berth.v1.DriverTaskDone
+	20, // 61: berth.v1.DriverService.AttachTask:output_type -> berth.v1.AttachTaskFrame
+	15, // 62: berth.v1.DriverService.ControlTask:output_type -> berth.v1.DriverTaskDone
+	23, // 63: berth.v1.DriverService.ScreenshotTask:output_type -> berth.v1.DriverScreenshot
+	26, // 64: berth.v1.DriverService.SnapshotTask:output_type -> berth.v1.DriverSnapshot
+	27, // 65: berth.v1.DriverService.ListTaskSnapshots:output_type -> berth.v1.DriverSnapshots
+	15, // 66: berth.v1.DriverService.RevertTask:output_type -> berth.v1.DriverTaskDone
+	15, // 67: berth.v1.DriverService.DeleteTaskSnapshot:output_type -> berth.v1.DriverTaskDone
+	28, // 68: berth.v1.DriverService.ObserveTask:output_type -> berth.v1.DriverCondition
+	49, // [49:69] is the sub-list for method output_type
+	29, // [29:49] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_driver_proto_init() }
@@ -1988,13 +2663,17 @@ func file_berth_v1_driver_proto_init() {
 		(*ExecTaskFrame_Stderr)(nil),
 		(*ExecTaskFrame_Exit)(nil),
 	}
+	file_berth_v1_driver_proto_msgTypes[20].OneofWrappers = []any{
+		(*AttachTaskFrame_Start)(nil),
+		(*AttachTaskFrame_Data)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_driver_proto_rawDesc), len(file_berth_v1_driver_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

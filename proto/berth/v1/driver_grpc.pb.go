@@ -21,18 +21,26 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DriverService_GetDriver_FullMethodName    = "/berth.v1.DriverService/GetDriver"
-	DriverService_ProbeDriver_FullMethodName  = "/berth.v1.DriverService/ProbeDriver"
-	DriverService_PrepareTask_FullMethodName  = "/berth.v1.DriverService/PrepareTask"
-	DriverService_StartTask_FullMethodName    = "/berth.v1.DriverService/StartTask"
-	DriverService_RecoverTask_FullMethodName  = "/berth.v1.DriverService/RecoverTask"
-	DriverService_WaitTask_FullMethodName     = "/berth.v1.DriverService/WaitTask"
-	DriverService_StopTask_FullMethodName     = "/berth.v1.DriverService/StopTask"
-	DriverService_RemoveTask_FullMethodName   = "/berth.v1.DriverService/RemoveTask"
-	DriverService_SignalTask_FullMethodName   = "/berth.v1.DriverService/SignalTask"
-	DriverService_ExecTask_FullMethodName     = "/berth.v1.DriverService/ExecTask"
-	DriverService_GetTaskStats_FullMethodName = "/berth.v1.DriverService/GetTaskStats"
-	DriverService_UpdateTask_FullMethodName   = "/berth.v1.DriverService/UpdateTask"
+	DriverService_GetDriver_FullMethodName          = "/berth.v1.DriverService/GetDriver"
+	DriverService_ProbeDriver_FullMethodName        = "/berth.v1.DriverService/ProbeDriver"
+	DriverService_PrepareTask_FullMethodName        = "/berth.v1.DriverService/PrepareTask"
+	DriverService_StartTask_FullMethodName          = "/berth.v1.DriverService/StartTask"
+	DriverService_RecoverTask_FullMethodName        = "/berth.v1.DriverService/RecoverTask"
+	DriverService_WaitTask_FullMethodName           = "/berth.v1.DriverService/WaitTask"
+	DriverService_StopTask_FullMethodName           = "/berth.v1.DriverService/StopTask"
+	DriverService_RemoveTask_FullMethodName         = "/berth.v1.DriverService/RemoveTask"
+	DriverService_SignalTask_FullMethodName         = "/berth.v1.DriverService/SignalTask"
+	DriverService_ExecTask_FullMethodName           = "/berth.v1.DriverService/ExecTask"
+	DriverService_GetTaskStats_FullMethodName       = "/berth.v1.DriverService/GetTaskStats"
+	DriverService_UpdateTask_FullMethodName         = "/berth.v1.DriverService/UpdateTask"
+	DriverService_AttachTask_FullMethodName         = "/berth.v1.DriverService/AttachTask"
+	DriverService_ControlTask_FullMethodName        = "/berth.v1.DriverService/ControlTask"
+	DriverService_ScreenshotTask_FullMethodName     = "/berth.v1.DriverService/ScreenshotTask"
+	DriverService_SnapshotTask_FullMethodName       = "/berth.v1.DriverService/SnapshotTask"
+	DriverService_ListTaskSnapshots_FullMethodName  = "/berth.v1.DriverService/ListTaskSnapshots"
+	DriverService_RevertTask_FullMethodName         = "/berth.v1.DriverService/RevertTask"
+	DriverService_DeleteTaskSnapshot_FullMethodName = "/berth.v1.DriverService/DeleteTaskSnapshot"
+	DriverService_ObserveTask_FullMethodName        = "/berth.v1.DriverService/ObserveTask"
 )
 
 // DriverServiceClient is the client API for DriverService service.
@@ -56,6 +64,15 @@ type DriverServiceClient interface {
 	ExecTask(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecTaskFrame, ExecTaskFrame], error)
 	GetTaskStats(ctx context.Context, in *TaskRef, opts ...grpc.CallOption) (*DriverStats, error)
 	UpdateTask(ctx context.Context, in *DriverTask, opts ...grpc.CallOption) (*DriverTaskDone, error)
+	// AttachTask: the first frame names the task and the channel; then bytes go both ways.
+	AttachTask(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachTaskFrame, AttachTaskFrame], error)
+	ControlTask(ctx context.Context, in *ControlTaskRequest, opts ...grpc.CallOption) (*DriverTaskDone, error)
+	ScreenshotTask(ctx context.Context, in *TaskRef, opts ...grpc.CallOption) (*DriverScreenshot, error)
+	SnapshotTask(ctx context.Context, in *SnapshotTaskRequest, opts ...grpc.CallOption) (*DriverSnapshot, error)
+	ListTaskSnapshots(ctx context.Context, in *TaskRef, opts ...grpc.CallOption) (*DriverSnapshots, error)
+	RevertTask(ctx context.Context, in *TaskSnapshotRef, opts ...grpc.CallOption) (*DriverTaskDone, error)
+	DeleteTaskSnapshot(ctx context.Context, in *TaskSnapshotRef, opts ...grpc.CallOption) (*DriverTaskDone, error)
+	ObserveTask(ctx context.Context, in *TaskRef, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DriverCondition], error)
 }
 
 type driverServiceClient struct {
@@ -198,6 +215,98 @@ func (c *driverServiceClient) UpdateTask(ctx context.Context, in *DriverTask, op
 	return out, nil
 }
 
+func (c *driverServiceClient) AttachTask(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachTaskFrame, AttachTaskFrame], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DriverService_ServiceDesc.Streams[2], DriverService_AttachTask_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AttachTaskFrame, AttachTaskFrame]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DriverService_AttachTaskClient = grpc.BidiStreamingClient[AttachTaskFrame, AttachTaskFrame]
+
+func (c *driverServiceClient) ControlTask(ctx context.Context, in *ControlTaskRequest, opts ...grpc.CallOption) (*DriverTaskDone, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DriverTaskDone)
+	err := c.cc.Invoke(ctx, DriverService_ControlTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverServiceClient) ScreenshotTask(ctx context.Context, in *TaskRef, opts ...grpc.CallOption) (*DriverScreenshot, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DriverScreenshot)
+	err := c.cc.Invoke(ctx, DriverService_ScreenshotTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverServiceClient) SnapshotTask(ctx context.Context, in *SnapshotTaskRequest, opts ...grpc.CallOption) (*DriverSnapshot, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DriverSnapshot)
+	err := c.cc.Invoke(ctx, DriverService_SnapshotTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverServiceClient) ListTaskSnapshots(ctx context.Context, in *TaskRef, opts ...grpc.CallOption) (*DriverSnapshots, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DriverSnapshots)
+	err := c.cc.Invoke(ctx, DriverService_ListTaskSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverServiceClient) RevertTask(ctx context.Context, in *TaskSnapshotRef, opts ...grpc.CallOption) (*DriverTaskDone, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DriverTaskDone)
+	err := c.cc.Invoke(ctx, DriverService_RevertTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverServiceClient) DeleteTaskSnapshot(ctx context.Context, in *TaskSnapshotRef, opts ...grpc.CallOption) (*DriverTaskDone, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DriverTaskDone)
+	err := c.cc.Invoke(ctx, DriverService_DeleteTaskSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverServiceClient) ObserveTask(ctx context.Context, in *TaskRef, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DriverCondition], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DriverService_ServiceDesc.Streams[3], DriverService_ObserveTask_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TaskRef, DriverCondition]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DriverService_ObserveTaskClient = grpc.ServerStreamingClient[DriverCondition]
+
 // DriverServiceServer is the server API for DriverService service.
 // All implementations must embed UnimplementedDriverServiceServer
 // for forward compatibility.
@@ -219,6 +328,15 @@ type DriverServiceServer interface {
 	ExecTask(grpc.BidiStreamingServer[ExecTaskFrame, ExecTaskFrame]) error
 	GetTaskStats(context.Context, *TaskRef) (*DriverStats, error)
 	UpdateTask(context.Context, *DriverTask) (*DriverTaskDone, error)
+	// AttachTask: the first frame names the task and the channel; then bytes go both ways.
+	AttachTask(grpc.BidiStreamingServer[AttachTaskFrame, AttachTaskFrame]) error
+	ControlTask(context.Context, *ControlTaskRequest) (*DriverTaskDone, error)
+	ScreenshotTask(context.Context, *TaskRef) (*DriverScreenshot, error)
+	SnapshotTask(context.Context, *SnapshotTaskRequest) (*DriverSnapshot, error)
+	ListTaskSnapshots(context.Context, *TaskRef) (*DriverSnapshots, error)
+	RevertTask(context.Context, *TaskSnapshotRef) (*DriverTaskDone, error)
+	DeleteTaskSnapshot(context.Context, *TaskSnapshotRef) (*DriverTaskDone, error)
+	ObserveTask(*TaskRef, grpc.ServerStreamingServer[DriverCondition]) error
 	mustEmbedUnimplementedDriverServiceServer()
 }
 
@@ -264,6 +382,30 @@ func (UnimplementedDriverServiceServer) GetTaskStats(context.Context, *TaskRef) 
 }
 func (UnimplementedDriverServiceServer) UpdateTask(context.Context, *DriverTask) (*DriverTaskDone, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateTask not implemented")
+}
+func (UnimplementedDriverServiceServer) AttachTask(grpc.BidiStreamingServer[AttachTaskFrame, AttachTaskFrame]) error {
+	return status.Error(codes.Unimplemented, "method AttachTask not implemented")
+}
+func (UnimplementedDriverServiceServer) ControlTask(context.Context, *ControlTaskRequest) (*DriverTaskDone, error) {
+	return nil, status.Error(codes.Unimplemented, "method ControlTask not implemented")
+}
+func (UnimplementedDriverServiceServer) ScreenshotTask(context.Context, *TaskRef) (*DriverScreenshot, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScreenshotTask not implemented")
+}
+func (UnimplementedDriverServiceServer) SnapshotTask(context.Context, *SnapshotTaskRequest) (*DriverSnapshot, error) {
+	return nil, status.Error(codes.Unimplemented, "method SnapshotTask not implemented")
+}
+func (UnimplementedDriverServiceServer) ListTaskSnapshots(context.Context, *TaskRef) (*DriverSnapshots, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTaskSnapshots not implemented")
+}
+func (UnimplementedDriverServiceServer) RevertTask(context.Context, *TaskSnapshotRef) (*DriverTaskDone, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevertTask not implemented")
+}
+func (UnimplementedDriverServiceServer) DeleteTaskSnapshot(context.Context, *TaskSnapshotRef) (*DriverTaskDone, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTaskSnapshot not implemented")
+}
+func (UnimplementedDriverServiceServer) ObserveTask(*TaskRef, grpc.ServerStreamingServer[DriverCondition]) error {
+	return status.Error(codes.Unimplemented, "method ObserveTask not implemented")
 }
 func (UnimplementedDriverServiceServer) mustEmbedUnimplementedDriverServiceServer() {}
 func (UnimplementedDriverServiceServer) testEmbeddedByValue()                       {}
@@ -484,6 +626,132 @@ func _DriverService_UpdateTask_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DriverService_AttachTask_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DriverServiceServer).AttachTask(&grpc.GenericServerStream[AttachTaskFrame, AttachTaskFrame]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DriverService_AttachTaskServer = grpc.BidiStreamingServer[AttachTaskFrame, AttachTaskFrame]
+
+func _DriverService_ControlTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ControlTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServiceServer).ControlTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DriverService_ControlTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServiceServer).ControlTask(ctx, req.(*ControlTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DriverService_ScreenshotTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskRef)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServiceServer).ScreenshotTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DriverService_ScreenshotTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServiceServer).ScreenshotTask(ctx, req.(*TaskRef))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DriverService_SnapshotTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnapshotTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServiceServer).SnapshotTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DriverService_SnapshotTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServiceServer).SnapshotTask(ctx, req.(*SnapshotTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DriverService_ListTaskSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskRef)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServiceServer).ListTaskSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DriverService_ListTaskSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServiceServer).ListTaskSnapshots(ctx, req.(*TaskRef))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DriverService_RevertTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskSnapshotRef)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServiceServer).RevertTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DriverService_RevertTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServiceServer).RevertTask(ctx, req.(*TaskSnapshotRef))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DriverService_DeleteTaskSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskSnapshotRef)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServiceServer).DeleteTaskSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DriverService_DeleteTaskSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServiceServer).DeleteTaskSnapshot(ctx, req.(*TaskSnapshotRef))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DriverService_ObserveTask_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TaskRef)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DriverServiceServer).ObserveTask(m, &grpc.GenericServerStream[TaskRef, DriverCondition]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DriverService_ObserveTaskServer = grpc.ServerStreamingServer[DriverCondition]
+
 // DriverService_ServiceDesc is the grpc.ServiceDesc for DriverService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -531,6 +799,30 @@ var DriverService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "UpdateTask",
 			Handler:    _DriverService_UpdateTask_Handler,
 		},
+		{
+			MethodName: "ControlTask",
+			Handler:    _DriverService_ControlTask_Handler,
+		},
+		{
+			MethodName: "ScreenshotTask",
+			Handler:    _DriverService_ScreenshotTask_Handler,
+		},
+		{
+			MethodName: "SnapshotTask",
+			Handler:    _DriverService_SnapshotTask_Handler,
+		},
+		{
+			MethodName: "ListTaskSnapshots",
+			Handler:    _DriverService_ListTaskSnapshots_Handler,
+		},
+		{
+			MethodName: "RevertTask",
+			Handler:    _DriverService_RevertTask_Handler,
+		},
+		{
+			MethodName: "DeleteTaskSnapshot",
+			Handler:    _DriverService_DeleteTaskSnapshot_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -543,6 +835,17 @@ var DriverService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _DriverService_ExecTask_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "AttachTask",
+			Handler:       _DriverService_AttachTask_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "ObserveTask",
+			Handler:       _DriverService_ObserveTask_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "berth/v1/driver.proto",

@@ -1146,6 +1146,13 @@ type StreamOrder struct {
 	//	*StreamOrder_Signal
 	//	*StreamOrder_Restart
 	//	*StreamOrder_SendDisk
+	//	*StreamOrder_Attach
+	//	*StreamOrder_Control
+	//	*StreamOrder_Screenshot
+	//	*StreamOrder_Snapshot
+	//	*StreamOrder_ListSnapshots
+	//	*StreamOrder_Revert
+	//	*StreamOrder_DeleteSnapshot
 	Order         isStreamOrder_Order `protobuf_oneof:"order"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1267,6 +1274,69 @@ func (x *StreamOrder) GetSendDisk() *SendDiskOrder {
 	return nil
 }
 
+func (x *StreamOrder) GetAttach() *AttachStart {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_Attach); ok {
+			return x.Attach
+		}
+	}
+	return nil
+}
+
+func (x *StreamOrder) GetControl() *ControlAllocRequest {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_Control); ok {
+			return x.Control
+		}
+	}
+	return nil
+}
+
+func (x *StreamOrder) GetScreenshot() *ScreenshotAllocRequest {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_Screenshot); ok {
+			return x.Screenshot
+		}
+	}
+	return nil
+}
+
+func (x *StreamOrder) GetSnapshot() *SnapshotAllocRequest {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_Snapshot); ok {
+			return x.Snapshot
+		}
+	}
+	return nil
+}
+
+func (x *StreamOrder) GetListSnapshots() *ListAllocSnapshotsRequest {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_ListSnapshots); ok {
+			return x.ListSnapshots
+		}
+	}
+	return nil
+}
+
+func (x *StreamOrder) GetRevert() *RevertAllocRequest {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_Revert); ok {
+			return x.Revert
+		}
+	}
+	return nil
+}
+
+func (x *StreamOrder) GetDeleteSnapshot() *DeleteAllocSnapshotRequest {
+	if x != nil {
+		if x, ok := x.Order.(*StreamOrder_DeleteSnapshot); ok {
+			return x.DeleteSnapshot
+		}
+	}
+	return nil
+}
+
 type isStreamOrder_Order interface {
 	isStreamOrder_Order()
 }
@@ -1304,6 +1374,34 @@ type StreamOrder_SendDisk struct {
 	SendDisk *SendDiskOrder `protobuf:"bytes,9,opt,name=send_disk,json=sendDisk,proto3,oneof"`
 }
 
+type StreamOrder_Attach struct {
+	Attach *AttachStart `protobuf:"bytes,10,opt,name=attach,proto3,oneof"`
+}
+
+type StreamOrder_Control struct {
+	Control *ControlAllocRequest `protobuf:"bytes,11,opt,name=control,proto3,oneof"`
+}
+
+type StreamOrder_Screenshot struct {
+	Screenshot *ScreenshotAllocRequest `protobuf:"bytes,12,opt,name=screenshot,proto3,oneof"`
+}
+
+type StreamOrder_Snapshot struct {
+	Snapshot *SnapshotAllocRequest `protobuf:"bytes,13,opt,name=snapshot,proto3,oneof"`
+}
+
+type StreamOrder_ListSnapshots struct {
+	ListSnapshots *ListAllocSnapshotsRequest `protobuf:"bytes,14,opt,name=list_snapshots,json=listSnapshots,proto3,oneof"`
+}
+
+type StreamOrder_Revert struct {
+	Revert *RevertAllocRequest `protobuf:"bytes,15,opt,name=revert,proto3,oneof"`
+}
+
+type StreamOrder_DeleteSnapshot struct {
+	DeleteSnapshot *DeleteAllocSnapshotRequest `protobuf:"bytes,16,opt,name=delete_snapshot,json=deleteSnapshot,proto3,oneof"`
+}
+
 func (*StreamOrder_Logs) isStreamOrder_Order() {}
 
 func (*StreamOrder_Exec) isStreamOrder_Order() {}
@@ -1319,6 +1417,20 @@ func (*StreamOrder_Signal) isStreamOrder_Order() {}
 func (*StreamOrder_Restart) isStreamOrder_Order() {}
 
 func (*StreamOrder_SendDisk) isStreamOrder_Order() {}
+
+func (*StreamOrder_Attach) isStreamOrder_Order() {}
+
+func (*StreamOrder_Control) isStreamOrder_Order() {}
+
+func (*StreamOrder_Screenshot) isStreamOrder_Order() {}
+
+func (*StreamOrder_Snapshot) isStreamOrder_Order() {}
+
+func (*StreamOrder_ListSnapshots) isStreamOrder_Order() {}
+
+func (*StreamOrder_Revert) isStreamOrder_Order() {}
+
+func (*StreamOrder_DeleteSnapshot) isStreamOrder_Order() {}
 
 // SendDiskOrder names an allocation whose alloc/data is wanted.
 type SendDiskOrder struct {
@@ -1432,6 +1544,10 @@ type StreamFrame struct {
 	//	*StreamFrame_Done
 	//	*StreamFrame_Problem
 	//	*StreamFrame_Relay
+	//	*StreamFrame_Attach
+	//	*StreamFrame_Screenshot
+	//	*StreamFrame_Snapshot
+	//	*StreamFrame_Snapshots
 	Body          isStreamFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1555,6 +1671,42 @@ func (x *StreamFrame) GetRelay() *RelayOrder {
 	return nil
 }
 
+func (x *StreamFrame) GetAttach() *AttachFrame {
+	if x != nil {
+		if x, ok := x.Body.(*StreamFrame_Attach); ok {
+			return x.Attach
+		}
+	}
+	return nil
+}
+
+func (x *StreamFrame) GetScreenshot() *ScreenshotAllocResponse {
+	if x != nil {
+		if x, ok := x.Body.(*StreamFrame_Screenshot); ok {
+			return x.Screenshot
+		}
+	}
+	return nil
+}
+
+func (x *StreamFrame) GetSnapshot() *AllocSnapshot {
+	if x != nil {
+		if x, ok := x.Body.(*StreamFrame_Snapshot); ok {
+			return x.Snapshot
+		}
+	}
+	return nil
+}
+
+func (x *StreamFrame) GetSnapshots() *ListAllocSnapshotsResponse {
+	if x != nil {
+		if x, ok := x.Body.(*StreamFrame_Snapshots); ok {
+			return x.Snapshots
+		}
+	}
+	return nil
+}
+
 type isStreamFrame_Body interface {
 	isStreamFrame_Body()
 }
@@ -1599,6 +1751,22 @@ type StreamFrame_Relay struct {
 	Relay *RelayOrder `protobuf:"bytes,9,opt,name=relay,proto3,oneof"`
 }
 
+type StreamFrame_Attach struct {
+	Attach *AttachFrame `protobuf:"bytes,10,opt,name=attach,proto3,oneof"`
+}
+
+type StreamFrame_Screenshot struct {
+	Screenshot *ScreenshotAllocResponse `protobuf:"bytes,11,opt,name=screenshot,proto3,oneof"`
+}
+
+type StreamFrame_Snapshot struct {
+	Snapshot *AllocSnapshot `protobuf:"bytes,12,opt,name=snapshot,proto3,oneof"`
+}
+
+type StreamFrame_Snapshots struct {
+	Snapshots *ListAllocSnapshotsResponse `protobuf:"bytes,13,opt,name=snapshots,proto3,oneof"`
+}
+
 func (*StreamFrame_StreamId) isStreamFrame_Body() {}
 
 func (*StreamFrame_Log) isStreamFrame_Body() {}
@@ -1616,6 +1784,14 @@ func (*StreamFrame_Done) isStreamFrame_Body() {}
 func (*StreamFrame_Problem) isStreamFrame_Body() {}
 
 func (*StreamFrame_Relay) isStreamFrame_Body() {}
+
+func (*StreamFrame_Attach) isStreamFrame_Body() {}
+
+func (*StreamFrame_Screenshot) isStreamFrame_Body() {}
+
+func (*StreamFrame_Snapshot) isStreamFrame_Body() {}
+
+func (*StreamFrame_Snapshots) isStreamFrame_Body() {}
 
 type RelayOrder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1741,7 +1917,7 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"results_in\x18\x03 \x01(\x04R\tresultsIn\x12!\n" +
 	"\x04jobs\x18\x04 \x03(\v2\r.berth.v1.JobR\x04jobs\x12'\n" +
 	"\x06allocs\x18\x05 \x03(\v2\x0f.berth.v1.AllocR\x06allocs\x12\x18\n" +
-	"\aremoved\x18\x06 \x03(\tR\aremoved\"\xe7\x03\n" +
+	"\aremoved\x18\x06 \x03(\tR\aremoved\"\xac\a\n" +
 	"\vStreamOrder\x12\x1b\n" +
 	"\tstream_id\x18\x01 \x01(\tR\bstreamId\x12+\n" +
 	"\x04logs\x18\x02 \x01(\v2\x15.berth.v1.LogsRequestH\x00R\x04logs\x12)\n" +
@@ -1752,13 +1928,23 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"\tread_file\x18\x06 \x01(\v2\x19.berth.v1.ReadFileRequestH\x00R\breadFile\x126\n" +
 	"\x06signal\x18\a \x01(\v2\x1c.berth.v1.SignalAllocRequestH\x00R\x06signal\x129\n" +
 	"\arestart\x18\b \x01(\v2\x1d.berth.v1.RestartAllocRequestH\x00R\arestart\x126\n" +
-	"\tsend_disk\x18\t \x01(\v2\x17.berth.v1.SendDiskOrderH\x00R\bsendDiskB\a\n" +
+	"\tsend_disk\x18\t \x01(\v2\x17.berth.v1.SendDiskOrderH\x00R\bsendDisk\x12/\n" +
+	"\x06attach\x18\n" +
+	" \x01(\v2\x15.berth.v1.AttachStartH\x00R\x06attach\x129\n" +
+	"\acontrol\x18\v \x01(\v2\x1d.berth.v1.ControlAllocRequestH\x00R\acontrol\x12B\n" +
+	"\n" +
+	"screenshot\x18\f \x01(\v2 .berth.v1.ScreenshotAllocRequestH\x00R\n" +
+	"screenshot\x12<\n" +
+	"\bsnapshot\x18\r \x01(\v2\x1e.berth.v1.SnapshotAllocRequestH\x00R\bsnapshot\x12L\n" +
+	"\x0elist_snapshots\x18\x0e \x01(\v2#.berth.v1.ListAllocSnapshotsRequestH\x00R\rlistSnapshots\x126\n" +
+	"\x06revert\x18\x0f \x01(\v2\x1c.berth.v1.RevertAllocRequestH\x00R\x06revert\x12O\n" +
+	"\x0fdelete_snapshot\x18\x10 \x01(\v2$.berth.v1.DeleteAllocSnapshotRequestH\x00R\x0edeleteSnapshotB\a\n" +
 	"\x05order\"*\n" +
 	"\rSendDiskOrder\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\"F\n" +
 	"\x10FetchDiskRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x19\n" +
-	"\balloc_id\x18\x02 \x01(\tR\aallocId\"\x86\x03\n" +
+	"\balloc_id\x18\x02 \x01(\tR\aallocId\"\xf9\x04\n" +
 	"\vStreamFrame\x12\x1d\n" +
 	"\tstream_id\x18\x01 \x01(\tH\x00R\bstreamId\x12&\n" +
 	"\x03log\x18\x02 \x01(\v2\x12.berth.v1.LogFrameH\x00R\x03log\x12)\n" +
@@ -1768,7 +1954,14 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"\x05chunk\x18\x06 \x01(\v2\x13.berth.v1.FileChunkH\x00R\x05chunk\x12\x14\n" +
 	"\x04done\x18\a \x01(\bH\x00R\x04done\x12-\n" +
 	"\aproblem\x18\b \x01(\v2\x11.berth.v1.ProblemH\x00R\aproblem\x12,\n" +
-	"\x05relay\x18\t \x01(\v2\x14.berth.v1.RelayOrderH\x00R\x05relayB\x06\n" +
+	"\x05relay\x18\t \x01(\v2\x14.berth.v1.RelayOrderH\x00R\x05relay\x12/\n" +
+	"\x06attach\x18\n" +
+	" \x01(\v2\x15.berth.v1.AttachFrameH\x00R\x06attach\x12C\n" +
+	"\n" +
+	"screenshot\x18\v \x01(\v2!.berth.v1.ScreenshotAllocResponseH\x00R\n" +
+	"screenshot\x125\n" +
+	"\bsnapshot\x18\f \x01(\v2\x17.berth.v1.AllocSnapshotH\x00R\bsnapshot\x12D\n" +
+	"\tsnapshots\x18\r \x01(\v2$.berth.v1.ListAllocSnapshotsResponseH\x00R\tsnapshotsB\x06\n" +
 	"\x04body\"R\n" +
 	"\n" +
 	"RelayOrder\x12\x17\n" +
@@ -1793,47 +1986,58 @@ func file_berth_v1_session_proto_rawDescGZIP() []byte {
 
 var file_berth_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_berth_v1_session_proto_goTypes = []any{
-	(*AgentMessage)(nil),          // 0: berth.v1.AgentMessage
-	(*Hello)(nil),                 // 1: berth.v1.Hello
-	(*Heartbeat)(nil),             // 2: berth.v1.Heartbeat
-	(*StatusReport)(nil),          // 3: berth.v1.StatusReport
-	(*Watch)(nil),                 // 4: berth.v1.Watch
-	(*Topic)(nil),                 // 5: berth.v1.Topic
-	(*ServiceName)(nil),           // 6: berth.v1.ServiceName
-	(*VariableName)(nil),          // 7: berth.v1.VariableName
-	(*Known)(nil),                 // 8: berth.v1.Known
-	(*ServerMessage)(nil),         // 9: berth.v1.ServerMessage
-	(*Welcome)(nil),               // 10: berth.v1.Welcome
-	(*HeartbeatAck)(nil),          // 11: berth.v1.HeartbeatAck
-	(*ReportAck)(nil),             // 12: berth.v1.ReportAck
-	(*Redirect)(nil),              // 13: berth.v1.Redirect
-	(*Assignments)(nil),           // 14: berth.v1.Assignments
-	(*StreamOrder)(nil),           // 15: berth.v1.StreamOrder
-	(*SendDiskOrder)(nil),         // 16: berth.v1.SendDiskOrder
-	(*FetchDiskRequest)(nil),      // 17: berth.v1.FetchDiskRequest
-	(*StreamFrame)(nil),           // 18: berth.v1.StreamFrame
-	(*RelayOrder)(nil),            // 19: berth.v1.RelayOrder
-	(*Node)(nil),                  // 20: berth.v1.Node
-	(*AllocStatusUpdate)(nil),     // 21: berth.v1.AllocStatusUpdate
-	(*ServiceInstance)(nil),       // 22: berth.v1.ServiceInstance
-	(*Variable)(nil),              // 23: berth.v1.Variable
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(*Problem)(nil),               // 26: berth.v1.Problem
-	(*Job)(nil),                   // 27: berth.v1.Job
-	(*Alloc)(nil),                 // 28: berth.v1.Alloc
-	(*LogsRequest)(nil),           // 29: berth.v1.LogsRequest
-	(*ExecStart)(nil),             // 30: berth.v1.ExecStart
-	(*ListFilesRequest)(nil),      // 31: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),       // 32: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),       // 33: berth.v1.ReadFileRequest
-	(*SignalAllocRequest)(nil),    // 34: berth.v1.SignalAllocRequest
-	(*RestartAllocRequest)(nil),   // 35: berth.v1.RestartAllocRequest
-	(*LogFrame)(nil),              // 36: berth.v1.LogFrame
-	(*ExecFrame)(nil),             // 37: berth.v1.ExecFrame
-	(*ListFilesResponse)(nil),     // 38: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),              // 39: berth.v1.FileInfo
-	(*FileChunk)(nil),             // 40: berth.v1.FileChunk
+	(*AgentMessage)(nil),               // 0: berth.v1.AgentMessage
+	(*Hello)(nil),                      // 1: berth.v1.Hello
+	(*Heartbeat)(nil),                  // 2: berth.v1.Heartbeat
+	(*StatusReport)(nil),               // 3: berth.v1.StatusReport
+	(*Watch)(nil),                      // 4: berth.v1.Watch
+	(*Topic)(nil),                      // 5: berth.v1.Topic
+	(*ServiceName)(nil),                // 6: berth.v1.ServiceName
+	(*VariableName)(nil),               // 7: berth.v1.VariableName
+	(*Known)(nil),                      // 8: berth.v1.Known
+	(*ServerMessage)(nil),              // 9: berth.v1.ServerMessage
+	(*Welcome)(nil),                    // 10: berth.v1.Welcome
+	(*HeartbeatAck)(nil),               // 11: berth.v1.HeartbeatAck
+	(*ReportAck)(nil),                  // 12: berth.v1.ReportAck
+	(*Redirect)(nil),                   // 13: berth.v1.Redirect
+	(*Assignments)(nil),                // 14: berth.v1.Assignments
+	(*StreamOrder)(nil),                // 15: berth.v1.StreamOrder
+	(*SendDiskOrder)(nil),              // 16: berth.v1.SendDiskOrder
+	(*FetchDiskRequest)(nil),           // 17: berth.v1.FetchDiskRequest
+	(*StreamFrame)(nil),                // 18: berth.v1.StreamFrame
+	(*RelayOrder)(nil),                 // 19: berth.v1.RelayOrder
+	(*Node)(nil),                       // 20: berth.v1.Node
+	(*AllocStatusUpdate)(nil),          // 21: berth.v1.AllocStatusUpdate
+	(*ServiceInstance)(nil),            // 22: berth.v1.ServiceInstance
+	(*Variable)(nil),                   // 23: berth.v1.Variable
+	(*durationpb.Duration)(nil),        // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
+	(*Problem)(nil),                    // 26: berth.v1.Problem
+	(*Job)(nil),                        // 27: berth.v1.Job
+	(*Alloc)(nil),                      // 28: berth.v1.Alloc
+	(*LogsRequest)(nil),                // 29: berth.v1.LogsRequest
+	(*ExecStart)(nil),                  // 30: berth.v1.ExecStart
+	(*ListFilesRequest)(nil),           // 31: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),            // 32: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),            // 33: berth.v1.ReadFileRequest
+	(*SignalAllocRequest)(nil),         // 34: berth.v1.SignalAllocRequest
+	(*RestartAllocRequest)(nil),        // 35: berth.v1.RestartAllocRequest
+	(*AttachStart)(nil),                // 36: berth.v1.AttachStart
+	(*ControlAllocRequest)(nil),        // 37: berth.v1.ControlAllocRequest
+	(*ScreenshotAllocRequest)(nil),     // 38: berth.v1.ScreenshotAllocRequest
+	(*SnapshotAllocRequest)(nil),       // 39: berth.v1.SnapshotAllocRequest
+	(*ListAllocSnapshotsRequest)(nil),  // 40: berth.v1.ListAllocSnapshotsRequest
+	(*RevertAllocRequest)(nil),         // 41: berth.v1.RevertAllocRequest
+	(*DeleteAllocSnapshotRequest)(nil), // 42: berth.v1.DeleteAllocSnapshotRequest
+	(*LogFrame)(nil),                   // 43: berth.v1.LogFrame
+	(*ExecFrame)(nil),                  // 44: berth.v1.ExecFrame
+	(*ListFilesResponse)(nil),          // 45: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                   // 46: berth.v1.FileInfo
+	(*FileChunk)(nil),                  // 47: berth.v1.FileChunk
+	(*AttachFrame)(nil),                // 48: berth.v1.AttachFrame
+	(*ScreenshotAllocResponse)(nil),    // 49: berth.v1.ScreenshotAllocResponse
+	(*AllocSnapshot)(nil),              // 50: berth.v1.AllocSnapshot
+	(*ListAllocSnapshotsResponse)(nil), // 51: berth.v1.ListAllocSnapshotsResponse
 }
 var file_berth_v1_session_proto_depIdxs = []int32{
 	1,  // 0: berth.v1.AgentMessage.hello:type_name -> berth.v1.Hello
@@ -1869,25 +2073,36 @@ var file_berth_v1_session_proto_depIdxs = []int32{
 	34, // 30: berth.v1.StreamOrder.signal:type_name -> berth.v1.SignalAllocRequest
 	35, // 31: berth.v1.StreamOrder.restart:type_name -> berth.v1.RestartAllocRequest
 	16, // 32: berth.v1.StreamOrder.send_disk:type_name -> berth.v1.SendDiskOrder
-	36, // 33: berth.v1.StreamFrame.log:type_name -> berth.v1.LogFrame
-	37, // 34: berth.v1.StreamFrame.exec:type_name -> berth.v1.ExecFrame
-	38, // 35: berth.v1.StreamFrame.files:type_name -> berth.v1.ListFilesResponse
-	39, // 36: berth.v1.StreamFrame.file:type_name -> berth.v1.FileInfo
-	40, // 37: berth.v1.StreamFrame.chunk:type_name -> berth.v1.FileChunk
-	26, // 38: berth.v1.StreamFrame.problem:type_name -> berth.v1.Problem
-	19, // 39: berth.v1.StreamFrame.relay:type_name -> berth.v1.RelayOrder
-	15, // 40: berth.v1.RelayOrder.order:type_name -> berth.v1.StreamOrder
-	0,  // 41: berth.v1.AgentService.Session:input_type -> berth.v1.AgentMessage
-	18, // 42: berth.v1.AgentService.Stream:input_type -> berth.v1.StreamFrame
-	17, // 43: berth.v1.AgentService.FetchDisk:input_type -> berth.v1.FetchDiskRequest
-	9,  // 44: berth.v1.AgentService.Session:output_type -> berth.v1.ServerMessage
-	18, // 45: berth.v1.AgentService.Stream:output_type -> berth.v1.StreamFrame
-	40, // 46: berth.v1.AgentService.FetchDisk:output_type -> berth.v1.FileChunk
-	44, // [44:47] is the sub-list for method output_type
-	41, // [41:44] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	36, // 33: berth.v1.StreamOrder.attach:type_name -> berth.v1.AttachStart
+	37, // 34: berth.v1.StreamOrder.control:type_name -> berth.v1.ControlAllocRequest
+	38, // 35: berth.v1.StreamOrder.screenshot:type_name -> berth.v1.ScreenshotAllocRequest
+	39, // 36: berth.v1.StreamOrder.snapshot:type_name -> berth.v1.SnapshotAllocRequest
+	40, // 37: berth.v1.StreamOrder.list_snapshots:type_name -> berth.v1.ListAllocSnapshotsRequest
+	41, // 38: berth.v1.StreamOrder.revert:type_name -> berth.v1.RevertAllocRequest
+	42, // 39: berth.v1.StreamOrder.delete_snapshot:type_name -> berth.v1.DeleteAllocSnapshotRequest
+	43, // 40: berth.v1.StreamFrame.log:type_name -> berth.v1.LogFrame
+	44, // 41: berth.v1.StreamFrame.exec:type_name -> berth.v1.ExecFrame
+	45, // 42: berth.v1.StreamFrame.files:type_name -> berth.v1.ListFilesResponse
+	46, // 43: berth.v1.StreamFrame.file:type_name -> berth.v1.FileInfo
+	47, // 44: berth.v1.StreamFrame.chunk:type_name -> berth.v1.FileChunk
+	26, // 45: berth.v1.StreamFrame.problem:type_name -> berth.v1.Problem
+	19, // 46: berth.v1.StreamFrame.relay:type_name -> berth.v1.RelayOrder
+	48, // 47: berth.v1.StreamFrame.attach:type_name -> berth.v1.AttachFrame
+	49, // 48: berth.v1.StreamFrame.screenshot:type_name -> berth.v1.ScreenshotAllocResponse
+	50, // 49: berth.v1.StreamFrame.snapshot:type_name -> berth.v1.AllocSnapshot
+	51, // 50: berth.v1.StreamFrame.snapshots:type_name -> berth.v1.ListAllocSnapshotsResponse
+	15, // 51: berth.v1.RelayOrder.order:type_name -> berth.v1.StreamOrder
+	0,  // 52: berth.v1.AgentService.Session:input_type -> berth.v1.AgentMessage
+	18, // 53: berth.v1.AgentService.Stream:input_type -> berth.v1.StreamFrame
+	17, // 54: berth.v1.AgentService.FetchDisk:input_type -> berth.v1.FetchDiskRequest
+	9,  // 55: berth.v1.AgentService.Session:output_type -> berth.v1.ServerMessage
+	18, // 56: berth.v1.AgentService.Stream:output_type -> berth.v1.StreamFrame
+	47, // 57: berth.v1.AgentService.FetchDisk:output_type -> berth.v1.FileChunk
+	55, // [55:58] is the sub-list for method output_type
+	52, // [52:55] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_session_proto_init() }
@@ -1933,6 +2148,13 @@ func file_berth_v1_session_proto_init() {
 		(*StreamOrder_Signal)(nil),
 		(*StreamOrder_Restart)(nil),
 		(*StreamOrder_SendDisk)(nil),
+		(*StreamOrder_Attach)(nil),
+		(*StreamOrder_Control)(nil),
+		(*StreamOrder_Screenshot)(nil),
+		(*StreamOrder_Snapshot)(nil),
+		(*StreamOrder_ListSnapshots)(nil),
+		(*StreamOrder_Revert)(nil),
+		(*StreamOrder_DeleteSnapshot)(nil),
 	}
 	file_berth_v1_session_proto_msgTypes[18].OneofWrappers = []any{
 		(*StreamFrame_StreamId)(nil),
@@ -1944,6 +2166,10 @@ func file_berth_v1_session_proto_init() {
 		(*StreamFrame_Done)(nil),
 		(*StreamFrame_Problem)(nil),
 		(*StreamFrame_Relay)(nil),
+		(*StreamFrame_Attach)(nil),
+		(*StreamFrame_Screenshot)(nil),
+		(*StreamFrame_Snapshot)(nil),
+		(*StreamFrame_Snapshots)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
