@@ -1114,6 +1114,9 @@ type AllocChange struct {
 	RescheduleAfter *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=reschedule_after,json=rescheduleAfter,proto3" json:"reschedule_after,omitempty"`
 	// Evicted for this one: namespace/job/group.
 	PreemptedBy string `protobuf:"bytes,9,opt,name=preempted_by,json=preemptedBy,proto3" json:"preempted_by,omitempty"`
+	// In-place update of limits, with job_version: what it is granted from now on, on the
+	// same node, in place of what it was granted. Entry version 3.
+	Assignment *Assignment `protobuf:"bytes,10,opt,name=assignment,proto3" json:"assignment,omitempty"`
 	// A canary becomes an ordinary instance.
 	Promote bool `protobuf:"varint,11,opt,name=promote,proto3" json:"promote,omitempty"`
 	// Stopped in order to be placed on another node.
@@ -1215,6 +1218,13 @@ func (x *AllocChange) GetPreemptedBy() string {
 	return ""
 }
 
+func (x *AllocChange) GetAssignment() *Assignment {
+	if x != nil {
+		return x.Assignment
+	}
+	return nil
+}
+
 func (x *AllocChange) GetPromote() bool {
 	if x != nil {
 		return x.Promote
@@ -1233,7 +1243,7 @@ var File_berth_v1_evaluation_proto protoreflect.FileDescriptor
 
 const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\n" +
-	"\x19berth/v1/evaluation.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x12berth/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
+	"\x19berth/v1/evaluation.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
 	"\n" +
 	"Evaluation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -1337,7 +1347,7 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12,\n" +
 	"\x06status\x18\x03 \x01(\x0e2\x14.berth.v1.Job.StatusR\x06status\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xd2\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x88\x04\n" +
 	"\vAllocChange\x12\x19\n" +
 	"\balloc_id\x18\x01 \x01(\tR\aallocId\x126\n" +
 	"\adesired\x18\x02 \x01(\x0e2\x17.berth.v1.Alloc.DesiredH\x00R\adesired\x88\x01\x01\x12%\n" +
@@ -1349,7 +1359,11 @@ const file_berth_v1_evaluation_proto_rawDesc = "" +
 	"\vjob_version\x18\a \x01(\x04R\n" +
 	"jobVersion\x12E\n" +
 	"\x10reschedule_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0frescheduleAfter\x12!\n" +
-	"\fpreempted_by\x18\t \x01(\tR\vpreemptedBy\x12\x18\n" +
+	"\fpreempted_by\x18\t \x01(\tR\vpreemptedBy\x124\n" +
+	"\n" +
+	"assignment\x18\n" +
+	" \x01(\v2\x14.berth.v1.AssignmentR\n" +
+	"assignment\x12\x18\n" +
 	"\apromote\x18\v \x01(\bR\apromote\x12\x14\n" +
 	"\x05moved\x18\f \x01(\bR\x05movedB\n" +
 	"\n" +
@@ -1391,6 +1405,7 @@ var file_berth_v1_evaluation_proto_goTypes = []any{
 	(Job_Status)(0),               // 17: berth.v1.Job.Status
 	(Alloc_Desired)(0),            // 18: berth.v1.Alloc.Desired
 	(Alloc_Status)(0),             // 19: berth.v1.Alloc.Status
+	(*Assignment)(nil),            // 20: berth.v1.Assignment
 }
 var file_berth_v1_evaluation_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Evaluation.trigger:type_name -> berth.v1.Evaluation.Trigger
@@ -1414,11 +1429,12 @@ var file_berth_v1_evaluation_proto_depIdxs = []int32{
 	18, // 18: berth.v1.AllocChange.desired:type_name -> berth.v1.Alloc.Desired
 	19, // 19: berth.v1.AllocChange.status:type_name -> berth.v1.Alloc.Status
 	14, // 20: berth.v1.AllocChange.reschedule_after:type_name -> google.protobuf.Timestamp
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	20, // 21: berth.v1.AllocChange.assignment:type_name -> berth.v1.Assignment
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_evaluation_proto_init() }
@@ -1429,6 +1445,7 @@ func file_berth_v1_evaluation_proto_init() {
 	file_berth_v1_alloc_proto_init()
 	file_berth_v1_deployment_proto_init()
 	file_berth_v1_job_proto_init()
+	file_berth_v1_resources_proto_init()
 	file_berth_v1_evaluation_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
