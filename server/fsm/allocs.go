@@ -216,14 +216,27 @@ func (a *applier) succeeds(previous string, id func() string) {
 	}
 }
 
-// allocChanged changes what is wanted of an allocation; one that is gone is passed over.
+// allocChanged changes what is wanted of an allocation; one that is gone is passed over,
+// and one that cannot have another grant is refused as a whole.
 func (a *applier) allocChanged(c *berthv1.AllocChange) {
 	row := a.AllocRow(c.GetAllocId())
 	if !row.Exists() {
+		if c.GetAssignment() != nil {
+			a.refused = append(a.refused, Refusal{AllocID: c.GetAllocId(), Reason: problem.New(problem.NotFound, "alloc "+c.GetAllocId(), "it is gone")})
+		}
 		return
 	}
 	stored := row.Alloc()
+	if c.GetAssignment() != nil {
+		if err := a.resize(stored, c); err != nil {
+			a.refuse(stored, err)
+			return
+		}
+	}
 	after := a.amend(stored, func(n *berthv1.Alloc) {
+		if c.GetAssignment() != nil {
+			n.Assignment = c.GetAssignment()
+		}
 		// What is to stop stays so: nothing starts it again.
 		if c.Desired != nil && stored.GetDesired() == berthv1.Alloc_run {
 			n.Desired, n.DesiredReason, n.AssignRevision = c.GetDesired(), c.GetDesiredReason(), a.Revision()

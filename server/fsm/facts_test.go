@@ -169,7 +169,9 @@ func (s *source) plan() *berthv1.Plan {
 	}
 	for range s.rng.IntN(3) {
 		c := &berthv1.AllocChange{AllocId: s.allocID(), DesiredReason: "r"}
-		switch s.rng.IntN(4) {
+		switch s.rng.IntN(5) {
+		case 4:
+			s.resize(c)
 		case 0:
 			c.Status = berthv1.Alloc_Status(s.rng.IntN(6)).Enum()
 		case 1:
@@ -188,6 +190,19 @@ func (s *source) plan() *berthv1.Plan {
 		p.Deployments = append(p.Deployments, s.deployment())
 	}
 	return p
+}
+
+// resize gives an allocation another grant, mostly one that is there and with a version
+// that is kept.
+func (s *source) resize(c *berthv1.AllocChange) {
+	for _, a := range s.plannedAllocs() {
+		c.Assignment = a.GetAssignment()
+	}
+	for a := range s.store.View().Allocs("") {
+		if c.JobVersion = a.GetJobVersion(); a.Wanted() && s.rng.IntN(4) == 0 {
+			c.AllocId = a.GetId()
+		}
+	}
 }
 
 // plannedAllocs are a few placements.

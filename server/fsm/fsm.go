@@ -26,7 +26,7 @@ import (
 )
 
 // EntryVersion is the newest format of log entries that this FSM reads.
-const EntryVersion = rowVersion
+const EntryVersion = resizeVersion
 
 // MaxEntry bounds an encoded log entry, in bytes. Proposers split what is larger.
 const MaxEntry = consensus.MaxEntry
@@ -37,11 +37,11 @@ type Result struct {
 	Revision uint64
 	// Err is a *problem.Error when a precondition failed: nothing was written.
 	Err error
-	// Refused are the placements of a Plan that were not written.
+	// Refused are the placements of a Plan, and its changes of a grant, that were not written.
 	Refused []Refusal
 }
 
-// Refusal is a placement that did not fit.
+// Refusal is a placement, or another grant of an allocation, that did not fit.
 type Refusal struct {
 	AllocID string
 	Reason  error // a *problem.Error

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
@@ -15,6 +17,9 @@ const rowVersion = 2
 
 // versionOf is the oldest format that says everything in an entry.
 func versionOf(e *berthv1.LogEntry) uint32 {
+	if slices.ContainsFunc(e.GetPlan().GetChanges(), func(c *berthv1.AllocChange) bool { return c.GetAssignment() != nil }) {
+		return resizeVersion
+	}
 	if len(e.GetPlan().GetRows()) > 0 || len(e.GetAllocsReported().GetRows()) > 0 {
 		return rowVersion
 	}

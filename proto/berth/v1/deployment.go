@@ -32,9 +32,12 @@ func (x *Job) GroupNamed(name string) *Group {
 }
 
 // SameHealth says whether an instance of the group that is healthy is so by another
-// version of the group too: both ask the same of it.
+// version of the group too: both ask the same of it, and give it the same.
 func (g *Group) SameHealth(other *Group) bool {
 	if g.GetUpdate().GetHealth() != other.GetUpdate().GetHealth() || (g.GetUpdate() == nil) != (other.GetUpdate() == nil) {
+		return false
+	}
+	if !slices.EqualFunc(g.GetTasks(), other.GetTasks(), func(a, b *Task) bool { return proto.Equal(a.GetResources(), b.GetResources()) }) {
 		return false
 	}
 	return slices.EqualFunc(g.GetServices(), other.GetServices(), func(a, b *Service) bool {
