@@ -36,7 +36,7 @@ func TestImages(t *testing.T) {
 		drive string
 		uefi  bool
 	}{
-		"BIOS from a CD":     {"amd64", (*Guest).ISO, "media=cdrom,format=raw,file=", false},
+		"BIOS from a CD":   {"amd64", (*Guest).ISO, "media=cdrom,format=raw,file=", false},
 		"UEFI from a disk": {"amd64", (*Guest).Disk, "if=virtio,format=raw,file=", true},
 	} {
 		t.Run(name, func(t *testing.T) {
