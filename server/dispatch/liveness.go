@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/state"
 )
 
 // liveness is what the leader knows of when nodes were heard, and by which server. It
@@ -26,13 +28,20 @@ type heard struct {
 
 func newLiveness() *liveness { return &liveness{nodes: map[string]heard{}} }
 
-func (l *liveness) touch(server, node string, at time.Time) {
+// touch notes that nodes were heard by that server, a moment ago at most.
+func (l *liveness) touch(server string, at time.Time, nodes ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if h := l.nodes[node]; at.Before(h.at) {
-		at = h.at
+	for _, node := range nodes {
+		l.nodes[node] = heard{later(at, l.nodes[node].at), server}
 	}
-	l.nodes[node] = heard{at, server}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // ended notes that a session at that server has ended.
@@ -57,14 +66,27 @@ func (l *liveness) reset() {
 	clear(l.nodes)
 }
 
-func (l *liveness) keep(known func(node string) bool) {
+// late gives the nodes, but for those that are down, that were not heard for so long, where nodes
+// that were never heard count from a time on; and forgets nodes that are gone.
+func (l *liveness) late(view *state.View, now time.Time, ttl time.Duration, from time.Time) (late []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id := range l.nodes {
-		if !known(id) {
-			delete(l.nodes, id)
+	known := 0
+	for node := range view.Nodes("") {
+		h, heard := l.nodes[node.GetId()]
+		if heard {
+			known++
+		} else {
+			h.at = from
+		}
+		if node.GetStatus() != berthv1.Node_down && now.After(h.at.Add(ttl)) {
+			late = append(late, node.GetId())
 		}
 	}
+	if known < len(l.nodes) {
+		maps.DeleteFunc(l.nodes, func(id string, _ heard) bool { return view.Node(id) == nil })
+	}
+	return late
 }
 
 // Lead finds the nodes that are late, for as long as this server leads.
@@ -90,21 +112,8 @@ const sweepBatch = 1000
 
 // sweep marks the nodes down that were not heard in time.
 func (d *Dispatcher) sweep(ctx context.Context, began time.Time) error {
-	view, now, ttl := d.cfg.Store.View(), time.Now(), d.ttl()
-	var late []string
-	for node := range view.Nodes("") {
-		if node.GetStatus() == berthv1.Node_down {
-			continue
-		}
-		deadline := began.Add(ttl + d.cfg.Timing.Grace)
-		if h, ok := d.liveness.get(node.GetId()); ok {
-			deadline = h.at.Add(ttl)
-		}
-		if now.After(deadline) {
-			late = append(late, node.GetId())
-		}
-	}
-	d.liveness.keep(func(id string) bool { return view.Node(id) != nil })
+	now, ttl := time.Now(), d.ttl()
+	late := d.liveness.late(d.cfg.Store.View(), now, ttl, began.Add(d.cfg.Timing.Grace))
 	for batch := range slices.Chunk(late, sweepBatch) {
 		d.log.Warn("nodes were not heard in time and are down now", "nodes", len(batch), "first", batch[0], "limit", ttl)
 		down := berthv1.Node_down
@@ -120,18 +129,25 @@ func (d *Dispatcher) sweep(ctx context.Context, began time.Time) error {
 	return nil
 }
 
-// touch tells the leader, twice a heartbeat, which nodes this server hears; and sends
+// told is what a leader was told last: the nodes that were heard by then.
+type told struct {
+	leader any
+	at     time.Time
+}
+
+// touch tells the leader, again and again, which nodes this server has heard since; and sends
 // the agents away when there is no leader to tell.
 func (d *Dispatcher) touch(ctx context.Context) error {
 	tick := time.NewTicker(d.cfg.Timing.Heartbeat / 2)
 	defer tick.Stop()
+	var last told
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := d.touchOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := d.touchOnce(ctx, &last); err != nil && ctx.Err() == nil {
 			d.log.Debug("the leader could not be told which nodes are heard", "error", err)
 		}
 		if d.cfg.Cluster.LastContact() > d.cfg.Timing.Redirect {
@@ -142,16 +158,20 @@ func (d *Dispatcher) touch(ctx context.Context) error {
 	}
 }
 
-func (d *Dispatcher) touchOnce(ctx context.Context) error {
+func (d *Dispatcher) touchOnce(ctx context.Context, last *told) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timing.Heartbeat)
 	defer cancel()
 	req := &berthv1.TouchNodesRequest{ServerId: d.cfg.ServerID}
 	now, recent, ttl := time.Now(), d.heartbeat()+d.cfg.Timing.Heartbeat/2, d.ttl()
+	leader, since := d.leader(), now.Add(-recent)
+	if leader == last.leader { // it knows the rest
+		since = last.at
+	}
 	for _, s := range d.all() {
-		switch silent := now.Sub(s.lastHeard()); {
-		case silent < recent:
+		switch at := s.lastHeard(); {
+		case !at.Before(since):
 			req.NodeIds = append(req.NodeIds, s.nodeID)
-		case silent > ttl:
+		case now.Sub(at) > ttl:
 			s.end("the agent is silent")
 		}
 	}
@@ -164,8 +184,10 @@ func (d *Dispatcher) touchOnce(ctx context.Context) error {
 	}
 	resp, err := onLeader(ctx, d, req, d.TouchNodes, berthv1.InternalServiceClient.TouchNodes)
 	if err != nil {
+		*last = told{}
 		return err
 	}
+	*last = told{leader, now}
 	for _, id := range resp.GetUnknown() {
 		if s := d.session(id); s != nil {
 			s.end("the servers hold the node for down")
@@ -174,23 +196,33 @@ func (d *Dispatcher) touchOnce(ctx context.Context) error {
 	return nil
 }
 
+// leader is something that is another one when another server leads.
+func (d *Dispatcher) leader() any {
+	if d.cfg.Cluster.IsLeader() {
+		return d.cfg.ServerID
+	}
+	conn, _ := d.cfg.Cluster.LeaderConn() // nil: nobody can be told
+	return conn
+}
+
 // TouchNodes implements berthv1.InternalServiceServer.
 func (d *Dispatcher) TouchNodes(_ context.Context, req *berthv1.TouchNodesRequest) (*berthv1.TouchNodesResponse, error) {
 	if !d.cfg.Cluster.IsLeader() {
 		return nil, problem.Wire(problem.New(problem.Unavailable, "", "this server does not lead"))
 	}
-	view, now := d.cfg.Store.View(), time.Now()
 	resp := &berthv1.TouchNodesResponse{}
 	for _, id := range req.GetGone() {
 		d.liveness.ended(req.GetServerId(), id)
 	}
-	for _, id := range req.GetNodeIds() {
-		if view.Node(id).GetStatus() != berthv1.Node_ready {
+	ready := make([]string, 0, len(req.GetNodeIds()))
+	for i, node := range d.cfg.Store.NodesOf(req.GetNodeIds()) {
+		if id := req.GetNodeIds()[i]; node.GetStatus() == berthv1.Node_ready {
+			ready = append(ready, id)
+		} else {
 			resp.Unknown = append(resp.Unknown, id)
-			continue
 		}
-		d.liveness.touch(req.GetServerId(), id, now)
 	}
+	d.liveness.touch(req.GetServerId(), time.Now(), ready...)
 	return resp, nil
 }
 

@@ -72,7 +72,7 @@ func (d *Dispatcher) RegisterNode(ctx context.Context, req *berthv1.RegisterNode
 	if err != nil {
 		return nil, problem.Wire(err)
 	}
-	d.liveness.touch(req.GetServerId(), node.GetId(), time.Now())
+	d.liveness.touch(req.GetServerId(), time.Now(), node.GetId())
 	return &berthv1.RegisterNodeResponse{Revision: revision}, nil
 }
 
