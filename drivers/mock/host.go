@@ -87,12 +87,14 @@ type task struct {
 
 	ended chan struct{} // closed when exit is set
 	exit  *drivers.Exit
+
+	machine
 }
 
 // startLocked starts a task.
 func (h *Host) startLocked(id string, c *berthv1.MockConfig) *task {
 	h.pid++
-	t := &task{host: h, config: c, pid: h.pid, started: time.Now(), starts: 1, ended: make(chan struct{})}
+	t := &task{host: h, config: c, pid: h.pid, started: time.Now(), starts: 1, ended: make(chan struct{}), machine: newMachine(c.GetStdout())}
 	h.tasks[id] = t
 	if d := c.GetRunFor().AsDuration(); d > 0 {
 		exit := drivers.Exit{Code: int(c.GetExitCode()), Signal: int(c.GetExitSignal()), OOMKilled: c.GetOom()}

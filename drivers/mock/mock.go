@@ -4,7 +4,8 @@
 // the Host that both were made over.
 //
 // It uses package time alone, so it works in testing/synctest bubbles: an hour's task
-// ends after no real time.
+// ends after no real time. Its tasks are machines too, as far as the powers of machines go:
+// a console that echoes, a display of one colour, snapshots of nothing.
 package mock
 
 import (
@@ -31,11 +32,16 @@ type Driver struct {
 }
 
 var (
-	_ drivers.Driver      = (*Driver)(nil)
-	_ drivers.Signaler    = (*Driver)(nil)
-	_ drivers.Execer      = (*Driver)(nil)
-	_ drivers.StatsReader = (*Driver)(nil)
-	_ drivers.Updater     = (*Driver)(nil)
+	_ drivers.Driver        = (*Driver)(nil)
+	_ drivers.Signaler      = (*Driver)(nil)
+	_ drivers.Execer        = (*Driver)(nil)
+	_ drivers.StatsReader   = (*Driver)(nil)
+	_ drivers.Updater       = (*Driver)(nil)
+	_ drivers.Attacher      = (*Driver)(nil)
+	_ drivers.Controller    = (*Driver)(nil)
+	_ drivers.Screenshotter = (*Driver)(nil)
+	_ drivers.Snapshotter   = (*Driver)(nil)
+	_ drivers.Observer      = (*Driver)(nil)
 )
 
 // New makes a driver over host.
@@ -60,15 +66,18 @@ func (d *Driver) count(method string) {
 func (d *Driver) Info() drivers.Info {
 	return drivers.Info{Name: "mock", Version: "1", Capabilities: []drivers.Capability{
 		drivers.CapSignal, drivers.CapExec, drivers.CapStats, drivers.CapUpdate,
+		drivers.CapConsole, drivers.CapVNC, drivers.CapPause, drivers.CapReset, drivers.CapPowerdown, drivers.CapNMI,
+		drivers.CapSuspend, drivers.CapFreeze, drivers.CapScreenshot, drivers.CapSnapshot, drivers.CapObserve,
 	}}
 }
 
 // Probe implements drivers.Driver.
 func (d *Driver) Probe(context.Context) (*berthv1.DriverInfo, error) {
-	return &berthv1.DriverInfo{
-		Name: "mock", Healthy: true, Version: "1", Message: "tasks are timers in memory",
-		Capabilities: []string{"signal", "exec", "stats", "update"},
-	}, nil
+	info := &berthv1.DriverInfo{Name: "mock", Healthy: true, Version: "1", Message: "tasks are timers in memory"}
+	for _, c := range d.Info().Capabilities {
+		info.Capabilities = append(info.Capabilities, string(c))
+	}
+	return info, nil
 }
 
 // Prepare implements drivers.Driver.
