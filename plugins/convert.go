@@ -21,6 +21,7 @@ func taskToWire(t *drivers.Task) *berthv1.DriverTask {
 		},
 		LogMaxFiles: uint32(max(t.Logs.MaxFiles, 0)), LogMaxFileBytes: uint64(max(t.Logs.MaxFileBytes, 0)),
 		KillSignal: t.KillSignal, KillTimeout: durationpb.New(t.KillTimeout),
+		Ports: t.Ports, Devices: t.Devices,
 	}
 }
 
@@ -36,6 +37,7 @@ func taskFromWire(t *berthv1.DriverTask) *drivers.Task {
 		},
 		Logs:       drivers.LogPolicy{MaxFiles: int(t.GetLogMaxFiles()), MaxFileBytes: int64(t.GetLogMaxFileBytes())},
 		KillSignal: t.GetKillSignal(), KillTimeout: t.GetKillTimeout().AsDuration(),
+		Ports: t.GetPorts(), Devices: t.GetDevices(),
 	}
 }
 
