@@ -40,7 +40,7 @@ var steps = []struct {
 		return err
 	}},
 	{"run", func(b *bench, l *life) error { b.running(l.task); return nil }},
-	{"stop", func(b *bench, l *life) error { return b.d.Stop(b.ctx(), l.task.ID, "SIGTERM", patience) }},
+	{"stop", func(b *bench, l *life) error { return b.d.Stop(b.ctx(), l.task.ID, "SIGTERM", b.patience()) }},
 	{"wait", func(b *bench, l *life) error {
 		exit, err := b.d.Wait(b.ctx(), l.task.ID)
 		if err == nil && exit.Err != "" {

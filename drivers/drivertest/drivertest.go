@@ -7,6 +7,7 @@
 package drivertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,15 @@ type Factory struct {
 	Exec *ExecCommands
 	// User that tasks run as; "": the driver's default.
 	User string
+	// Console is a task with a serial console.
+	Console *Console
+	// Disked runs until it is stopped, and snapshots can be made of it.
+	Disked Config
+	// MemoryMiB is what tasks are granted; 0: 64.
+	MemoryMiB uint64
+	// Patience is how long anything that must happen may take; 0: 30 s. Nothing is
+	// measured by it.
+	Patience time.Duration
 	// Leftovers names what is still on the host of a task that was removed.
 	Leftovers func(t *testing.T, task *drivers.Task) []string
 }
@@ -77,8 +87,10 @@ type ExecCommands struct {
 	Missing []string
 }
 
-// patience is how long anything that must happen may take; nothing is measured by it.
+// patience is Factory.Patience where that is 0.
 const patience = 30 * time.Second
+
+func (b *bench) patience() time.Duration { return cmp.Or(b.f.Patience, patience) }
 
 // Run runs the suite.
 func Run(t *testing.T, f Factory) {
@@ -93,6 +105,7 @@ func Run(t *testing.T, f Factory) {
 		{"crash", crashTests},
 		{"logs", logTests},
 		{"powers", powerTests},
+		{"machine", machineTests},
 	} {
 		names := make([]string, 0, len(group.tests))
 		for name := range group.tests {
@@ -141,7 +154,7 @@ func power[P any](b *bench, c drivers.Capability) P {
 }
 
 func (b *bench) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), b.patience())
 	b.t.Cleanup(cancel)
 	return ctx
 }
@@ -155,15 +168,16 @@ func (b *bench) task(c Config) *drivers.Task {
 		b.t.Fatalf("the factory's config: %v", err)
 	}
 	dir := b.t.TempDir()
+	memory := cmp.Or(b.f.MemoryMiB, 64)
 	alloc := fmt.Sprintf("%08x-0000-4000-8000-%012x", rand.Uint32(), rand.Uint64()&0xffffffffffff)
 	task := &drivers.Task{
 		ID: alloc + "/main", AllocID: alloc, Name: "main", Job: "drivertest", Group: "group", Namespace: "default",
 		Config:    block,
 		Env:       map[string]string{"PATH": "/usr/local/bin:/usr/bin:/bin", "BERTH_TASK": "main"},
 		User:      b.f.User,
-		Resources: &berthv1.Resources{CpuMilli: 100, MemoryMib: 64, Pids: 64},
+		Resources: &berthv1.Resources{CpuMilli: 100, MemoryMib: memory, Pids: 64},
 		Grant: &berthv1.TaskGrant{Task: "main", Cells: []*berthv1.CellGrant{
-			{Cell: 0, CpuMilli: 100, MemoryMib: 64},
+			{Cell: 0, CpuMilli: 100, MemoryMib: memory},
 		}},
 		Dirs: drivers.Dirs{
 			Alloc: dir, Shared: filepath.Join(dir, "shared"), Task: filepath.Join(dir, "task"),
@@ -178,7 +192,7 @@ func (b *bench) task(c Config) *drivers.Task {
 		}
 	}
 	b.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), b.patience())
 		defer cancel()
 		if err := b.f.New(b.t).Remove(ctx, task, nil); err != nil {
 			b.t.Errorf("Remove at the end of the test: %v", err)
@@ -245,7 +259,7 @@ func (b *bench) running(task *drivers.Task) {
 // eventually waits for a condition that some other process brings about.
 func (b *bench) eventually(what string, cond func() bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(b.patience()); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b.t.Fatalf("waited in vain for: %s", what)
 		}

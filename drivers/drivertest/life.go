@@ -119,7 +119,7 @@ func testWaitContext(t *testing.T, b *bench) {
 func testStopAsks(t *testing.T, b *bench) {
 	task := b.task(b.f.Forever)
 	b.start(task)
-	if err := b.d.Stop(b.ctx(), task.ID, "SIGTERM", patience); err != nil {
+	if err := b.d.Stop(b.ctx(), task.ID, "SIGTERM", b.patience()); err != nil {
 		t.Fatalf("Stop: %v", err)
 	}
 	if exit := b.wait(task); exit.Signal == int(syscall.SIGKILL) {
@@ -170,7 +170,7 @@ func testStopContext(t *testing.T, b *bench) {
 	b.settle(task)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if err := b.d.Stop(ctx, task.ID, "SIGTERM", patience); err == nil {
+	if err := b.d.Stop(ctx, task.ID, "SIGTERM", b.patience()); err == nil {
 		t.Error("Stop succeeded on a task that ignores the signal")
 	}
 	b.running(task)
@@ -182,7 +182,7 @@ func testStopEnded(t *testing.T, b *bench) {
 	b.start(task)
 	b.wait(task)
 	for range 2 {
-		if err := b.d.Stop(b.ctx(), task.ID, "SIGTERM", patience); err != nil {
+		if err := b.d.Stop(b.ctx(), task.ID, "SIGTERM", b.patience()); err != nil {
 			t.Fatalf("Stop: %v", err)
 		}
 	}
@@ -194,7 +194,7 @@ func testStopEnded(t *testing.T, b *bench) {
 func testStopBadSignal(t *testing.T, b *bench) {
 	task := b.task(b.f.Forever)
 	b.start(task)
-	if err := b.d.Stop(b.ctx(), task.ID, "SIGNAL", patience); !problem.Is(err, problem.Invalid) {
+	if err := b.d.Stop(b.ctx(), task.ID, "SIGNAL", b.patience()); !problem.Is(err, problem.Invalid) {
 		t.Errorf("Stop = %v, want an Invalid problem", err)
 	}
 	b.running(task)
@@ -350,7 +350,7 @@ func testOOM(t *testing.T, b *bench) {
 	}
 	small := b.task(b.f.Hog(8))
 	b.start(small)
-	if err := b.d.Stop(b.ctx(), small.ID, "SIGTERM", patience); err != nil {
+	if err := b.d.Stop(b.ctx(), small.ID, "SIGTERM", b.patience()); err != nil {
 		t.Fatalf("Stop: %v", err)
 	}
 	if exit := b.wait(small); exit.OOMKilled {

@@ -164,7 +164,7 @@ func testExecTerminal(t *testing.T, b *bench) {
 		if err != nil {
 			t.Errorf("Exec: %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(b.patience()):
 		t.Error("Exec does not end with its input")
 	}
 }
@@ -184,7 +184,7 @@ func testExecCancel(t *testing.T, b *bench) {
 		if err == nil {
 			t.Error("Exec succeeded although it was cancelled")
 		}
-	case <-time.After(patience):
+	case <-time.After(b.patience()):
 		t.Fatal("Exec goes on although it was cancelled")
 	}
 	if s, ok := b.d.(drivers.StatsReader); ok {
@@ -209,7 +209,7 @@ func testExecTaskEnds(t *testing.T, b *bench) {
 	}
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(b.patience()):
 		t.Fatal("Exec goes on although its task has ended")
 	}
 }

@@ -40,6 +40,8 @@ func Factory(host *mock.Host) drivertest.Factory {
 			Echo: []string{"echo", "hello"}, Cat: []string{"cat"}, Exit3: []string{"exit", "3"},
 			Sleep: []string{"sleep", "10m"}, Env: []string{"env", "BERTH_TEST"}, Size: []string{"size"}, Missing: []string{"nothing"},
 		},
+		Console: &drivertest.Console{Config: drivertest.Config{"stdout": "login: "}, Greets: "login: ", Say: "hello\n", Answers: "hello\n"},
+		Disked:  drivertest.Config{},
 		Leftovers: func(_ *testing.T, task *drivers.Task) []string {
 			if host != nil && host.Has(task.ID) {
 				return []string{"task " + task.ID}
