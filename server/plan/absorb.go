@@ -22,6 +22,7 @@ func (l *Loop) load(view *state.View) {
 	l.system, l.demand = map[*job]struct{}{}, demand{}
 	l.blocked, l.claims, l.dirty = newQueue(), map[string][]*claim{}, map[string]*changed{}
 	l.crowd, l.drains = newCrowd(func() *state.View { return l.view }), drains{}
+	l.crowd.resizing = l.resizing
 	l.configure(view.SchedulerConfig())
 	for n := range view.Nodes("") {
 		l.upsertNode(n)
@@ -61,6 +62,7 @@ func (l *Loop) load(view *state.View) {
 		}
 		l.fleet.ChangeAlloc(nil, p.alloc())
 	}
+	l.resizeAgain()
 	for e := range view.Evaluations("") {
 		l.evaluation(e, now)
 	}
@@ -128,7 +130,7 @@ func (l *Loop) absorb(now time.Time) {
 func (l *Loop) allocsOn(node string) iter.Seq[*berthv1.Alloc] {
 	return func(yield func(*berthv1.Alloc) bool) {
 		for a := range l.view.AllocsByNode(node) {
-			if !yield(a) {
+			if !yield(l.resizing[a.GetId()].resized(a)) {
 				return
 			}
 		}
@@ -251,10 +253,10 @@ func (l *Loop) allocChanged(before, after *state.AllocRow, now time.Time) {
 			l.freed(after.NodeID()) // nobody could take it away while it was on the way
 		}
 	case !sameToFleet(before, after):
-		l.fleet.ChangeAlloc(before.Alloc(), after.Alloc())
+		l.fleet.ChangeAlloc(l.resizedInView(before, after))
 	}
 	l.crowd.forget(either.NodeID())
-	if before.Exists() && before.HoldsGrant() && !(after.Exists() && after.HoldsGrant()) {
+	if before.Exists() && before.HoldsGrant() && !(after.Exists() && after.HoldsGrant() && before.Assignment() == after.Assignment()) {
 		l.freed(either.NodeID())
 		l.wakeClaimants(either.NodeID(), now)
 		l.heldLess(either.Namespace(), now)
@@ -294,7 +296,7 @@ func (l *Loop) ours(before, after *state.AllocRow) bool {
 // sameToFleet says that a change is nothing to the fleet, which knows what is held and
 // which instances are wanted.
 func sameToFleet(before, after *state.AllocRow) bool {
-	return before.Exists() && after.Exists() && before.HoldsGrant() == after.HoldsGrant() &&
+	return before.Exists() && after.Exists() && before.HoldsGrant() == after.HoldsGrant() && before.Assignment() == after.Assignment() &&
 		(before.Wanted() && !before.Terminal()) == (after.Wanted() && !after.Terminal())
 }
 

@@ -86,10 +86,11 @@ func (b *batch) has(j *job) bool {
 // framed is the size of a message inside another one.
 func framed(m proto.Message) int { return proto.Size(m) + 5 }
 
-func (b *batch) change(j *job, c *berthv1.AllocChange) {
+func (b *batch) change(j *job, c *berthv1.AllocChange) *entry {
 	e := b.room(j, framed(c))
 	e.plan.Changes = append(e.plan.Changes, c)
 	b.loop.crowd.tell(c)
+	return e
 }
 
 func (b *batch) evaluation(j *job, eval *berthv1.Evaluation) {
@@ -229,8 +230,9 @@ func (l *Loop) settle(j *job) {
 	}
 }
 
-// takeBack removes a placement from the fleet that was not written.
+// takeBack removes from the fleet what was not written of an allocation.
 func (l *Loop) takeBack(id rows.ID) {
+	l.keepSize(id.String())
 	if p := l.pending[id]; p != nil {
 		delete(l.pending, id)
 		l.fleet.ChangeAlloc(p.alloc(), nil)

@@ -30,7 +30,7 @@ func (r *reconciler) canariesFor(g *group) int {
 	for _, a := range g.live {
 		switch {
 		case a.GetCanary():
-		case r.updateOf(g, a) != replaced:
+		case r.stays(g, a):
 			return 0
 		default:
 			old = true
@@ -66,7 +66,7 @@ func (r *reconciler) canaries(g *group) {
 			r.stop(g, a, reasonDrained)
 		case g.rollout.promoted(r.deployment) && a.GetJobVersion() == r.Job.GetVersion():
 			r.takeOver(g, a)
-		case r.updateOf(g, a) != replaced && seats.take(a.GetIndex()):
+		case r.stays(g, a) && seats.take(a.GetIndex()):
 			r.live++
 			if a.GetJobVersion() != r.Job.GetVersion() {
 				r.change(a, &berthv1.AllocChange{JobVersion: r.Job.GetVersion()})

@@ -16,6 +16,8 @@ type crowd struct {
 	// told are the allocations that entries on the way tell to end: the view still wants
 	// them.
 	told map[string]bool
+	// resizing are those of which another grant is on its way: the fleet knows that one.
+	resizing map[string]*resize
 }
 
 func newCrowd(view func() *state.View) *crowd {
@@ -69,7 +71,7 @@ func (c *crowd) on(node string) []scheduler.Holder {
 
 func (c *crowd) holder(a *berthv1.Alloc) scheduler.Holder {
 	job := c.view().Job(a.GetNamespace(), a.GetJob())
-	h := scheduler.HolderOf(a, job.GetPriority())
+	h := scheduler.HolderOf(c.resizing[a.GetId()].resized(a), job.GetPriority())
 	h.Ending = h.Ending || c.told[a.GetId()]
 	g := job.GroupNamed(a.GetGroup())
 	switch {

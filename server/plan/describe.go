@@ -1,11 +1,14 @@
 package plan
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/scheduler"
 	"github.com/berthd/berth/server/state"
@@ -29,7 +32,13 @@ func Rollout(view *state.View, spec *berthv1.Job, now time.Time) (lines []string
 	r.deploy()
 	to := r.reverts() && r.Stable() != nil
 	for _, g := range next.GetGroups() {
-		line := r.changesOf(r.groups[g.GetName()])
+		line := r.changesOf(r.groups[g.GetName()], func(a *berthv1.Alloc) error {
+			compiled, err := scheduler.Compile(next, g)
+			if err == nil {
+				_, err = fleet.Resize(compiled, a)
+			}
+			return err
+		})
 		if g.GetUpdate() != nil && line != "" {
 			line += r.rules(r.groups[g.GetName()])
 			if to && g.GetUpdate().GetAutoRevert() {
@@ -44,10 +53,12 @@ func Rollout(view *state.View, spec *berthv1.Job, now time.Time) (lines []string
 }
 
 // changesOf says how many instances come to the version, and which way; "": none does.
-func (r *reconciler) changesOf(g *group) string {
+// resize gives one other limits on its node, or says why it has no room for that.
+func (r *reconciler) changesOf(g *group, resize func(*berthv1.Alloc) error) string {
 	count := scheduler.GroupCount(g.spec)
 	have := make([]bool, count)
-	var there, stay, anew int
+	var there, stay, other, anew int
+	var why string
 	for _, a := range g.live {
 		if a.GetCanary() || int64(a.GetIndex()) >= int64(count) || have[a.GetIndex()] {
 			continue
@@ -57,21 +68,35 @@ func (r *reconciler) changesOf(g *group) string {
 		switch r.updateOf(g, a) {
 		case inPlace:
 			stay++
+		case resized:
+			if err := resize(a); err == nil {
+				other++
+				break
+			} else if p := (*problem.Error)(nil); errors.As(err, &p) {
+				why = p.Reason
+			}
+			anew++
 		case replaced:
+			if r.between(g, a.GetJobVersion()) == resized {
+				why = cmp.Or(r.fixed(g, a), "the node does not fit the new version")
+			}
 			anew++
 		case upToDate:
 		}
+	}
+	if why != "" {
+		why = " (" + why + ")"
 	}
 	var words []string
 	for _, part := range []struct {
 		n    int
 		what string
-	}{{stay, "in place"}, {anew, "replaced"}, {count - there, "new"}} {
+	}{{stay, "in place"}, {other, "in place with other limits"}, {anew, "replaced" + why}, {count - there, "new"}} {
 		if part.n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", part.n, part.what))
 		}
 	}
-	if anew > 0 && g.rollout == nil {
+	if other+anew > 0 && g.rollout == nil {
 		words = append(words, "a quarter at a time")
 	}
 	return strings.Join(words, ", ")
@@ -82,7 +107,7 @@ func (r *reconciler) rules(g *group) (words string) {
 	u, count := g.rollout.strategy, scheduler.GroupCount(g.spec)
 	old := false
 	for _, a := range g.live {
-		old = old || r.updateOf(g, a) == replaced
+		old = old || !r.stays(g, a)
 	}
 	if old {
 		words = ", " + strconv.Itoa(max(1, scheduler.Share(u.GetMaxParallel(), count, 1))) + " at a time"

@@ -40,16 +40,36 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 		outcomes[o.GetGroup()] = o
 	}
 	d := dryRun{fleet: fleet, outcomes: outcomes, spec: next, config: view.SchedulerConfig(), crowd: newCrowd(func() *state.View { return view })}
+	d.crowd.resizing = map[string]*resize{}
 	d.trial = d.crowd.trial(fleet)
 	units := identicals(result.Asks, compiler(j, next))
 	if next.GetGang() {
 		d.place(units, true)
 		return result.Groups, nil
 	}
-	for i, same := range units {
-		d.place(units[i:i+1], same.group.Gang)
+	for _, same := range units {
+		if same.resizes {
+			same = d.resize(same)
+		}
+		d.place([]*identical{same}, same.group.Gang)
 	}
 	return result.Groups, nil
+}
+
+// resize changes the limits of those whose nodes have room, and gives the others.
+func (d *dryRun) resize(same *identical) *identical {
+	var rest []Ask
+	for _, ask := range same.asks {
+		to, err := d.fleet.Resize(same.group, ask.Previous)
+		if err != nil {
+			rest = append(rest, ask)
+			continue
+		}
+		d.crowd.resizing[ask.Previous.GetId()] = &resize{to: to}
+		o := d.outcomes[same.name()]
+		o.Updated, o.Wanted = o.Updated+1, o.Wanted-1
+	}
+	return same.replacing(rest)
 }
 
 // dryRun is a fleet that is thrown away, and what became of the groups on it.

@@ -86,6 +86,11 @@ func (l *Loop) notWritten(entries []*entry, err error) {
 				l.takeBack(block[i].id)
 			}
 		}
+		for _, c := range e.plan.GetChanges() {
+			if c.GetAssignment() != nil {
+				l.keepSize(c.GetAllocId())
+			}
+		}
 	}
 	l.stats.failed.Add(uint64(n))
 	l.log.Warn("a plan was not written", "placements", n, "error", err)

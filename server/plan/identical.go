@@ -18,6 +18,8 @@ type identical struct {
 	penalised []string
 	// replaces says that some stand in for running ones; moves: off drained nodes.
 	replaces, moves bool
+	// resizes: those may go on with other limits, and need not be replaced.
+	resizes bool
 	// stopsFirst: those have to end before anything is placed.
 	stopsFirst bool
 	// preferred is a node that is taken where it has room.
@@ -39,6 +41,7 @@ func identicals(asks []Ask, compile func(*Ask) (*scheduler.Group, error)) []*ide
 		replaces  bool
 		moves     bool
 		stops     bool
+		resizes   bool
 		preferred string
 		canary    bool
 		job       *berthv1.Job
@@ -46,13 +49,13 @@ func identicals(asks []Ask, compile func(*Ask) (*scheduler.Group, error)) []*ide
 	var out []*identical
 	index := map[kind]*identical{}
 	for _, a := range asks {
-		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves, a.StopsFirst, a.Preferred, a.Canary, a.Job}
+		k := kind{a.Group.GetName(), a.Penalised, a.Node != "", a.Replaces, a.Moves, a.StopsFirst, a.Resizes, a.Preferred, a.Canary, a.Job}
 		if a.Group.GetGang() {
 			k = kind{group: a.Group.GetName(), job: a.Job}
 		}
 		same := index[k]
 		if same == nil {
-			same = &identical{stopsFirst: a.StopsFirst, preferred: a.Preferred}
+			same = &identical{stopsFirst: a.StopsFirst, resizes: a.Resizes, preferred: a.Preferred}
 			same.group, same.problem = compile(&a)
 			index[k] = same
 			out = append(out, same)

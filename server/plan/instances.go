@@ -234,7 +234,7 @@ func (r *reconciler) update(g *group, live []*berthv1.Alloc, count int) {
 		case inPlace:
 			r.change(a, &berthv1.AllocChange{JobVersion: r.Job.GetVersion()})
 			g.outcome.Updated++
-		case replaced:
+		case resized, replaced:
 			if g.feasible != nil && !g.feasible[a.GetNodeId()] {
 				continue // nothing new may be placed there now
 			}
@@ -243,7 +243,7 @@ func (r *reconciler) update(g *group, live []*berthv1.Alloc, count int) {
 				continue
 			}
 			budget--
-			r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Replaces: true})
+			r.ask(g, r.successor(g, a))
 		}
 	}
 }

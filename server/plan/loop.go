@@ -119,9 +119,11 @@ type Loop struct {
 
 	// pending are the allocations that are on the way, or not seen in the view yet.
 	pending map[rows.ID]*placed
-	flying  int
-	aloft   int // instances in what is flying
-	landed  chan *flight
+	// resizing are the allocations whose other grant is, by id.
+	resizing map[string]*resize
+	flying   int
+	aloft    int // instances in what is flying
+	landed   chan *flight
 	// drop are gangs to be given up.
 	drop []string
 	// collecting says that garbage is being looked for.
@@ -147,7 +149,7 @@ func New(cfg Config) *Loop {
 		cfg.External = nobody{}
 	}
 	return &Loop{
-		cfg: cfg, log: cfg.Logger, pending: map[rows.ID]*placed{}, shared: map[string]shared{},
+		cfg: cfg, log: cfg.Logger, pending: map[rows.ID]*placed{}, resizing: map[string]*resize{}, shared: map[string]shared{},
 		landed: make(chan *flight, cfg.Tuning.Flying), requests: make(chan *request), ended: make(chan struct{}),
 	}
 }

@@ -84,6 +84,9 @@ type Ask struct {
 	Previous *berthv1.Alloc
 	// Replaces says that Previous still runs: it is stopped when this is placed.
 	Replaces bool
+	// Resizes says that Previous goes on with other limits where its node has room for that;
+	// only else is it replaced.
+	Resizes bool
 	// Canary says that it is placed beside the old instance of its index.
 	Canary bool
 	// Moves says that it replaces Previous because its node is drained.

@@ -72,6 +72,7 @@ type world struct {
 	jobs   map[uint64]*berthv1.Job
 	nodes  map[string]*berthv1.Node
 	allocs []*berthv1.Alloc
+	full   map[string]bool // nodes that have no room for other limits
 }
 
 func newWorld(t testing.TB) *world {
@@ -144,6 +145,7 @@ func (w *world) run(line string, out *strings.Builder) {
 		}
 		w.nodes[n.Id] = n
 		w.drainOf(n, o)
+		w.limitsOfNode(n, o)
 	case "job":
 		w.job(w.number(words[1], 1), o)
 	case "alloc":
@@ -175,6 +177,7 @@ func (w *world) job(version uint64, o map[string]string) {
 		}
 	}
 	movesOf(g, o, w)
+	limitsOf(w, g, o)
 	j := &berthv1.Job{Name: "j", Namespace: "default", Version: version, Groups: []*berthv1.Group{g}, Stopped: o["stopped"] != "",
 		Type: berthv1.Job_Type(berthv1.Job_Type_value[o["type"]])}
 	if o["dead"] != "" {
@@ -243,6 +246,8 @@ func draw(r Result, at time.Time, out *strings.Builder) {
 			fmt.Fprintf(out, "  on %s", a.Node)
 		}
 		switch {
+		case a.Resizes:
+			fmt.Fprintf(out, "  other limits for, or else stopping %s", a.Previous.GetId())
 		case a.Replaces:
 			fmt.Fprintf(out, "  stopping %s", a.Previous.GetId())
 		case a.Previous != nil:
@@ -294,6 +299,10 @@ func (w *world) carryOut(r Result, pick func() string) {
 		}
 	}
 	for i, ask := range asks {
+		if ask.Resizes && !w.full[ask.Previous.GetNodeId()] {
+			changes = append(changes, &berthv1.AllocChange{AllocId: ask.Previous.GetId(), JobVersion: w.in.Job.GetVersion()})
+			continue
+		}
 		if ask.StopsFirst {
 			changes = append(changes, &berthv1.AllocChange{AllocId: ask.Previous.GetId(), Desired: berthv1.Alloc_stop.Enum()})
 			continue
@@ -347,13 +356,13 @@ func drawWorld(t *rapid.T) *world {
 	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
 	w.run("node up", &out)
 	for i := range rapid.IntRange(0, 3).Draw(t, "nodes") {
-		w.run(fmt.Sprintf("node n%d %s since=%ds %s", i, pick("status", "ready", "down", "initializing"), rapid.IntRange(0, 120).Draw(t, "since"),
-			pick("drain", "", "", "drain", "drain=-1s", "drain=1h occupied")), &out)
+		w.run(fmt.Sprintf("node n%d %s since=%ds %s %s", i, pick("status", "ready", "down", "initializing"), rapid.IntRange(0, 120).Draw(t, "since"),
+			pick("drain", "", "", "drain", "drain=-1s", "drain=1h occupied"), pick("limits", "", "", "full", "fixed")), &out)
 	}
 	kind := pick("type", "service", "batch", "system", "sysbatch")
 	versions := rapid.IntRange(1, 3).Draw(t, "versions")
 	for v := 1; v <= versions; v++ {
-		w.run(fmt.Sprintf("job %d type=%s count=%d env=%s %s %s %s %s %s", v, kind, rapid.IntRange(0, 5).Draw(t, "count"), pick("env", "a", "b"),
+		w.run(fmt.Sprintf("job %d type=%s count=%d env=%s memory=%s %s %s %s %s %s", v, kind, rapid.IntRange(0, 5).Draw(t, "count"), pick("env", "a", "a", "b"), pick("memory", "64", "128"),
 			pick("attempts", "", "attempts=2"), pick("delay", "", "delay=0s", "delay=10s backoff=constant"),
 			pick("lost", "", "lost_after=60s", "lost_after=60s replace=false", "lost_after=60s keep=keep_old", "lost_after=60s keep=best"),
 			pick("end", "", "", "", "stopped"), pick("most", "", "unavailable=0", "unavailable=2", "gang", "stateful", "stateful=parallel", "stateful sticky stop_after=60s")), &out)

@@ -103,5 +103,5 @@ func (r *reconciler) renew(g *group, a *berthv1.Alloc) {
 		g.outcome.Updated++
 		return
 	}
-	r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Replaces: true})
+	r.ask(g, r.successor(g, a))
 }

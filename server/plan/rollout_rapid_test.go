@@ -22,11 +22,12 @@ func TestRolloutsNeverTakeTooMuch(t *testing.T) {
 		var out strings.Builder
 		pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
 		job := func(env string) string {
-			return fmt.Sprintf("job env=%s count=%d parallel=%s canary=%s promote=%s progress=%s stagger=%s health=%s %s", env, rapid.IntRange(0, 6).Draw(t, "count"),
+			return fmt.Sprintf("job env=%s memory=%s count=%d parallel=%s canary=%s promote=%s progress=%s stagger=%s health=%s %s", env, pick("memory", "64", "64", "128"), rapid.IntRange(0, 6).Draw(t, "count"),
 				pick("parallel", "1", "2", "50%", "100%"), pick("canary", "0", "1", "50%", "100%"), pick("promote", "manual", "healthy"),
 				pick("progress", "0s", "1m", "10m"), pick("stagger", "0s", "0s", "20s"), pick("health", "checks", "tasks"), pick("revert", "", "auto_revert"))
 		}
 		l.run("case", &out)
+		l.run("node up "+pick("limits", "", "full", "fixed"), &out)
 		l.run(job("a"), &out)
 		l.checkedLook(t, &out)
 		for step := range rapid.IntRange(1, 12).Draw(t, "steps") {

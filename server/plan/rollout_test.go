@@ -95,7 +95,8 @@ func TestRolloutTranscripts(t *testing.T) {
 // life is a world to which something happens:
 //
 //	case WORDS           starts with nothing; the one node "up" is there
-//	job [count= env= parallel= stagger= canary= promote= after= progress= health= auto_revert plain gang check= tag=]
+//	node NAME [full fixed]   as in resize_test.go
+//	job [count= env= memory= parallel= stagger= canary= promote= after= progress= health= auto_revert plain gang check= tag=]
 //	                     submits the next version
 //	healthy [INDEX...]   instances of the newest version run and are healthy (all; c0: a canary)
 //	unhealthy, fails, dies   likewise: is unhealthy; its tasks fail; its node goes down with it
@@ -130,6 +131,8 @@ func (l *life) run(line string, out *strings.Builder) {
 	case "case":
 		l.world.run(line, out)
 		l.world.run("node up", out)
+	case "node":
+		l.world.run(line, out)
 	case "job":
 		l.submit(strategyOf(l.world, o))
 	case "go":
@@ -157,6 +160,7 @@ func (l *life) run(line string, out *strings.Builder) {
 func strategyOf(w *world, o map[string]string) *berthv1.Job {
 	count := uint32(w.number(o["count"], 3))
 	g := &berthv1.Group{Name: "g", Count: &count, Gang: o["gang"] != "", Tasks: []*berthv1.Task{{Name: "main", Env: map[string]string{"E": o["env"]}}}}
+	limitsOf(w, g, o)
 	if o["check"] != "" {
 		g.Services = []*berthv1.Service{{Name: "web", Tags: []string{o["tag"]}, Checks: []*berthv1.Check{{Type: "http", Path: o["check"]}}}}
 	}

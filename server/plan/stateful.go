@@ -183,7 +183,7 @@ func (r *reconciler) replace(g *group, list []ordinal) {
 			r.result.Rolling = true
 			break
 		}
-		r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Replaces: true, StopsFirst: true, Moves: r.draining(a)})
+		r.ask(g, r.stoppedFirst(g, a))
 		if inOrder(g.spec) {
 			break
 		}
@@ -199,7 +199,7 @@ func (r *reconciler) replace(g *group, list []ordinal) {
 		}
 		room.update--
 		room.move--
-		r.ask(g, Ask{Index: a.GetIndex(), Previous: a, Replaces: true, StopsFirst: true, Moves: r.draining(a)})
+		r.ask(g, r.stoppedFirst(g, a))
 	}
 }
 
@@ -213,11 +213,18 @@ func (r *reconciler) renewable(g *group, a *berthv1.Alloc) bool {
 	case inPlace:
 		r.change(a, &berthv1.AllocChange{JobVersion: r.Job.GetVersion()})
 		g.outcome.Updated++
-	case replaced:
+	case resized, replaced:
 		return true
 	case upToDate:
 	}
 	return false
+}
+
+// stoppedFirst asks for an instance in place of one that runs, and ends before.
+func (r *reconciler) stoppedFirst(g *group, a *berthv1.Alloc) Ask {
+	ask := r.successor(g, a)
+	ask.StopsFirst, ask.Moves = true, r.draining(a)
+	return ask
 }
 
 // room is how many instances that are up may be stopped now, to be updated or moved.

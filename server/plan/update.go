@@ -12,6 +12,7 @@ type update uint8
 const (
 	upToDate update = iota
 	inPlace         // its agent takes the new version over while it runs
+	resized         // its limits change while it runs, where its node has room; else it is replaced
 	replaced        // it is stopped, and another placed
 )
 
@@ -26,10 +27,19 @@ func (r *reconciler) updateOf(g *group, a *berthv1.Alloc) update {
 		return upToDate
 	}
 	u := r.between(g, a.GetJobVersion())
-	if u == inPlace && r.Allows != nil && !r.Allows(g.spec, a.GetNodeId()) {
+	switch {
+	case u != replaced && r.Allows != nil && !r.Allows(g.spec, a.GetNodeId()):
+		return replaced
+	case u == resized && r.fixed(g, a) != "":
 		return replaced
 	}
 	return u
+}
+
+// stays says that an allocation runs already just as one of the job's version would.
+func (r *reconciler) stays(g *group, a *berthv1.Alloc) bool {
+	u := r.updateOf(g, a)
+	return u == upToDate || u == inPlace
 }
 
 // outdated says that an allocation that has ended ran something else than the job is now.
@@ -37,7 +47,7 @@ func (r *reconciler) outdated(g *group, a *berthv1.Alloc) bool {
 	if g.base != nil {
 		return a.GetJobVersion() != g.base.GetVersion()
 	}
-	return a.GetJobVersion() != r.Job.GetVersion() && r.between(g, a.GetJobVersion()) == replaced
+	return a.GetJobVersion() != r.Job.GetVersion() && r.between(g, a.GetJobVersion()) != inPlace
 }
 
 // between compares the group in an older version with what it is now. A version that is
@@ -48,8 +58,8 @@ func (r *reconciler) between(g *group, version uint64) update {
 		return u
 	}
 	u := replaced
-	if old := r.Version(version); old != nil && !old.GetStopped() && sameRun(old, r.Job, old.GroupNamed(g.spec.GetName()), g.spec) {
-		u = inPlace
+	if old := r.Version(version); old != nil && !old.GetStopped() {
+		u = compare(old, r.Job, old.GroupNamed(g.spec.GetName()), g.spec)
 	}
 	if r.updates == nil {
 		r.updates = map[updateKey]update{}
@@ -58,8 +68,8 @@ func (r *reconciler) between(g *group, version uint64) update {
 	return u
 }
 
-// sameRun says whether an allocation of the old version runs just as one of the new
-// would, so that it needs no restart. These may differ:
+// compare says how an allocation of the old version comes to the new one. In place, when it
+// runs just as one of the new would, so that it needs no restart. These may differ:
 //
 //   - the job's priority, pool, architectures, constraints, affinities, spreads and
 //     tolerations, and the group's: they choose the node (which must pass the new ones);
@@ -69,11 +79,20 @@ func (r *reconciler) between(g *group, version uint64) update {
 //   - a task's restart policy, kill signal and kill timeout: the agent reads them when
 //     they are due. Not so in a stateful group with on_disconnect.stop_after: its successors
 //     rely on what the agent has heard (identity.go).
-func sameRun(oldJob, newJob *berthv1.Job, old, now *berthv1.Group) bool {
+//
+// Resized, when nothing else differs but limits that can change while it runs (resize.go).
+func compare(oldJob, newJob *berthv1.Job, old, now *berthv1.Group) update {
 	if old == nil || oldJob.GetType() != newJob.GetType() || !sameMeta(oldJob.GetMeta(), newJob.GetMeta()) {
-		return false
+		return replaced
 	}
-	return proto.Equal(runOf(old), runOf(now))
+	before, after := runOf(old), runOf(now)
+	switch {
+	case proto.Equal(before, after):
+		return inPlace
+	case proto.Equal(withoutLimits(before), withoutLimits(after)):
+		return resized
+	}
+	return replaced
 }
 
 func sameMeta(a, b map[string]string) bool {

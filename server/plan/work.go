@@ -101,6 +101,13 @@ func (l *Loop) advance(j *job, b *batch, slice int) int {
 	w.changes = w.changes[n:]
 	for n < slice && len(w.asks) > 0 {
 		same := w.asks[0]
+		if same.resizes && same.problem == nil && !l.paused {
+			n += l.resize(j, b, same, slice-n)
+			if same.left == 0 {
+				w.asks = w.asks[1:]
+			}
+			continue
+		}
 		if same.stopsFirst && same.problem == nil && !l.paused {
 			n += l.stopAhead(j, b, same)
 			w.asks = w.asks[1:]
