@@ -193,6 +193,11 @@ func (s allocService) open(ctx context.Context, allocID, task *string, tasks tas
 		return nil, problem.New(problem.Unavailable, "alloc_id", "node %s, which has the allocation, is %s", node.GetName(), node.GetStatus()).
 			WithRemedy("berth node status %s says why", node.GetName())
 	}
+	if task != nil {
+		if err := able(job, alloc, node, *task, order); err != nil {
+			return nil, err
+		}
+	}
 	return s.a.streams.Open(ctx, alloc.GetNodeId(), order)
 }
 

@@ -40,7 +40,7 @@ func TestWhere(t *testing.T) {
 		}
 	}
 	slices.Sort(asked)
-	want := `AllocService/Exec AllocService/ListFiles AllocService/Logs AllocService/ReadFile AllocService/RestartAlloc AllocService/SignalAlloc AllocService/StatFile JobService/ParseJob JobService/ValidateJob SchedulerService/StreamChanges StatusService/GetHealth StatusService/GetMembers StatusService/GetVersion StatusService/JoinServers StatusService/LeaveServer StatusService/StreamEvents`
+	want := `AllocService/Attach AllocService/ControlAlloc AllocService/DeleteAllocSnapshot AllocService/Exec AllocService/ListAllocSnapshots AllocService/ListFiles AllocService/Logs AllocService/ReadFile AllocService/RestartAlloc AllocService/RevertAlloc AllocService/ScreenshotAlloc AllocService/SignalAlloc AllocService/SnapshotAlloc AllocService/StatFile JobService/ParseJob JobService/ValidateJob SchedulerService/StreamChanges StatusService/GetHealth StatusService/GetMembers StatusService/GetVersion StatusService/JoinServers StatusService/LeaveServer StatusService/StreamEvents`
 	if got := strings.Join(asked, " "); got != want {
 		t.Errorf("the asked server carries out\n%s\nwant\n%s", got, want)
 	}

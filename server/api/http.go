@@ -78,6 +78,7 @@ func (g *gateway) madeByHand() []handmade {
 	metrics := promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return []handmade{
 		{http.MethodGet, "/v1/allocs/{alloc_id}/exec", g.exec},
+		{http.MethodGet, "/v1/allocs/{alloc_id}/attach", g.attach},
 		{http.MethodGet, "/v1/allocs/{alloc_id}/logs", g.logs},
 		{http.MethodGet, "/v1/allocs/{alloc_id}/read", g.readFile},
 		{http.MethodGet, "/v1/operator/snapshot", g.saveSnapshot},

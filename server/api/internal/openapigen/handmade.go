@@ -4,12 +4,13 @@ package main
 // they are over HTTP. A test of package api compares them with what is served.
 func handmade() map[string]map[string]object {
 	return map[string]map[string]object{
-		"/v1/allocs/{alloc_id}/exec": {"get": execRoute()},
-		"/v1/allocs/{alloc_id}/logs": {"get": logsRoute()},
-		"/v1/allocs/{alloc_id}/read": {"get": readRoute()},
-		"/v1/operator/snapshot":      {"get": saveRoute(), "put": restoreRoute()},
-		"/v1/metrics":                {"get": metricsRoute()},
-		"/v1/openapi.json":           {"get": openAPIRoute()},
+		"/v1/allocs/{alloc_id}/exec":   {"get": execRoute()},
+		"/v1/allocs/{alloc_id}/attach": {"get": attachRoute()},
+		"/v1/allocs/{alloc_id}/logs":   {"get": logsRoute()},
+		"/v1/allocs/{alloc_id}/read":   {"get": readRoute()},
+		"/v1/operator/snapshot":        {"get": saveRoute(), "put": restoreRoute()},
+		"/v1/metrics":                  {"get": metricsRoute()},
+		"/v1/openapi.json":             {"get": openAPIRoute()},
 	}
 }
 
@@ -39,6 +40,15 @@ func execRoute() object {
 		"{\"start\": {\"task\": ..., \"command\": [...], \"tty\": true, \"size\": {\"columns\": 80, \"rows\": 24}, \"env\": {...}}}. " +
 		"Then the client sends {\"stdin\": <base64>}, {\"stdin_close\": true} and {\"resize\": {...}}, the server {\"stdout\": <base64>}, " +
 		"{\"stderr\": <base64>} and last {\"exit\": {\"code\": 0, \"signal\": 0}}. A session that fails ends with an Error and a close."
+	op["responses"] = object{"101": object{"description": "The session begins."}}
+	return op
+}
+
+func attachRoute() object {
+	op := operation("AllocService_Attach", "Alloc", "Attach joins a task's console or display, over a WebSocket.", []any{allocID()}, object{})
+	op["description"] = "Every message is an AttachFrame as JSON text. The first one, from the client, is " +
+		"{\"start\": {\"task\": ..., \"channel\": \"console\"}} (or \"vnc\"). Then both sides send {\"data\": <base64>}, " +
+		"and the server last {\"done\": true}. A session that fails ends with an Error and a close."
 	op["responses"] = object{"101": object{"description": "The session begins."}}
 	return op
 }
