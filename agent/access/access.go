@@ -1,5 +1,6 @@
 // Package access serves what people do inside an allocation: reading logs and files,
-// running commands, signals and restarts. Orders come by the agent's session; each is
+// running commands, signals and restarts, and what is done to machines: consoles,
+// displays, control, snapshots. Orders come by the agent's session; each is
 // served on a stream that the agent has opened to the server.
 //
 // It promises that nothing outside of an allocation's directory can be reached by any
@@ -105,6 +106,12 @@ func (s *Server) serve(ctx context.Context, order *berthv1.StreamOrder, out *sen
 		return s.allocs.Restart(o.Restart.GetAllocId(), o.Restart.GetTask())
 	case *berthv1.StreamOrder_SendDisk:
 		return s.sendDisk(ctx, o.SendDisk, out)
+	case *berthv1.StreamOrder_Attach:
+		return s.attach(ctx, order, out, in)
 	}
-	return problem.New(problem.Unsupported, "order", "this agent does not know the order").WithRemedy("upgrade the agent")
+	answer, err := s.machine(ctx, order)
+	if err != nil || answer == nil {
+		return err
+	}
+	return out.send(answer)
 }

@@ -88,18 +88,23 @@ type writerFunc func([]byte) (int, error)
 
 func (w writerFunc) Write(b []byte) (int, error) { return w(b) }
 
-// execWriter sends output in frames of at most chunk bytes.
+// execWriter sends a command's output.
 func execWriter(frame func([]byte) *berthv1.ExecFrame, out *sender) io.Writer {
 	return writerFunc(func(b []byte) (int, error) {
-		written := 0
-		for len(b) > 0 {
-			n := min(len(b), chunk)
-			if err := out.send(execFrame(frame(b[:n]))); err != nil {
-				return written, err
-			}
-			written += n
-			b = b[n:]
-		}
-		return written, nil
+		return sendChunks(b, out, func(b []byte) *berthv1.StreamFrame { return execFrame(frame(b)) })
 	})
+}
+
+// sendChunks sends bytes in frames of at most chunk bytes.
+func sendChunks(b []byte, out *sender, frame func([]byte) *berthv1.StreamFrame) (int, error) {
+	written := 0
+	for len(b) > 0 {
+		n := min(len(b), chunk)
+		if err := out.send(frame(b[:n])); err != nil {
+			return written, err
+		}
+		written += n
+		b = b[n:]
+	}
+	return written, nil
 }
