@@ -45,6 +45,8 @@ type Host struct {
 	// KVMReason says why not.
 	KVM       bool
 	KVMReason string
+	// AMD says that its CPUs are AMD's, which show their threads to a guest only when asked.
+	AMD bool
 	// Guests are the architectures that there is a QEMU for.
 	Guests map[string]Guest
 	// NetworkROMs says that interfaces have a program to boot from a network.

@@ -57,6 +57,9 @@ type Machine struct {
 	// IOThreads are the ids of its I/O threads (query-iothreads), which run where the
 	// emulator does.
 	IOThreads []string
+	// Passthrough are the PCI functions that the driver vfio-pci must have before QEMU
+	// starts: those of the grant, and what goes with them.
+	Passthrough []string
 	// SparePorts are the ids of the PCIe ports that are free for what is plugged in later.
 	SparePorts []SparePort
 }
