@@ -186,8 +186,9 @@ func (a *alloc) stop(why string, patient bool) {
 	now := time.Now()
 	if a.stopWhy == "" {
 		a.stopWhy, a.watch.stopAt = why, now
-		if patient && slices.ContainsFunc(a.members(), func(m member) bool { return m.part == partMain && m.state.GetPhase() == berthv1.TaskState_started }) {
-			a.watch.stopAt = now.Add(a.group.GetShutdownDelay().AsDuration())
+		delay := a.group.GetShutdownDelay().AsDuration()
+		if patient && delay > 0 && slices.ContainsFunc(a.members(), func(m member) bool { return m.part == partMain && m.state.GetPhase() == berthv1.TaskState_started }) {
+			a.watch.stopAt = a.told(now).Add(delay)
 		}
 	} else if !patient {
 		a.watch.stopAt = now
@@ -198,6 +199,23 @@ func (a *alloc) stop(why string, patient bool) {
 	}
 	a.steer()
 	a.plan()
+}
+
+// told is when the group was told to stop: now, or in an earlier life of the agent. Its
+// tasks remember it. It is called with mu held.
+func (a *alloc) told(now time.Time) time.Time {
+	began := now
+	for _, t := range a.tasks {
+		t.mu.Lock()
+		if at := notAfter(t.told.group, now); at.Before(began) {
+			began = at
+		}
+		t.mu.Unlock()
+	}
+	for _, t := range a.tasks {
+		t.order(func() { t.told.group = began })
+	}
+	return began
 }
 
 // stopping says that a task which ends now need not be started again, for its group is to

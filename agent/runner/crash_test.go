@@ -30,6 +30,8 @@ type crashCase struct {
 	order []string
 	// health is what must have been reported at the end.
 	health berthv1.Alloc_Health
+	// resize is another version with other limits, which it comes to after four seconds.
+	resize *berthv1.Job
 }
 
 func crashCases() []crashCase {
@@ -55,16 +57,17 @@ func crashCases() []crashCase {
 	checked.Groups[0].Update = &berthv1.UpdateStrategy{MinHealthyTime: durationpb.New(2 * time.Second), HealthyDeadline: durationpb.New(time.Minute)}
 	checked.Groups[0].ShutdownDelay = durationpb.New(time.Second)
 	return []crashCase{
-		{"batch to its end", one(berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
-		{"batch that fails", one(berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2), false, berthv1.Alloc_failed, map[string]int{"t": 3}, nil, 0},
-		{"service that is stopped", one(berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0), true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
-		{"service with files", withFiles, true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
-		{"start fails for good", one(berthv1.Job_service, map[string]any{"start_error": "no"}, 3), false, berthv1.Alloc_failed, map[string]int{"t": 0}, nil, 0},
-		{"slow to prepare", one(berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0},
-		{"group that is stopped", slow, true, berthv1.Alloc_complete, starts, order, 0},
-		{"group with a leader, to its end", leader, false, berthv1.Alloc_complete, with(starts, "helper", 1), append(order, "main>helper", "helper>b-proxy"), 0},
-		{"group that fails as it begins", bad, false, berthv1.Alloc_failed, map[string]int{"a-pre": 1, "b-proxy": 1, "z-last": 1}, []string{"a-pre>b-proxy", "b-proxy<z-last"}, 0},
-		{"group with checks", checked, true, berthv1.Alloc_complete, starts, order, berthv1.Alloc_healthy},
+		{"batch to its end", one(berthv1.Job_batch, map[string]any{"run_for": "5s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0, nil},
+		{"batch that fails", one(berthv1.Job_batch, map[string]any{"run_for": "2s", "exit_code": 1.0}, 2), false, berthv1.Alloc_failed, map[string]int{"t": 3}, nil, 0, nil},
+		{"service that is stopped", one(berthv1.Job_service, map[string]any{"stop_delay": "1s"}, 0), true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0, nil},
+		{"service with files", withFiles, true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0, nil},
+		{"start fails for good", one(berthv1.Job_service, map[string]any{"start_error": "no"}, 3), false, berthv1.Alloc_failed, map[string]int{"t": 0}, nil, 0, nil},
+		{"slow to prepare", one(berthv1.Job_batch, map[string]any{"prepare_delay": "3s", "run_for": "1s"}, 0), false, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0, nil},
+		{"group that is stopped", slow, true, berthv1.Alloc_complete, starts, order, 0, nil},
+		{"group with a leader, to its end", leader, false, berthv1.Alloc_complete, with(starts, "helper", 1), append(order, "main>helper", "helper>b-proxy"), 0, nil},
+		{"group that fails as it begins", bad, false, berthv1.Alloc_failed, map[string]int{"a-pre": 1, "b-proxy": 1, "z-last": 1}, []string{"a-pre>b-proxy", "b-proxy<z-last"}, 0, nil},
+		{"service with other limits", one(berthv1.Job_service, nil, 0), true, berthv1.Alloc_complete, map[string]int{"t": 1}, nil, 0, withMemory(one(berthv1.Job_service, nil, 0), 2, 512)},
+		{"group with checks", checked, true, berthv1.Alloc_complete, starts, order, berthv1.Alloc_healthy, nil},
 	}
 }
 
@@ -165,15 +168,25 @@ func (tc *crashCase) crashAt(t *testing.T, at int) bool {
 			n.know(variable("v", "new")) // a template changes
 		}
 		restartIfCrashed()
+		if i == 4 && tc.resize != nil {
+			a = resizedAlloc(tc.resize, a)
+			n.assign(complete(2, tc.resize, a))
+		}
 		time.Sleep(time.Second)
 	}
 	if len(tc.job.Groups[0].Tasks[0].GetTemplates()) > 0 && (n.file("local/t") != "newt" || n.file("local/version") == "") {
 		t.Errorf("crash at %d (%s): the files are %q and %q", at, where, n.file("local/t"), n.file("local/version"))
 	}
+	if tc.resize != nil {
+		tc.job = tc.resize
+		if got := n.driver.task("a1/t").Grant.GetCells()[0].GetMemoryMib(); got != 512 {
+			t.Errorf("crash at %d (%s): the driver was told of %d MiB last", at, where, got)
+		}
+	}
 	if tc.stop {
 		a = a.ShallowCopy()
 		a.Desired = berthv1.Alloc_stop
-		n.assign(complete(2, tc.job, a))
+		n.assign(complete(3, tc.job, a))
 	}
 	for range 60 {
 		restartIfCrashed()

@@ -241,6 +241,7 @@ type recorder struct {
 	mu   sync.Mutex
 	pids map[string][]int
 	last map[string]*drivers.Task
+	fail error // what Update gives; nil: it does its work
 }
 
 func (r *recorder) Start(ctx context.Context, t *drivers.Task) (*drivers.Handle, error) {
@@ -257,7 +258,11 @@ func (r *recorder) Start(ctx context.Context, t *drivers.Task) (*drivers.Handle,
 func (r *recorder) Update(ctx context.Context, t *drivers.Task) error {
 	r.mu.Lock()
 	r.last[t.ID] = t
+	fail := r.fail
 	r.mu.Unlock()
+	if fail != nil {
+		return fail
+	}
 	return r.Driver.Update(ctx, t)
 }
 

@@ -146,6 +146,7 @@ func (t *task) start(ctx context.Context, wakes uint64) error {
 		st.StartTime = timestamppb.Now()
 	}
 	t.event("started", pidWords(handle))
+	t.rec.Limits = limitWords(dt)
 	t.attached = true
 	t.succeeded()
 	t.log.Info("task started", "driver", handle.Driver, "pid", handle.PID)
@@ -193,26 +194,6 @@ func (t *task) recover(ctx context.Context) error {
 	}
 	t.ended(exit, "lost")
 	return t.settle("gone")
-}
-
-func (t *task) update(ctx context.Context) {
-	t.mu.Lock()
-	t.outdated = false
-	t.mu.Unlock()
-	d, err := t.driver()
-	if err != nil {
-		return
-	}
-	u, ok := d.(drivers.Updater)
-	if !ok {
-		return
-	}
-	dt, _ := t.build()
-	if err := u.Update(ctx, dt); err != nil && ctx.Err() == nil {
-		t.log.Warn("a running task's limits could not be changed", "error", err)
-		t.event("driver error", "changing its limits failed: "+err.Error())
-		t.publish(false)
-	}
 }
 
 // wait returns when the task has ended, or something else is to be done.

@@ -49,6 +49,7 @@ type task struct {
 	stop     bool
 	stopWhy  string
 	stopAt   time.Time // when it may be stopped: its shutdown_delay after it was told
+	told     stopTimes
 	giveUp   string
 	restart  string
 	ill      illness
@@ -67,12 +68,16 @@ func newTask(a *alloc, name string, rec *store.Task) *task {
 		log: a.m.log.With("alloc", a.id, "task", name), rec: rec,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	if rec != nil {
+		t.told = stopTimes{rec.GroupStop, rec.Stop}
+	}
 	if rec == nil {
 		t.rec = t.firstRecord()
 	} else if rec.Phase == store.Starting && a.m.cfg.Rebooted {
 		// What Prepare had made ready may be gone with the boot.
 		t.rec.Phase = store.Waiting
 	}
+	t.outdated = t.rec.Phase == store.Running // what was assigned last may not have come to the driver
 	if p := policyFor(a.job, a.group, findTask(a.group, name)); time.Until(t.rec.NotBefore) > p.maxDelay+p.interval {
 		t.rec.NotBefore = time.Time{} // the clock went back while the agent was away
 	}
@@ -147,9 +152,26 @@ func (t *task) follow(d directive, delay time.Duration) {
 	t.order(func() {
 		t.hold = d.hold
 		if d.stop != "" && !t.stop {
-			t.stop, t.stopWhy, t.stopAt = true, d.stop, time.Now().Add(delay)
+			t.stop, t.stopWhy, t.stopAt = true, d.stop, time.Now()
+			if delay > 0 {
+				t.told.own = notAfter(t.told.own, t.stopAt)
+				t.stopAt = t.told.own.Add(delay)
+			}
 		}
 	})
+}
+
+// stopTimes are when a task's group, and when the task itself, was told to stop; zero: it
+// was not.
+type stopTimes struct{ group, own time.Time }
+
+// notAfter is when something began that may be stored: it is now where it is not, or by a
+// clock that has jumped.
+func notAfter(began, now time.Time) time.Time {
+	if began.IsZero() || began.After(now) {
+		return now
+	}
+	return began
 }
 
 // illness is what a liveness check says of a task.
@@ -166,9 +188,13 @@ func (t *task) unwell(why string, of time.Time) {
 // takeOrders moves orders into the record.
 func (t *task) takeOrders() {
 	t.mu.Lock()
-	restart, giveUp, stop, ill := t.restart, t.giveUp, t.stop, t.ill
+	restart, giveUp, stop, ill, told := t.restart, t.giveUp, t.stop, t.ill, t.told
 	t.restart, t.giveUp, t.ill = "", "", illness{}
 	t.mu.Unlock()
+	if !told.group.Equal(t.rec.GroupStop) || !told.own.Equal(t.rec.Stop) {
+		t.rec.GroupStop, t.rec.Stop = told.group, told.own
+		t.unsaved = true
+	}
 	switch {
 	case giveUp != "" && t.rec.GiveUp == "" && t.rec.Phase != store.Dead:
 		t.rec.GiveUp = giveUp
@@ -216,7 +242,7 @@ func (t *task) step(ctx context.Context) error {
 	case opRecover:
 		return t.recover(ctx)
 	case opUpdate:
-		t.update(ctx)
+		return t.update(ctx)
 	case opRender:
 		return t.rerender(ctx)
 	case opWait:

@@ -63,6 +63,13 @@ type Task struct {
 	// Unhealthy says why it is to be stopped and judged by its policy as if it had failed,
 	// until that has happened.
 	Unhealthy string `json:"unhealthy,omitempty"`
+	// Limits are what its driver was last told that it may use while it runs, in words; "":
+	// not known.
+	Limits string `json:"limits,omitempty"`
+	// GroupStop is when its group was told to stop, Stop when it was told itself; zero: it
+	// was not. What is left of a shutdown_delay follows from them.
+	GroupStop time.Time `json:"group_stop,omitzero"`
+	Stop      time.Time `json:"stop,omitzero"`
 	// GiveUp says why the task must not be started again, whatever its policy.
 	GiveUp string `json:"give_up,omitempty"`
 	// State is what is told to the servers.
