@@ -8,6 +8,7 @@ import (
 	"time"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
+	"github.com/berthd/berth/server"
 	"github.com/berthd/berth/server/fsm"
 	"github.com/berthd/berth/server/state"
 )
@@ -16,18 +17,20 @@ import (
 // no allocation is lost from the state before it is over.
 type checker struct {
 	c    *cluster
-	seen map[string]bool // allocations of the newest state so far -> it could be collected
-	top  uint64          // revision of that state
+	last map[*server.Server]uint64 // the revision at which a server's state was looked at last
+	seen map[state.AllocID]bool    // allocations of the newest state so far -> it could be collected
+	top  uint64                    // revision of that state
 	// evicted are all that were told to give way; full: the quota was used up once.
-	evicted map[string]bool
+	evicted map[state.AllocID]bool
 	full    bool
 }
 
 func newChecker(c *cluster) *checker {
-	return &checker{c: c, seen: map[string]bool{}, evicted: map[string]bool{}}
+	return &checker{c: c, last: map[*server.Server]uint64{}, seen: map[state.AllocID]bool{}, evicted: map[state.AllocID]bool{}}
 }
 
-// check looks at every server's state as it is now.
+// check looks at every server's state as it is now; one that has not changed since was
+// looked at.
 func (k *checker) check() {
 	k.c.t.Helper()
 	for _, s := range k.c.servers {
@@ -35,6 +38,10 @@ func (k *checker) check() {
 			continue
 		}
 		view := s.proc.Store().View()
+		if last, known := k.last[s.proc]; known && last == view.Revision() {
+			continue
+		}
+		k.last[s.proc] = view.Revision()
 		for _, err := range fsm.Audit(view) {
 			k.c.t.Fatalf("%s: %v", s.name, err)
 		}
@@ -50,16 +57,21 @@ func (k *checker) check() {
 // instances says that each instance of a service is wanted once.
 func (k *checker) instances(name string, view *state.View) {
 	k.c.t.Helper()
-	wanted := map[string]string{}
-	for a := range view.Allocs("") {
-		job := view.Job(a.GetNamespace(), a.GetJob())
-		if !a.Wanted() || a.Terminal() || a.GetStatus() == berthv1.Alloc_unknown || job.GetType() != berthv1.Job_service {
+	type instance struct {
+		namespace, job, group string
+		index                 uint32
+		canary                bool
+	}
+	wanted := map[instance]state.AllocID{}
+	for a := range view.AllocRows() {
+		if !a.Wanted() || a.Terminal() || a.Status() == berthv1.Alloc_unknown || view.Job(a.Namespace(), a.Job()).GetType() != berthv1.Job_service {
 			continue
 		}
-		if other := wanted[a.Name()]; other != "" {
-			k.c.t.Fatalf("%s at revision %d: %s is wanted twice, as %s and %s", name, view.Revision(), a.Name(), other, a.GetId())
+		i := instance{a.Namespace(), a.Job(), a.Group(), a.Index(), a.Canary()}
+		if other, twice := wanted[i]; twice {
+			k.c.t.Fatalf("%s at revision %d: %v is wanted twice, as %s and %s", name, view.Revision(), i, a.ID(), other)
 		}
-		wanted[a.Name()] = a.GetId()
+		wanted[i] = a.ID()
 	}
 }
 
@@ -67,13 +79,13 @@ func (k *checker) instances(name string, view *state.View) {
 func (k *checker) remember(name string, view *state.View) {
 	k.c.t.Helper()
 	for id, over := range k.seen {
-		if view.Alloc(id) == nil && !over {
+		if row := view.AllocRowOf(id); !over && !row.Exists() {
 			k.c.t.Fatalf("%s at revision %d: allocation %s is gone, and was not over", name, view.Revision(), id)
 		}
 	}
 	clear(k.seen)
-	for a := range view.Allocs("") {
-		k.seen[a.GetId()] = a.Terminal() || !a.Wanted()
+	for a := range view.AllocRows() {
+		k.seen[a.ID()] = a.Terminal() || !a.Wanted()
 	}
 	k.top = view.Revision()
 }

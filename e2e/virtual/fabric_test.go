@@ -19,12 +19,16 @@ type fabric struct {
 	changed   chan struct{}
 }
 
+// buffered is how many bytes a wire takes that nobody has read. Each connection makes its
+// buffers at once, and hosts that are cut off dial again and again.
+const buffered = 32 << 10
+
 func newFabric() *fabric {
 	return &fabric{listeners: map[string]*bufconn.Listener{}, cut: map[[2]string]bool{}, conns: map[*gatedConn]struct{}{}, changed: make(chan struct{})}
 }
 
 func (f *fabric) listen(host string) net.Listener {
-	l := bufconn.Listen(1 << 20)
+	l := bufconn.Listen(buffered)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listeners[host] = l

@@ -54,11 +54,12 @@ func (c *cluster) openTeam() {
 // of a job of the workload never changes.
 func (k *checker) evictions(name string, view *state.View) {
 	k.c.t.Helper()
-	for a := range view.Allocs("") {
-		if a.GetDesired() != berthv1.Alloc_evict {
+	for row := range view.AllocRows() {
+		if row.Desired() != berthv1.Alloc_evict || k.evicted[row.ID()] {
 			continue
 		}
-		k.evicted[a.GetId()] = true
+		a := row.Alloc()
+		k.evicted[row.ID()] = true
 		var by *berthv1.Job
 		for taker := range view.JobsFrom("", "") {
 			if taker.GetNamespace()+"/"+taker.GetName()+"/g" == a.GetPreemptedBy() {
@@ -76,12 +77,12 @@ func (k *checker) evictions(name string, view *state.View) {
 func (k *checker) quotas(name string, view *state.View) {
 	k.c.t.Helper()
 	allocs, milli := uint64(0), uint64(0)
-	for a := range view.AllocsByJob(team, "kept") {
+	for a := range view.AllocRowsByJob(team, "kept") {
 		if !a.HoldsGrant() {
 			continue
 		}
 		allocs++
-		for _, t := range a.GetAssignment().GetTasks() {
+		for _, t := range a.Assignment().GetTasks() {
 			for _, cell := range t.GetCells() {
 				milli += uint64(cell.GetCpuMilli())
 			}
