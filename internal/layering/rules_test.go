@@ -87,6 +87,8 @@ var rules = []rule{
 		why: "small media are made in one place"},
 	{but: []string{"plugins"}, forbid: []string{"lib:github.com/hashicorp/go-plugin"},
 		why: "the plugin wire lives behind package plugins"},
+	{but: []string{"drivers/qemu/qmp"}, forbid: []string{"lib:github.com/digitalocean/go-qemu"},
+		why: "QEMU's monitor is spoken in one place, with deadlines (docs/adr/0012)"},
 	{but: []string{"agent/artifact"}, forbid: []string{"lib:github.com/hashicorp/go-getter"},
 		why: "what is fetched is fetched in one place, with all that is not wanted of it turned off"},
 	{but: []string{"agent/dns"}, forbid: []string{"lib:github.com/miekg/dns"},
