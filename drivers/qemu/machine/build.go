@@ -194,7 +194,7 @@ func (b *builder) firmware() {
 	if b.choice.Firmware == "secure-boot" {
 		// Only code in system management mode, which is the firmware's, may write the variables.
 		b.flag("global", "driver=cfi.pflash01", "property=secure", "value=on")
-		b.flag("global", "driver=ICH9-LPC", "property=disable_s3", "value=on")
+		b.flag("global", "driver=ICH9-LPC", "property=disable_s3", "value=1")
 	}
 }
 

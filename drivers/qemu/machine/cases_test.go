@@ -18,7 +18,7 @@ var cases = map[string]change{
 		in.Config.Machine, in.Config.Firmware = "microvm", "none"
 		direct(in)
 	},
-	"kvm": func(in *Input) { in.Host.KVM, in.Host.KVMReason = true, "" },
+	"kvm":     func(in *Input) { in.Host.KVM, in.Host.KVMReason = true, "" },
 	"kvm-amd": func(in *Input) { in.Host.KVM, in.Host.AMD = true, true; cores(in, "0-1,32-33") },
 	"cpu-model": func(in *Input) {
 		in.Config.Cpu = &berthv1.QemuCpu{Model: "EPYC-v3,-svm", Count: 4, Max: 8, Sockets: 2, Threads: 2}

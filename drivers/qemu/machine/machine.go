@@ -90,9 +90,13 @@ func NodeOf(device string, limited bool) string {
 	return device
 }
 
-// DiskID, CdromID and NicID are the ids of devices, by their names in the config. The block
-// node of a disk's or CD-ROM's image has the same name; a limited disk has a node
-// "limit-..." above it, and every image a node "file-..." below.
-func DiskID(name string) string  { return "disk-" + name }
+// DiskID is the id of a disk, by its name in the config. The block node of its image has the
+// same name; a limited disk has a node "limit-..." above it, and every image a node
+// "file-..." below.
+func DiskID(name string) string { return "disk-" + name }
+
+// CdromID is the id of a CD-ROM drive, and of the block node of its medium.
 func CdromID(name string) string { return "cd-" + name }
-func NicID(name string) string   { return "nic-" + name }
+
+// NicID is the id of an interface, and of its other end.
+func NicID(name string) string { return "nic-" + name }

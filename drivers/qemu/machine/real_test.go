@@ -33,11 +33,11 @@ func notReal(t *testing.T, name string, in *Input, m *Machine) string {
 		}
 	}
 	if strings.HasPrefix(name, "bridge") {
-		if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err != nil || os.Geteuid() != 0 {
+		f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+		if err != nil || os.Geteuid() != 0 {
 			return "it needs /dev/net/tun and root"
-		} else {
-			f.Close()
 		}
+		f.Close()
 	}
 	if strings.HasPrefix(name, "hugepages") {
 		free, _ := os.ReadFile("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
@@ -79,6 +79,9 @@ func TestQEMUTakesIt(t *testing.T) {
 }
 
 func runReal(t *testing.T, dir string, m *Machine) {
+	if slices.Contains(m.Args, "-tpmdev") {
+		startTPM(t, dir)
+	}
 	cmd := exec.CommandContext(t.Context(), m.Binary, m.Args...)
 	var out bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
@@ -87,6 +90,11 @@ func runReal(t *testing.T, dir string, m *Machine) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	defer func() {
+		if t.Failed() {
+			t.Logf("QEMU said: %s", &out)
+		}
+	}()
 	q := dialQMP(t, dir, ended, &out)
 	defer q.Close()
 	var vcpus []struct {
@@ -128,6 +136,25 @@ func runReal(t *testing.T, dir string, m *Machine) {
 		if !known.MatchString(line) {
 			t.Errorf("QEMU said: %s", line)
 		}
+	}
+}
+
+// startTPM starts swtpm, which ends with QEMU's connection.
+func startTPM(t *testing.T, dir string) {
+	cmd := exec.CommandContext(t.Context(), "swtpm", "socket", "--tpm2", "--terminate",
+		"--tpmstate", "dir="+dir, "--ctrl", "type=unixio,path="+filepath.Join(dir, TPMSocket))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() })
+	for {
+		if _, err := os.Stat(filepath.Join(dir, TPMSocket)); err == nil {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("swtpm opened no socket in time")
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
