@@ -44,6 +44,22 @@ func (s *spec) grant() *berthv1.TaskGrant {
 	return &berthv1.TaskGrant{Task: s.task.GetName()}
 }
 
+// devices describes those of the grant. Of one that the node has no longer only what the
+// grant says is known.
+func (s *spec) devices() []*berthv1.Device {
+	grants := s.grant().GetDevices()
+	devices := make([]*berthv1.Device, len(grants))
+	for i, g := range grants {
+		devices[i] = &berthv1.Device{Id: g.GetId(), Kind: g.GetKind(), Cell: -1, HealthReason: "the node does not have it"}
+		for _, d := range s.node.GetHardware().GetDevices() {
+			if d.GetId() == g.GetId() {
+				devices[i] = d
+			}
+		}
+	}
+	return devices
+}
+
 // build makes the driver's task. What it returns beside an error is complete but for
 // what could not be resolved: enough to recover, stop and remove, not to start.
 func (s *spec) build() (*drivers.Task, error) {
@@ -58,6 +74,9 @@ func (s *spec) build() (*drivers.Task, error) {
 		User:        s.task.GetUser(),
 		Resources:   s.task.GetResources(),
 		Grant:       s.grant(),
+		Ports:       s.alloc.GetAssignment().GetPorts(),
+		Devices:     s.devices(),
+		Cells:       s.node.GetHardware().GetCells(),
 		SharedCPUs:  s.shared,
 		Dirs:        s.dirs,
 		Logs:        logPolicy(s.task.GetLogs()),
@@ -164,17 +183,12 @@ func (s *spec) addPorts(env map[string]string) {
 
 func (s *spec) addResources(env map[string]string) {
 	var cpus topology.CPUSet
-	var memory uint64
 	for _, c := range s.grant().GetCells() {
-		memory += c.GetMemoryMib()
 		if set, err := topology.ParseCPUSet(c.GetCpus()); err == nil {
 			cpus.AddAll(set)
 		}
 	}
-	if memory == 0 {
-		memory = s.task.GetResources().GetMemoryMib()
-	}
-	env["BERTH_MEMORY_MIB"] = strconv.FormatUint(memory, 10)
+	env["BERTH_MEMORY_MIB"] = strconv.FormatUint(s.task.GetResources().GetMemoryMib(), 10)
 	if max := s.task.GetResources().GetMemoryMaxMib(); max > 0 {
 		env["BERTH_MEMORY_MAX_MIB"] = strconv.FormatUint(max, 10)
 	}

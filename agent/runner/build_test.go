@@ -62,6 +62,22 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+func TestDriversSeeWhatTheGrantMeans(t *testing.T) {
+	s := testSpec()
+	s.node.Hardware.Devices = []*berthv1.Device{{Id: "GPU-1", Kind: "gpu", PciAddress: "0000:41:00.0", Cell: 1}, {Id: "GPU-2", Kind: "gpu"}}
+	s.alloc.Assignment.Tasks[0].Devices = []*berthv1.DeviceGrant{{Kind: "vf", Id: "gone"}, {Kind: "gpu", Id: "GPU-1"}}
+	dt, err := s.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(dt.Devices) != 2 || dt.Devices[0].GetId() != "gone" || dt.Devices[0].GetCell() != -1 || dt.Devices[1] != s.node.Hardware.Devices[0] {
+		t.Errorf("devices %v", dt.Devices)
+	}
+	if len(dt.Ports) != 2 || dt.Ports[0].GetTo() != 80 || len(dt.Cells) == 0 || dt.Cells[0] != s.node.Hardware.Cells[0] {
+		t.Errorf("ports %v, cells %v", dt.Ports, dt.Cells)
+	}
+}
+
 func TestUnknownNamesFailTheTask(t *testing.T) {
 	for text, want := range map[string]string{
 		"${nothing}":          "groups[g].tasks[t].config.command: ${nothing} is not known on this node",

@@ -242,6 +242,15 @@ type recorder struct {
 	pids map[string][]int
 	last map[string]*drivers.Task
 	fail error // what Update gives; nil: it does its work
+	// observe says how tasks are; nil: the mock driver does.
+	observe func(ctx context.Context, told func(drivers.Condition)) error
+}
+
+func (r *recorder) Observe(ctx context.Context, id string, told func(drivers.Condition)) error {
+	if r.observe != nil {
+		return r.observe(ctx, told)
+	}
+	return r.Driver.Observe(ctx, id, told)
 }
 
 func (r *recorder) Start(ctx context.Context, t *drivers.Task) (*drivers.Handle, error) {

@@ -158,7 +158,7 @@ func all(group []member, is func(member) bool) bool {
 // it ended: its work was done, or had failed, before.
 func rollUp(group []member) (berthv1.Alloc_Status, string) {
 	var failed, failedLast, waiting *berthv1.TaskState
-	before := ""
+	before, odd := "", ""
 	for _, m := range group {
 		switch {
 		case m.failed() && m.part == partLast:
@@ -169,6 +169,8 @@ func rollUp(group []member) (berthv1.Alloc_Status, string) {
 			waiting = m.state
 		case m.part == partBefore && !m.dead():
 			before = m.state.GetTask()
+		case odd == "":
+			odd = conditionWords(m.state)
 		}
 	}
 	if len(group) > 0 && all(group, member.dead) {
@@ -189,6 +191,8 @@ func rollUp(group []member) (berthv1.Alloc_Status, string) {
 		reason = fmt.Sprintf("task %q waits to be started again", waiting.GetTask())
 	case status == berthv1.Alloc_pending && before != "":
 		reason = fmt.Sprintf("the prestart task %q comes first", before)
+	case status == berthv1.Alloc_running:
+		reason = odd
 	}
 	return status, reason
 }

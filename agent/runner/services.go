@@ -34,12 +34,13 @@ func targets(group *berthv1.Group, c *berthv1.Check) []string {
 	return names
 }
 
-// runOf names one run of tasks, by when they were started; "" unless all of them run.
+// runOf names one run of tasks, by when they were started; "" unless all of them run, and
+// none of them stands still.
 func runOf(states map[string]*berthv1.TaskState, tasks []string) string {
 	var run strings.Builder
 	for _, name := range tasks {
 		st := states[name]
-		if st.GetPhase() != berthv1.TaskState_started {
+		if st.GetPhase() != berthv1.TaskState_started || stands(st) {
 			return ""
 		}
 		fmt.Fprintf(&run, "%s %d\n", name, st.GetStartTime().AsTime().UnixNano())
@@ -149,6 +150,9 @@ func unready(def *berthv1.Service, inst *berthv1.ServiceInstance, c condition) s
 	for _, m := range c.group {
 		if m.part == partMain && m.state.GetPhase() != berthv1.TaskState_started {
 			return fmt.Sprintf("task %q does not run", m.state.GetTask())
+		}
+		if why := conditionWords(m.state); why != "" && m.part == partMain {
+			return why
 		}
 	}
 	for i, check := range def.GetChecks() {

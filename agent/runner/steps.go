@@ -149,6 +149,7 @@ func (t *task) start(ctx context.Context, wakes uint64) error {
 	t.rec.Limits = limitWords(dt)
 	t.attached = true
 	t.succeeded()
+	t.lookAt(ctx, d)
 	t.log.Info("task started", "driver", handle.Driver, "pid", handle.PID)
 	return t.settle("started")
 }
@@ -179,6 +180,7 @@ func (t *task) recover(ctx context.Context) error {
 		t.rec.State.Phase, t.rec.State.Pid = berthv1.TaskState_started, uint32(max(0, t.rec.Handle.PID))
 		t.event("recovered", "the agent was restarted and found it again, "+pidWords(t.rec.Handle))
 		t.log.Info("task recovered", "pid", t.rec.Handle.PID)
+		t.lookAt(ctx, d)
 		t.publish(false)
 		return nil
 	case stoppedBy(ctx, err):

@@ -43,6 +43,7 @@ type task struct {
 	saidWhy  string
 
 	templates templates
+	sight     *sight // nil: its driver does not tell how it is, or it does not run
 
 	mu       sync.Mutex
 	hold     bool // its group wants it to wait
@@ -54,12 +55,14 @@ type task struct {
 	restart  string
 	ill      illness
 	outdated bool
-	shared   string
-	wakes    uint64             // counts the wakes, so that none is missed
-	cancel   context.CancelFunc // ends the operation in progress; nil when none may be ended
-	patient  bool               // that operation is ended by a stop only
-	wake     chan struct{}
-	done     chan struct{} // closed when the goroutine has ended
+	// conditions are what the driver has told and the record does not have yet.
+	conditions []drivers.Condition
+	shared     string
+	wakes      uint64             // counts the wakes, so that none is missed
+	cancel     context.CancelFunc // ends the operation in progress; nil when none may be ended
+	patient    bool               // that operation is ended by a stop only
+	wake       chan struct{}
+	done       chan struct{} // closed when the goroutine has ended
 }
 
 func newTask(a *alloc, name string, rec *store.Task) *task {
@@ -111,6 +114,7 @@ func (t *task) firstRecord() *store.Task {
 // run steps the task until it is dead or ctx ends. Ending ctx leaves the workload alone.
 func (t *task) run(ctx context.Context) {
 	defer close(t.done)
+	defer t.lookAway()
 	for ctx.Err() == nil {
 		t.takeOrders()
 		if t.unsaved {
@@ -211,6 +215,7 @@ func (t *task) takeOrders() {
 	case restart != "" && t.rec.Phase == store.Waiting:
 		t.rec.NotBefore = time.Time{}
 	}
+	t.takeConditions()
 }
 
 func (t *task) situation() (situation, uint64) {
@@ -352,6 +357,8 @@ func (t *task) ended(exit *drivers.Exit, kind string) {
 	e := t.event(kind, describe(exit))
 	e.ExitCode, e.Signal, e.OomKilled = int32(exit.Code), uint32(exit.Signal), exit.OOMKilled
 	t.attached, t.stopped = false, false
+	t.lookAway()
+	t.rec.State.Condition, t.rec.State.Guest = "", nil
 	t.log.Info("task ended", "how", describe(exit))
 }
 

@@ -88,11 +88,16 @@ func (t trial) hear(s *strategy, e evidence) (trial, time.Time) {
 	return t, time.Time{}
 }
 
-// wellness names what is well of a group: its main tasks run and, where they count, its
-// readiness checks pass. "" unless all are. What was not so for a moment has another name
+// wellness names what is well of a group: its main tasks run, their drivers find nothing
+// wrong with that and, where they count, its readiness checks pass. "" unless all are. What was not so for a moment has another name
 // afterwards.
 func wellness(g *berthv1.Group, s *strategy, c condition, states map[string]*berthv1.TaskState) string {
 	run := runOf(states, targets(g, nil))
+	for _, name := range targets(g, nil) {
+		if conditionWords(states[name]) != "" {
+			return ""
+		}
+	}
 	if run == "" || s == nil || !s.checks {
 		return run
 	}
