@@ -49,7 +49,9 @@ func DryRun(view *state.View, spec *berthv1.Job, now time.Time) ([]*berthv1.Grou
 	}
 	for _, same := range units {
 		if same.resizes {
-			same = d.resize(same)
+			if same = d.resize(same); same.left == 0 {
+				continue
+			}
 		}
 		d.place([]*identical{same}, same.group.Gang)
 	}

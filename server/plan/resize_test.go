@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -97,6 +98,12 @@ func TestLimitsThatDoNotFitReplace(t *testing.T) {
 		web := sized("web", 1, 100, 900)
 		if got := Rollout(c.store.View(), web, time.Now()); strings.Join(got, "") != "g: 1 replaced (n1 lacks 300 MiB on cell 0), a quarter at a time" {
 			t.Errorf("planned: %q", got)
+		}
+		for memory, want := range map[uint64]string{900: "0 placed, 0 stopped, 0 updated of 1", 500: "0 placed, 0 stopped, 1 updated of 0"} {
+			o, err := DryRun(c.store.View(), sized("web", 1, 100, memory), time.Now())
+			if err != nil || fmt.Sprintf("%d placed, %d stopped, %d updated of %d", o[0].GetPlaced(), o[0].GetStopped(), o[0].GetUpdated(), o[0].GetWanted()) != want {
+				t.Errorf("a dry run with %d MiB: %v, %v", memory, o, err)
+			}
 		}
 		c.register(web)
 		c.settle(time.Second)
