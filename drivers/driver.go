@@ -102,6 +102,8 @@ type Task struct {
 	Ports []*berthv1.PortGrant
 	// Devices describes those of the grant, in its order.
 	Devices []*berthv1.Device
+	// Cells are the node's, ascending.
+	Cells []*berthv1.Cell
 	// SharedCPUs are the CPUs that tasks without exclusive ones run on, in list format;
 	// empty: all.
 	SharedCPUs string

@@ -21,7 +21,7 @@ func taskToWire(t *drivers.Task) *berthv1.DriverTask {
 		},
 		LogMaxFiles: uint32(max(t.Logs.MaxFiles, 0)), LogMaxFileBytes: uint64(max(t.Logs.MaxFileBytes, 0)),
 		KillSignal: t.KillSignal, KillTimeout: durationpb.New(t.KillTimeout),
-		Ports: t.Ports, Devices: t.Devices,
+		Ports: t.Ports, Devices: t.Devices, Cells: t.Cells,
 	}
 }
 
@@ -37,7 +37,7 @@ func taskFromWire(t *berthv1.DriverTask) *drivers.Task {
 		},
 		Logs:       drivers.LogPolicy{MaxFiles: int(t.GetLogMaxFiles()), MaxFileBytes: int64(t.GetLogMaxFileBytes())},
 		KillSignal: t.GetKillSignal(), KillTimeout: t.GetKillTimeout().AsDuration(),
-		Ports: t.GetPorts(), Devices: t.GetDevices(),
+		Ports: t.GetPorts(), Devices: t.GetDevices(), Cells: t.GetCells(),
 	}
 }
 

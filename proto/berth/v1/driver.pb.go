@@ -696,6 +696,7 @@ type DriverTask struct {
 	KillTimeout     *durationpb.Duration `protobuf:"bytes,17,opt,name=kill_timeout,json=killTimeout,proto3" json:"kill_timeout,omitempty"`
 	Ports           []*PortGrant         `protobuf:"bytes,18,rep,name=ports,proto3" json:"ports,omitempty"`
 	Devices         []*Device            `protobuf:"bytes,19,rep,name=devices,proto3" json:"devices,omitempty"`
+	Cells           []*Cell              `protobuf:"bytes,20,rep,name=cells,proto3" json:"cells,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -859,6 +860,13 @@ func (x *DriverTask) GetPorts() []*PortGrant {
 func (x *DriverTask) GetDevices() []*Device {
 	if x != nil {
 		return x.Devices
+	}
+	return nil
+}
+
+func (x *DriverTask) GetCells() []*Cell {
+	if x != nil {
+		return x.Cells
 	}
 	return nil
 }
@@ -2353,7 +2361,7 @@ const file_berth_v1_driver_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\"\n" +
 	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\x14\n" +
-	"\x12ProbeDriverRequest\"\xef\x05\n" +
+	"\x12ProbeDriverRequest\"\x95\x06\n" +
 	"\n" +
 	"DriverTask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
@@ -2377,7 +2385,8 @@ const file_berth_v1_driver_proto_rawDesc = "" +
 	"killSignal\x12<\n" +
 	"\fkill_timeout\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\vkillTimeout\x12)\n" +
 	"\x05ports\x18\x12 \x03(\v2\x13.berth.v1.PortGrantR\x05ports\x12*\n" +
-	"\adevices\x18\x13 \x03(\v2\x10.berth.v1.DeviceR\adevices\x1a6\n" +
+	"\adevices\x18\x13 \x03(\v2\x10.berth.v1.DeviceR\adevices\x12$\n" +
+	"\x05cells\x18\x14 \x03(\v2\x0e.berth.v1.CellR\x05cells\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x92\x01\n" +
@@ -2562,9 +2571,10 @@ var file_berth_v1_driver_proto_goTypes = []any{
 	(*TaskGrant)(nil),             // 34: berth.v1.TaskGrant
 	(*PortGrant)(nil),             // 35: berth.v1.PortGrant
 	(*Device)(nil),                // 36: berth.v1.Device
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(*TerminalSize)(nil),          // 38: berth.v1.TerminalSize
-	(*DriverInfo)(nil),            // 39: berth.v1.DriverInfo
+	(*Cell)(nil),                  // 37: berth.v1.Cell
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*TerminalSize)(nil),          // 39: berth.v1.TerminalSize
+	(*DriverInfo)(nil),            // 40: berth.v1.DriverInfo
 }
 var file_berth_v1_driver_proto_depIdxs = []int32{
 	1,  // 0: berth.v1.ExecConfig.mounts:type_name -> berth.v1.ExecMount
@@ -2581,66 +2591,67 @@ var file_berth_v1_driver_proto_depIdxs = []int32{
 	31, // 11: berth.v1.DriverTask.kill_timeout:type_name -> google.protobuf.Duration
 	35, // 12: berth.v1.DriverTask.ports:type_name -> berth.v1.PortGrant
 	36, // 13: berth.v1.DriverTask.devices:type_name -> berth.v1.Device
-	37, // 14: berth.v1.DriverHandle.started_at:type_name -> google.protobuf.Timestamp
-	37, // 15: berth.v1.DriverExit.at:type_name -> google.protobuf.Timestamp
-	37, // 16: berth.v1.DriverStats.time:type_name -> google.protobuf.Timestamp
-	31, // 17: berth.v1.DriverStats.cpu_time:type_name -> google.protobuf.Duration
-	7,  // 18: berth.v1.TaskAndHandle.task:type_name -> berth.v1.DriverTask
-	9,  // 19: berth.v1.TaskAndHandle.handle:type_name -> berth.v1.DriverHandle
-	31, // 20: berth.v1.StopTaskRequest.timeout:type_name -> google.protobuf.Duration
-	19, // 21: berth.v1.ExecTaskFrame.start:type_name -> berth.v1.ExecTaskStart
-	38, // 22: berth.v1.ExecTaskFrame.resize:type_name -> berth.v1.TerminalSize
-	10, // 23: berth.v1.ExecTaskFrame.exit:type_name -> berth.v1.DriverExit
-	30, // 24: berth.v1.ExecTaskStart.env:type_name -> berth.v1.ExecTaskStart.EnvEntry
-	38, // 25: berth.v1.ExecTaskStart.size:type_name -> berth.v1.TerminalSize
-	21, // 26: berth.v1.AttachTaskFrame.start:type_name -> berth.v1.AttachTaskStart
-	37, // 27: berth.v1.DriverSnapshot.at:type_name -> google.protobuf.Timestamp
-	26, // 28: berth.v1.DriverSnapshots.snapshots:type_name -> berth.v1.DriverSnapshot
-	4,  // 29: berth.v1.DriverService.GetDriver:input_type -> berth.v1.GetDriverRequest
-	6,  // 30: berth.v1.DriverService.ProbeDriver:input_type -> berth.v1.ProbeDriverRequest
-	7,  // 31: berth.v1.DriverService.PrepareTask:input_type -> berth.v1.DriverTask
-	7,  // 32: berth.v1.DriverService.StartTask:input_type -> berth.v1.DriverTask
-	14, // 33: berth.v1.DriverService.RecoverTask:input_type -> berth.v1.TaskAndHandle
-	13, // 34: berth.v1.DriverService.WaitTask:input_type -> berth.v1.TaskRef
-	16, // 35: berth.v1.DriverService.StopTask:input_type -> berth.v1.StopTaskRequest
-	14, // 36: berth.v1.DriverService.RemoveTask:input_type -> berth.v1.TaskAndHandle
-	17, // 37: berth.v1.DriverService.SignalTask:input_type -> berth.v1.SignalTaskRequest
-	18, // 38: berth.v1.DriverService.ExecTask:input_type -> berth.v1.ExecTaskFrame
-	13, // 39: berth.v1.DriverService.GetTaskStats:input_type -> berth.v1.TaskRef
-	7,  // 40: berth.v1.DriverService.UpdateTask:input_type -> berth.v1.DriverTask
-	20, // 41: berth.v1.DriverService.AttachTask:input_type -> berth.v1.AttachTaskFrame
-	22, // 42: berth.v1.DriverService.ControlTask:input_type -> berth.v1.ControlTaskRequest
-	13, // 43: berth.v1.DriverService.ScreenshotTask:input_type -> berth.v1.TaskRef
-	24, // 44: berth.v1.DriverService.SnapshotTask:input_type -> berth.v1.SnapshotTaskRequest
-	13, // 45: berth.v1.DriverService.ListTaskSnapshots:input_type -> berth.v1.TaskRef
-	25, // 46: berth.v1.DriverService.RevertTask:input_type -> berth.v1.TaskSnapshotRef
-	25, // 47: berth.v1.DriverService.DeleteTaskSnapshot:input_type -> berth.v1.TaskSnapshotRef
-	13, // 48: berth.v1.DriverService.ObserveTask:input_type -> berth.v1.TaskRef
-	5,  // 49: berth.v1.DriverService.GetDriver:output_type -> berth.v1.GetDriverResponse
-	39, // 50: berth.v1.DriverService.ProbeDriver:output_type -> berth.v1.DriverInfo
-	12, // 51: berth.v1.DriverService.PrepareTask:output_type -> berth.v1.PrepareProgress
-	9,  // 52: berth.v1.DriverService.StartTask:output_type -> berth.v1.DriverHandle
-	15, // 53: berth.v1.DriverService.RecoverTask:output_type -> berth.v1.DriverTaskDone
-	10, // 54: berth.v1.DriverService.WaitTask:output_type -> berth.v1.DriverExit
-	15, // 55: berth.v1.DriverService.StopTask:output_type -> berth.v1.DriverTaskDone
-	15, // 56: berth.v1.DriverService.RemoveTask:output_type -> berth.v1.DriverTaskDone
-	15, // 57: berth.v1.DriverService.SignalTask:output_type -> berth.v1.DriverTaskDone
-	18, // 58: berth.v1.DriverService.ExecTask:output_type -> berth.v1.ExecTaskFrame
-	11, // 59: berth.v1.DriverService.GetTaskStats:output_type -> berth.v1.DriverStats
-	15, // 60: berth.v1.DriverService.UpdateTask:output_type -> berth.v1.DriverTaskDone
-	20, // 61: berth.v1.DriverService.AttachTask:output_type -> berth.v1.AttachTaskFrame
-	15, // 62: berth.v1.DriverService.ControlTask:output_type -> berth.v1.DriverTaskDone
-	23, // 63: berth.v1.DriverService.ScreenshotTask:output_type -> berth.v1.DriverScreenshot
-	26, // 64: berth.v1.DriverService.SnapshotTask:output_type -> berth.v1.DriverSnapshot
-	27, // 65: berth.v1.DriverService.ListTaskSnapshots:output_type -> berth.v1.DriverSnapshots
-	15, // 66: berth.v1.DriverService.RevertTask:output_type -> berth.v1.DriverTaskDone
-	15, // 67: berth.v1.DriverService.DeleteTaskSnapshot:output_type -> berth.v1.DriverTaskDone
-	28, // 68: berth.v1.DriverService.ObserveTask:output_type -> berth.v1.DriverCondition
-	49, // [49:69] is the sub-list for method output_type
-	29, // [29:49] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	37, // 14: berth.v1.DriverTask.cells:type_name -> berth.v1.Cell
+	38, // 15: berth.v1.DriverHandle.started_at:type_name -> google.protobuf.Timestamp
+	38, // 16: berth.v1.DriverExit.at:type_name -> google.protobuf.Timestamp
+	38, // 17: berth.v1.DriverStats.time:type_name -> google.protobuf.Timestamp
+	31, // 18: berth.v1.DriverStats.cpu_time:type_name -> google.protobuf.Duration
+	7,  // 19: berth.v1.TaskAndHandle.task:type_name -> berth.v1.DriverTask
+	9,  // 20: berth.v1.TaskAndHandle.handle:type_name -> berth.v1.DriverHandle
+	31, // 21: berth.v1.StopTaskRequest.timeout:type_name -> google.protobuf.Duration
+	19, // 22: berth.v1.ExecTaskFrame.start:type_name -> berth.v1.ExecTaskStart
+	39, // 23: berth.v1.ExecTaskFrame.resize:type_name -> berth.v1.TerminalSize
+	10, // 24: berth.v1.ExecTaskFrame.exit:type_name -> berth.v1.DriverExit
+	30, // 25: berth.v1.ExecTaskStart.env:type_name -> berth.v1.ExecTaskStart.EnvEntry
+	39, // 26: berth.v1.ExecTaskStart.size:type_name -> berth.v1.TerminalSize
+	21, // 27: berth.v1.AttachTaskFrame.start:type_name -> berth.v1.AttachTaskStart
+	38, // 28: berth.v1.DriverSnapshot.at:type_name -> google.protobuf.Timestamp
+	26, // 29: berth.v1.DriverSnapshots.snapshots:type_name -> berth.v1.DriverSnapshot
+	4,  // 30: berth.v1.DriverService.GetDriver:input_type -> berth.v1.GetDriverRequest
+	6,  // 31: berth.v1.DriverService.ProbeDriver:input_type -> berth.v1.ProbeDriverRequest
+	7,  // 32: berth.v1.DriverService.PrepareTask:input_type -> berth.v1.DriverTask
+	7,  // 33: berth.v1.DriverService.StartTask:input_type -> berth.v1.DriverTask
+	14, // 34: berth.v1.DriverService.RecoverTask:input_type -> berth.v1.TaskAndHandle
+	13, // 35: berth.v1.DriverService.WaitTask:input_type -> berth.v1.TaskRef
+	16, // 36: berth.v1.DriverService.StopTask:input_type -> berth.v1.StopTaskRequest
+	14, // 37: berth.v1.DriverService.RemoveTask:input_type -> berth.v1.TaskAndHandle
+	17, // 38: berth.v1.DriverService.SignalTask:input_type -> berth.v1.SignalTaskRequest
+	18, // 39: berth.v1.DriverService.ExecTask:input_type -> berth.v1.ExecTaskFrame
+	13, // 40: berth.v1.DriverService.GetTaskStats:input_type -> berth.v1.TaskRef
+	7,  // 41: berth.v1.DriverService.UpdateTask:input_type -> berth.v1.DriverTask
+	20, // 42: berth.v1.DriverService.AttachTask:input_type -> berth.v1.AttachTaskFrame
+	22, // 43: berth.v1.DriverService.ControlTask:input_type -> berth.v1.ControlTaskRequest
+	13, // 44: berth.v1.DriverService.ScreenshotTask:input_type -> berth.v1.TaskRef
+	24, // 45: berth.v1.DriverService.SnapshotTask:input_type -> berth.v1.SnapshotTaskRequest
+	13, // 46: berth.v1.DriverService.ListTaskSnapshots:input_type -> berth.v1.TaskRef
+	25, // 47: berth.v1.DriverService.RevertTask:input_type -> berth.v1.TaskSnapshotRef
+	25, // 48: berth.v1.DriverService.DeleteTaskSnapshot:input_type -> berth.v1.TaskSnapshotRef
+	13, // 49: berth.v1.DriverService.ObserveTask:input_type -> berth.v1.TaskRef
+	5,  // 50: berth.v1.DriverService.GetDriver:output_type -> berth.v1.GetDriverResponse
+	40, // 51: berth.v1.DriverService.ProbeDriver:output_type -> berth.v1.DriverInfo
+	12, // 52: berth.v1.DriverService.PrepareTask:output_type -> berth.v1.PrepareProgress
+	9,  // 53: berth.v1.DriverService.StartTask:output_type -> berth.v1.DriverHandle
+	15, // 54: berth.v1.DriverService.RecoverTask:output_type -> berth.v1.DriverTaskDone
+	10, // 55: berth.v1.DriverService.WaitTask:output_type -> berth.v1.DriverExit
+	15, // 56: berth.v1.DriverService.StopTask:output_type -> berth.v1.DriverTaskDone
+	15, // 57: berth.v1.DriverService.RemoveTask:output_type -> berth.v1.DriverTaskDone
+	15, // 58: berth.v1.DriverService.SignalTask:output_type -> berth.v1.DriverTaskDone
+	18, // 59: berth.v1.DriverService.ExecTask:output_type -> berth.v1.ExecTaskFrame
+	11, // 60: berth.v1.DriverService.GetTaskStats:output_type -> berth.v1.DriverStats
+	15, // 61: berth.v1.DriverService.UpdateTask:output_type -> berth.v1.DriverTaskDone
+	20, // 62: berth.v1.DriverService.AttachTask:output_type -> berth.v1.AttachTaskFrame
+	15, // 63: berth.v1.DriverService.ControlTask:output_type -> berth.v1.DriverTaskDone
+	23, // 64: berth.v1.DriverService.ScreenshotTask:output_type -> berth.v1.DriverScreenshot
+	26, // 65: berth.v1.DriverService.SnapshotTask:output_type -> berth.v1.DriverSnapshot
+	27, // 66: berth.v1.DriverService.ListTaskSnapshots:output_type -> berth.v1.DriverSnapshots
+	15, // 67: berth.v1.DriverService.RevertTask:output_type -> berth.v1.DriverTaskDone
+	15, // 68: berth.v1.DriverService.DeleteTaskSnapshot:output_type -> berth.v1.DriverTaskDone
+	28, // 69: berth.v1.DriverService.ObserveTask:output_type -> berth.v1.DriverCondition
+	50, // [50:70] is the sub-list for method output_type
+	30, // [30:50] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_driver_proto_init() }
