@@ -39,8 +39,37 @@ type qcow2 struct {
 	table, data     []byte
 }
 
+// Overlay gives the size and the backing file's name, "" for none, of a qcow2 that a machine
+// writes to. Its data are in it, or in what backs it.
+func Overlay(r io.ReaderAt, size int64) (virtual int64, backing string, err error) {
+	f := &file{r: r, size: size}
+	h, err := f.read(0, 72)
+	if err != nil {
+		return 0, "", err
+	}
+	if string(h[:4]) != "QFI\xfb" {
+		return 0, "", invalid("its content is not qcow2")
+	}
+	at, length := offset(be.Uint64(h[8:])), int64(be.Uint32(h[16:]))
+	if at > 0 {
+		if length == 0 || length > 1023 {
+			return 0, "", invalid("its backing file's name is %d bytes long", length)
+		}
+		name, err := f.read(at, length)
+		if err != nil {
+			return 0, "", err
+		}
+		backing = string(name)
+	}
+	q, err := openQCOW2(f, true)
+	if err != nil {
+		return 0, "", err
+	}
+	return q.virtual, backing, nil
+}
+
 func inspectQCOW2(f *file) (*Info, error) {
-	q, err := openQCOW2(f)
+	q, err := openQCOW2(f, false)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +79,7 @@ func inspectQCOW2(f *file) (*Info, error) {
 	return &Info{VirtualSize: q.virtual, Hints: diskHints(&file{r: q, size: q.virtual})}, nil
 }
 
-func openQCOW2(f *file) (*qcow2, error) {
+func openQCOW2(f *file, backed bool) (*qcow2, error) {
 	h, err := f.read(0, 72)
 	if err != nil {
 		return nil, err
@@ -60,7 +89,7 @@ func openQCOW2(f *file) (*qcow2, error) {
 	switch {
 	case version != 2 && version != 3:
 		return nil, invalid("its version is %d, not 2 or 3", version)
-	case be.Uint64(h[8:]) != 0 || be.Uint32(h[16:]) != 0:
+	case !backed && (be.Uint64(h[8:]) != 0 || be.Uint32(h[16:]) != 0):
 		return nil, refused("it has a backing file", "give a whole image: qemu-img convert -O qcow2 OLD NEW")
 	case q.clusterBits < 9 || q.clusterBits > 21:
 		return nil, invalid("its clusters are of 2^%d bytes", q.clusterBits)

@@ -15,6 +15,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+
+	"github.com/berthd/berth/diskimage"
 )
 
 // Config is of a Store. Zero values mean the defaults.
@@ -64,27 +66,17 @@ type Source struct {
 
 // Base is an image in the store. Nobody writes to it.
 type Base struct {
-	Path string
+	Path string `json:"-"`
 	// Format is "raw" or "qcow2": how QEMU reads Path.
-	Format string
+	Format string `json:"format"`
 	// Source is the format that was fetched.
-	Source string
+	Source string `json:"source"`
 	// VirtualSize is what a guest sees, in bytes.
-	VirtualSize int64
+	VirtualSize int64 `json:"virtual_size"`
 	// Digest is "sha256:..." of what was fetched.
-	Digest string
+	Digest string `json:"digest"`
 	// Hints are what the image says of itself.
-	Hints Hints
-}
-
-// Hints are what an image says of itself; empty: nothing.
-type Hints struct {
-	// Arch is "amd64" or "arm64".
-	Arch string `json:"arch,omitempty"`
-	// OS is "linux", "windows" or another name in an OVF.
-	OS string `json:"os,omitempty"`
-	// Firmware is "uefi" where it boots by that only, "bios" where by that only.
-	Firmware string `json:"firmware,omitempty"`
+	Hints diskimage.Hints `json:"hints"`
 }
 
 // DiskSpec is a disk to be made.
@@ -99,8 +91,7 @@ type DiskSpec struct {
 	Clone string
 	// ClusterBytes is qcow2's; 0: QEMU's default.
 	ClusterBytes int64
-	// Preallocation is "off", "metadata" (qcow2), "falloc" or "full". A linked clone has
-	// "off" or "metadata".
+	// Preallocation is "off", "metadata" (qcow2), "falloc" or "full"; "off" of a linked clone.
 	Preallocation string
 }
 
