@@ -39,9 +39,9 @@ type placing struct {
 
 // placingNode is a node that rows name, or why nothing can be placed on it.
 type placingNode struct {
-	id, name string
-	usage    *topology.Usage
-	err      error
+	state.OnNode
+	usage *topology.Usage
+	err   error
 }
 
 type placingGrant struct {
@@ -80,10 +80,10 @@ func (p *placing) Cohort(c rows.Cohort) {
 
 // Node implements rows.Placements.
 func (p *placing) Node(id string) {
-	n := placingNode{id: id}
+	n := placingNode{OnNode: state.OnNode{ID: id}}
 	node, err := p.nodeTakes(id)
 	if n.err = err; err == nil {
-		n.name = node.GetName()
+		n.Name = node.GetName()
 		n.usage, n.err = p.applier.grants.usage(id)
 	}
 	p.nodes = append(p.nodes, n)
@@ -117,7 +117,7 @@ func (p *placing) Run(ids *rows.IDs, row, node, grant int, first uint32, count i
 func (p *placing) Row(id rows.ID, node, grant int, index uint32, extra *berthv1.Alloc) {
 	n, g := &p.nodes[node], &p.grants[grant]
 	err := p.settle(n, g)
-	if err == nil && !p.into.Place(id, n.id, n.name, index, g.number, extra) {
+	if err == nil && !p.into.Place(id, &n.OnNode, index, g.number, extra) {
 		n.usage.Remove(&g.Grant)
 		err = alreadyThere(id.String())
 	} else if err != nil {
@@ -129,7 +129,7 @@ func (p *placing) Row(id rows.ID, node, grant int, index uint32, extra *berthv1.
 		p.refused = append(p.refused, Refusal{AllocID: id.String(), Reason: err})
 		return
 	}
-	p.applier.grants.quotas.HoldUse(p.cohort.Namespace, n.id, &g.use)
+	p.applier.grants.quotas.HoldUse(p.cohort.Namespace, n.ID, &g.use)
 	p.succeeds(extra.GetPreviousAlloc(), id.String)
 }
 
@@ -142,7 +142,7 @@ func (p *placing) settle(n *placingNode, g *placingGrant) error {
 	if n.err != nil {
 		return n.err
 	}
-	if err := p.admitted(p.job, n.id, n.name); err != nil {
+	if err := p.admitted(p.job, n.ID, n.Name); err != nil {
 		return err
 	}
 	if g.err != nil {
@@ -151,7 +151,7 @@ func (p *placing) settle(n *placingNode, g *placingGrant) error {
 	if err := p.applier.grants.afford(p.cohort.Namespace, &g.use); err != nil {
 		return err
 	}
-	return p.applier.grants.take(n.usage, n.id, &g.Grant)
+	return p.applier.grants.take(n.usage, n.ID, &g.Grant)
 }
 
 // reporting writes what the rows of a report say.

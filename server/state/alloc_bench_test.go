@@ -13,24 +13,27 @@ import (
 	"github.com/berthd/berth/server/rows"
 )
 
-// BenchmarkPlace places 100,000 allocations over 1,000 nodes in entries of 300, and then has
+// BenchmarkPlace places a million allocations over 10,000 nodes in entries of 300, and then has
 // each reported to run, with a view after every entry or never: an operation is one
 // allocation's both.
 func BenchmarkPlace(b *testing.B) {
 	for _, views := range []bool{false, true} {
 		b.Run(fmt.Sprint("views=", views), func(b *testing.B) {
-			const entry, most = 300, 100_000
+			const entry, most = 300, 1_000_000
 			var s *Store
 			var rng *rand.Rand
 			var ids [most]AllocID
-			var nodes [1000]string
+			var nodes [10000]OnNode
 			for i := range nodes {
-				nodes[i] = fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+				nodes[i] = OnNode{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", i), Name: "node"}
 			}
 			at := timestamppb.New(time.Unix(1e9, 0))
 			b.ReportAllocs()
 			for done := 0; done < b.N; done += most {
 				s, rng = New(), rand.New(rand.NewPCG(1, 2))
+				for i := range nodes {
+					nodes[i].node = nil
+				}
 				for first := 0; first < most; first += entry {
 					last := min(first+entry, most)
 					put(s, func(tx *Tx) {
@@ -39,7 +42,7 @@ func BenchmarkPlace(b *testing.B) {
 						for i := first; i < last; i++ {
 							binary.BigEndian.PutUint64(ids[i][:], rng.Uint64())
 							binary.BigEndian.PutUint64(ids[i][8:], uint64(i))
-							c.Place(ids[i], nodes[i%1000], "node", uint32(i), grant, nil)
+							c.Place(ids[i], &nodes[(i*7)%10000], uint32(i), grant, nil)
 						}
 						c.Close()
 					})

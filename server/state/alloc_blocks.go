@@ -49,9 +49,9 @@ func (t *allocTable) blocks() iter.Seq[[]byte] {
 // byCohort gives the slots of each cohort, in the order of the blocks.
 func (t *allocTable) byCohort() [][]uint32 {
 	lists := map[*cohort][]uint32{}
-	for s := range t.byJob.from(0) {
-		c := *t.cohorts.at(t.fixed.at(s.slot()).cohort)
-		lists[c] = append(lists[c], s.slot())
+	for slot := range t.all() {
+		c := *t.cohorts.at(t.fixed.at(slot).cohort)
+		lists[c] = append(lists[c], slot)
 	}
 	cohorts := make([]*cohort, 0, len(lists))
 	for c := range lists {
@@ -251,9 +251,6 @@ func (r *blockReader) pairs() (out [][2]string) {
 
 // loadAllocs takes the allocations of a block in, while a snapshot is read.
 func (tx *Tx) loadAllocs(block []byte) error {
-	if tx.allocs.w.bulk == nil {
-		tx.allocs.w.bulk = &bulk{}
-	}
 	err := tx.allocs.load(block, tx.revision)
 	tx.allocRevised()
 	return err
@@ -336,21 +333,8 @@ func (r *blockReader) hot(c *cohort) (h hotRow) {
 	return h
 }
 
-// bulk is what the indexes get all at once.
-type bulk struct {
-	ids         []allocEntry
-	jobs, nodes []slotOf
-}
-
-// loaded ends the loading: what was gathered can be looked up from now on. false: an id
-// was there twice.
+// loaded ends the loading. false: an id was there twice.
 func (t *allocTable) loaded() bool {
-	b := t.w.bulk
-	t.w.bulk, t.w.loading = nil, nil
-	if b != nil && !t.w.twice {
-		t.byID.load(b.ids)
-		t.byJob.load(b.jobs)
-		t.byNode.load(b.nodes)
-	}
+	t.w.loading = nil
 	return !t.w.twice
 }

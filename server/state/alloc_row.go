@@ -1,6 +1,7 @@
 package state
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,9 @@ type fixedRow struct {
 }
 
 const noGrant = 0xffff
+
+// goneCohort is the cohort of a row whose allocation was removed.
+const goneCohort = math.MaxUint32
 
 // hotRow is what changes of an allocation, and is looked at often.
 type hotRow struct {
@@ -75,7 +79,7 @@ type cohort struct {
 type allocJob struct {
 	namespace, name string
 	number          uint32
-	allocs          uint32        // the writer's alone
+	allocs, gone    uint32        // how many there are, and are still in its list; the writer's alone
 	revised         atomic.Uint64 // revision of the last change of its allocations
 }
 
@@ -83,8 +87,10 @@ type allocJob struct {
 type allocNode struct {
 	id, name string
 	number   uint32
-	allocs   uint32 // the writer's alone
-	revised  atomic.Uint64
+
+	allocs, gone uint32 // as a job's
+	forgotten    bool   // the writer's alone
+	revised      atomic.Uint64
 }
 
 // Exists says whether there is an allocation.

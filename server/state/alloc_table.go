@@ -24,8 +24,9 @@ type allocTable struct {
 	nodes   slab[*allocNode]
 
 	byID     runs[allocEntry]
-	byJob    runs[slotOf] // by the job's number
-	byNode   runs[slotOf] // by the node's number
+	ofJobs   slotLists // by the job's number
+	ofNodes  slotLists // by the node's number
+	used     uint32    // slots that ever were in use: 0 to used-1
 	jobNames *btree.BTreeG[*allocJob]
 	nodeIDs  *btree.BTreeG[*allocNode]
 
@@ -41,30 +42,18 @@ type allocEntry struct {
 
 func (e allocEntry) before(o allocEntry) bool { return e.key.below(o.key) }
 func (e allocEntry) gone() bool               { return e.removed }
-
-// slotOf is a row of a job or a node: the number of that in the highest 31 bits, the slot
-// in the next 32, and whether it is gone in the last.
-type slotOf uint64
-
-func newSlotOf(number, slot uint32) slotOf { return slotOf(number)<<33 | slotOf(slot)<<1 }
-
-func (s slotOf) before(o slotOf) bool { return s>>1 < o>>1 }
-func (s slotOf) gone() bool           { return s&1 != 0 }
-func (s slotOf) number() uint32       { return uint32(s >> 33) }
-func (s slotOf) slot() uint32         { return uint32(s >> 1) }
+func (e allocEntry) head() uint64             { return e.key.hi }
 
 // allocWriter is what only the live table needs.
 type allocWriter struct {
 	slots, cohorts, jobs, nodes numbers
 
-	slotOf map[allocKey]uint32     // the rows, by id
+	slotOf slotIndex
 	jobOf  map[[2]string]*allocJob // by namespace and name
 	nodeOf map[string]*allocNode   // by id
 	last   *cohort                 // that something was put into
 	// loading has all cohorts while a snapshot is read, in which they are mixed.
 	loading map[cohortKey]*cohort
-	// bulk gathers what the indexes are to have; nil: they have it at once.
-	bulk *bulk
 	// twice says that an id was there twice while a snapshot was read.
 	twice bool
 }
@@ -87,14 +76,14 @@ func newAllocTable() allocTable {
 			return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
 		}),
 		nodeIDs: newTree(func(a, b *allocNode) int { return cmp.Compare(a.id, b.id) }),
-		w:       &allocWriter{slotOf: map[allocKey]uint32{}, jobOf: map[[2]string]*allocJob{}, nodeOf: map[string]*allocNode{}},
+		w:       &allocWriter{jobOf: map[[2]string]*allocJob{}, nodeOf: map[string]*allocNode{}},
 	}
 }
 
 func (t *allocTable) copy() allocTable {
 	return allocTable{
 		fixed: t.fixed.copy(), hot: t.hot.copy(), cold: t.cold.copy(), cohorts: t.cohorts.copy(), nodes: t.nodes.copy(),
-		byID: t.byID.copy(), byJob: t.byJob.copy(), byNode: t.byNode.copy(), jobNames: t.jobNames.Copy(), nodeIDs: t.nodeIDs.Copy(),
+		byID: t.byID.copy(), ofJobs: t.ofJobs.copy(), ofNodes: t.ofNodes.copy(), used: t.used, jobNames: t.jobNames.Copy(), nodeIDs: t.nodeIDs.Copy(),
 	}
 }
 
@@ -107,8 +96,7 @@ func (t *allocTable) row(slot uint32) AllocRow {
 // slot finds an allocation.
 func (t *allocTable) slot(key allocKey) (uint32, bool) {
 	if t.w != nil {
-		slot, ok := t.w.slotOf[key]
-		return slot, ok
+		return t.w.slotOf.find(&t.fixed, key)
 	}
 	e, ok := t.byID.find(allocEntry{key: key})
 	return e.slot, ok
@@ -128,11 +116,33 @@ func (t *allocTable) from(first allocKey) iter.Seq[uint32] {
 	}
 }
 
-// under iterates over the slots that an index has under a number, in no order that means
-// anything.
-func under(index *runs[slotOf], number uint32) iter.Seq[uint32] {
+// there says whether a slot that was ever in use has an allocation.
+func (t *allocTable) there(slot uint32) bool { return t.fixed.at(slot).cohort != goneCohort }
+
+// all iterates over all slots, in no order that means anything.
+func (t *allocTable) all() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		index.from(newSlotOf(number, 0))(func(s slotOf) bool { return s.number() == number && yield(s.slot()) })
+		for slot := range t.used {
+			if t.there(slot) && !yield(slot) {
+				return
+			}
+		}
+	}
+}
+
+// under iterates over the slots that a list has under a number, in no order that means
+// anything. Of the live table it gathers them first, as they may be written meanwhile.
+func (t *allocTable) under(lists *slotLists, number uint32) iter.Seq[uint32] {
+	slots := lists.of(number)
+	if t.w != nil {
+		slots = slices.Values(slices.Collect(slots))
+	}
+	return func(yield func(uint32) bool) {
+		for slot := range slots {
+			if t.there(slot) && !yield(slot) {
+				return
+			}
+		}
 	}
 }
 
@@ -140,14 +150,14 @@ func none(func(uint32) bool) {}
 
 func (t *allocTable) ofJob(namespace, name string) iter.Seq[uint32] {
 	if j, ok := t.jobNames.Get(&allocJob{namespace: namespace, name: name}); ok {
-		return under(&t.byJob, j.number)
+		return t.under(&t.ofJobs, j.number)
 	}
 	return none
 }
 
 func (t *allocTable) ofNode(id string) iter.Seq[uint32] {
 	if n, ok := t.nodeIDs.Get(&allocNode{id: id}); ok {
-		return under(&t.byNode, n.number)
+		return t.under(&t.ofNodes, n.number)
 	}
 	return none
 }
@@ -187,12 +197,12 @@ func (t *allocTable) register(c *cohort) {
 
 // insert writes the row of a new allocation; none where its id is taken.
 func (t *allocTable) insert(f fixedRow, h hotRow, cold string, c *cohort, n *allocNode) AllocRow {
-	if _, taken := t.w.slotOf[f.key]; taken {
+	if _, taken := t.w.slotOf.find(&t.fixed, f.key); taken {
 		t.w.twice = true
 		return AllocRow{}
 	}
 	slot, unused := t.w.slots.take()
-	t.w.slotOf[f.key] = slot
+	t.used = t.w.slots.next
 	if unused {
 		*t.fixed.fresh(slot), *t.hot.fresh(slot) = f, h
 	} else {
@@ -201,14 +211,10 @@ func (t *allocTable) insert(f fixedRow, h hotRow, cold string, c *cohort, n *all
 	if cold != "" {
 		*t.cold.change(slot) = cold
 	}
-	id, ofJob, onNode := allocEntry{key: f.key, slot: slot}, newSlotOf(c.job.number, slot), newSlotOf(n.number, slot)
-	if b := t.w.bulk; b != nil {
-		b.ids, b.jobs, b.nodes = append(b.ids, id), append(b.jobs, ofJob), append(b.nodes, onNode)
-	} else {
-		t.byID.add(id)
-		t.byJob.add(ofJob)
-		t.byNode.add(onNode)
-	}
+	t.w.slotOf.add(f.key, slot)
+	t.byID.add(allocEntry{key: f.key, slot: slot})
+	t.ofJobs.add(c.job.number, slot, unused)
+	t.ofNodes.add(n.number, slot, unused)
 	c.allocs++
 	c.job.allocs++
 	n.allocs++
@@ -230,16 +236,25 @@ func (t *allocTable) remove(key allocKey) (r AllocRow) {
 		return r
 	}
 	r = t.row(slot)
-	delete(t.w.slotOf, key)
+	t.w.slotOf.remove(&t.fixed, key)
 	t.byID.remove(allocEntry{key: key, removed: true})
-	t.byJob.remove(newSlotOf(r.cohort.job.number, slot) | 1)
-	t.byNode.remove(newSlotOf(r.node.number, slot) | 1)
+	*t.fixed.change(slot) = fixedRow{cohort: goneCohort}
 	if r.cold != "" {
 		*t.cold.change(slot) = ""
 	}
-	t.w.slots.give(slot)
 	t.leave(r.cohort, r.node)
 	return r
+}
+
+// sweep takes what is gone out of a list; slots that are in no list any more may be used again.
+func (t *allocTable) sweep(lists, other *slotLists, number uint32) {
+	lists.sweep(number, func(slot uint32) bool {
+		gone := !t.there(slot)
+		if gone && !other.lists(slot) {
+			t.w.slots.give(slot)
+		}
+		return gone
+	})
 }
 
 // leave forgets a cohort, a job and a node that have no allocations any more.
@@ -254,6 +269,14 @@ func (t *allocTable) leave(c *cohort, n *allocNode) {
 	}
 	j.allocs--
 	n.allocs--
+	if j.gone++; sweepDue(j.allocs, j.gone) {
+		t.sweep(&t.ofJobs, &t.ofNodes, j.number)
+		j.gone = 0
+	}
+	if n.gone++; sweepDue(n.allocs, n.gone) {
+		t.sweep(&t.ofNodes, &t.ofJobs, n.number)
+		n.gone = 0
+	}
 	t.unusedJob(j)
 	t.unusedNode(n)
 }
@@ -270,6 +293,7 @@ func (t *allocTable) unusedJob(j *allocJob) {
 // unusedNode forgets a node without allocations.
 func (t *allocTable) unusedNode(n *allocNode) {
 	if n.allocs == 0 && t.w.nodeOf[n.id] == n {
+		n.forgotten = true
 		t.nodeIDs.Delete(n)
 		delete(t.w.nodeOf, n.id)
 		t.w.nodes.give(n.number)

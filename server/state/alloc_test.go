@@ -124,7 +124,12 @@ func TestTableIsAMap(t *testing.T) {
 		for id := range model {
 			table.remove(keyOf(must(ParseAllocID(id))))
 		}
-		if n := len(table.w.jobOf) + len(table.w.nodeOf) + table.byJob.len() + table.byNode.len() + table.jobNames.Len() + table.nodeIDs.Len(); n > 0 {
+		ids := 0
+		for _, p := range table.w.slotOf.parts {
+			ids += p.used
+		}
+		held := int(table.used) - len(table.w.slots.free)
+		if n := len(table.w.jobOf) + len(table.w.nodeOf) + table.byID.len() + held + ids + table.jobNames.Len() + table.nodeIDs.Len(); n > 0 {
 			t.Fatalf("an empty table holds %d things", n)
 		}
 	})
@@ -190,7 +195,7 @@ func TestCohortsRefuseTakenIDs(t *testing.T) {
 		put(s, func(tx *Tx) {
 			c := tx.NewCohort(rows.Cohort{Namespace: "default", Job: job}, timestamppb.New(time.Unix(1, 0)))
 			for i, node := range nodes {
-				if c.Place(AllocID{15: byte(i)}, node, "name of "+node, 0, c.Grant(&berthv1.Assignment{}, nil), nil) {
+				if c.Place(AllocID{15: byte(i)}, &OnNode{ID: node, Name: "name of " + node}, 0, c.Grant(&berthv1.Assignment{}, nil), nil) {
 					placed++
 				}
 			}
@@ -326,7 +331,7 @@ func BenchmarkBlocks(b *testing.B) {
 			c := tx.NewCohort(rows.Cohort{Namespace: "default", Job: fmt.Sprint("job", i%20), Group: "g", EvalID: "e", JobVersion: 1}, at)
 			g := c.Grant(&berthv1.Assignment{DiskMib: 1}, nil)
 			for k := range uint32(1000) {
-				c.Place(allocKey{rng.Uint64(), rng.Uint64()}.id(), fmt.Sprint("node", k/50), "x", k, g, nil)
+				c.Place(allocKey{rng.Uint64(), rng.Uint64()}.id(), &OnNode{ID: fmt.Sprint("node", k/50), Name: "x"}, k, g, nil)
 			}
 			c.Close()
 		})

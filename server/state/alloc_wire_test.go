@@ -25,7 +25,7 @@ func TestPlacedRowsAreEncodedAsTheirMessages(t *testing.T) {
 	s, a := New(), &berthv1.Assignment{DiskMib: 3, WholeNode: true}
 	put(s, func(tx *Tx) {
 		c := tx.NewCohort(rows.Cohort{Namespace: "default", Job: "web", Group: "g", EvalID: "e", JobVersion: 300}, timestamppb.New(time.Unix(1e9, 7)))
-		c.Place(AllocID{15: 1}, "n", "node", 1<<31, c.Grant(a, appendMessage(nil, a)), nil)
+		c.Place(AllocID{15: 1}, &OnNode{ID: "n", Name: "node"}, 1<<31, c.Grant(a, appendMessage(nil, a)), nil)
 		c.Close()
 	})
 	sameWire(t, s.View(), AllocID{15: 1}.String())

@@ -14,7 +14,21 @@ type Cohort struct {
 	tx   *Tx
 	c    *cohort
 	made bool // it has a number: something was placed
+}
+
+// OnNode is a node that allocations are placed on, looked up once for all of an entry's.
+type OnNode struct {
+	ID, Name string
+
 	node *allocNode
+}
+
+// of gives what the table knows of the node.
+func (n *OnNode) of(t *allocTable) *allocNode {
+	if n.node == nil || n.node.forgotten {
+		n.node = t.node(n.ID, n.Name)
+	}
+	return n.node
 }
 
 // NewCohort begins a cohort of allocations that are made at that time.
@@ -34,24 +48,22 @@ func (c *Cohort) Grant(a *berthv1.Assignment, wire []byte) int {
 // Place stores a new allocation, which is wanted and pending; false: that id is taken.
 // Of extra, which may be nil, only what the rest does not say is kept. A grant is the
 // number that Grant gave.
-func (c *Cohort) Place(id AllocID, nodeID, nodeName string, index uint32, grant int, extra *berthv1.Alloc) bool {
+func (c *Cohort) Place(id AllocID, on *OnNode, index uint32, grant int, extra *berthv1.Alloc) bool {
 	t, tx := &c.tx.allocs, c.tx
-	if c.node == nil || c.node.id != nodeID || t.w.nodeOf[nodeID] != c.node {
-		c.node = t.node(nodeID, nodeName)
-	}
+	node := on.of(t)
 	cold, marks := "", uint8(0)
-	if extra != nil || c.node.name != nodeName {
-		a := &berthv1.Alloc{PreviousAlloc: extra.GetPreviousAlloc(), Reschedules: extra.GetReschedules(), Canary: extra.GetCanary(), NodeName: nodeName}
-		cold, marks = coldOf(a, c.node.name), marksOf(a)
+	if extra != nil || node.name != on.Name {
+		a := &berthv1.Alloc{PreviousAlloc: extra.GetPreviousAlloc(), Reschedules: extra.GetReschedules(), Canary: extra.GetCanary(), NodeName: on.Name}
+		cold, marks = coldOf(a, node.name), marksOf(a)
 	}
 	if !c.made {
 		c.made = true
 		t.register(c.c)
 	}
 	hot := hotRow{modifyRevision: tx.revision, assignRevision: tx.revision, modifyTime: c.c.createNano, statusTime: noTime, version: c.c.version, marks: marks}
-	row := t.insert(fixedRow{key: keyOf(id), cohort: c.c.number, node: c.node.number, index: index, grant: uint16(grant)}, hot, cold, c.c, c.node)
+	row := t.insert(fixedRow{key: keyOf(id), cohort: c.c.number, node: node.number, index: index, grant: uint16(grant)}, hot, cold, c.c, node)
 	if !row.Exists() {
-		t.unusedNode(c.node)
+		t.unusedNode(node)
 		return false
 	}
 	tx.allocChanged(&AllocRow{}, &row)

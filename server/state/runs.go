@@ -2,30 +2,43 @@ package state
 
 import (
 	"iter"
+	"maps"
+	"math/bits"
 	"slices"
 	"sort"
+	"sync"
 )
 
 // indexed is an entry of runs: what it is found by, and whether it says that what was
-// there is gone. Two of which neither is before the other are about the same thing.
+// there is gone. Two of which neither is before the other are about the same thing. One whose
+// head is lower than another's is before it.
 type indexed[E any] interface {
 	before(E) bool
 	gone() bool
+	head() uint64
 }
 
-// runs is an ordered set that is written in batches and copied after nearly every one:
-// sorted runs of entries, that are never changed, of which the newer ones go before. A
+// runs is an ordered set that is written in batches, copied after nearly every one, and seldom
+// read. What is written is gathered, and put in order when it is asked for, or there is
+// much of it: then it is a sorted run, that is never changed, and goes before older ones. A
 // run is merged with the one before it when that is not twice as long, so there are few,
-// and an entry is moved some twelve times on the way to a million; in a tree, a copy
-// makes every write copy a whole node. A copy shares the runs.
+// and an entry is moved some six times on the way to a million. A copy shares everything,
+// and what was put in order for one is so for the set and others.
 type runs[E indexed[E]] struct {
 	sealed [][]E // oldest first
-	fresh  []E   // not sorted yet, in the order of their writing; a copy has none
+	fresh  []E   // not in order yet: by the order of writing. Copies share the array
 	live   int   // how many things there are
+	order  *order[E]
 }
 
-// mostFresh bounds the entries that are not sorted, and so how long a copy takes.
-const mostFresh = 2048
+// order has what somebody has asked for: the runs with the first so many of fresh.
+type order[E indexed[E]] struct {
+	mu     sync.Mutex
+	sealed map[int][][]E
+}
+
+// mostFresh bounds what is gathered: putting it in order takes half a millisecond.
+const mostFresh = 1 << 14
 
 // add writes an entry of something that is not there.
 func (r *runs[E]) add(e E) { r.write(e, 1) }
@@ -36,39 +49,79 @@ func (r *runs[E]) remove(e E) { r.write(e, -1) }
 func (r *runs[E]) write(e E, more int) {
 	r.live += more
 	if r.fresh = append(r.fresh, e); len(r.fresh) >= mostFresh {
-		r.seal()
+		r.sealed, r.fresh, r.order = r.sorted(), nil, nil
 	}
 }
 
-// load writes entries of things that are not there, all at once. They belong to it.
-func (r *runs[E]) load(entries []E) {
-	r.live += len(entries)
-	r.seal()
-	r.push(entries)
+// sorted gives the runs with everything in them.
+func (r *runs[E]) sorted() [][]E {
+	if len(r.fresh) == 0 {
+		return r.sealed
+	}
+	if r.order == nil {
+		return push(r.sealed, r.fresh, r.live)
+	}
+	r.order.mu.Lock()
+	defer r.order.mu.Unlock()
+	sealed, known := r.order.sealed[len(r.fresh)]
+	if !known {
+		sealed = push(r.sealed, r.fresh, r.live)
+		r.order.sealed[len(r.fresh)] = sealed
+	}
+	return sealed
 }
 
-// seal sorts what is fresh into the runs.
-func (r *runs[E]) seal() {
-	if len(r.fresh) > 0 {
-		r.push(slices.Clone(r.fresh))
-		r.fresh = r.fresh[:0]
+// adopt takes over what was put in order for a copy, unless that is being done just now.
+func (r *runs[E]) adopt() {
+	if r.order == nil || !r.order.mu.TryLock() {
+		return
+	}
+	defer r.order.mu.Unlock()
+	if len(r.order.sealed) > 0 {
+		n := slices.Max(slices.Collect(maps.Keys(r.order.sealed)))
+		r.sealed, r.fresh, r.order = r.order.sealed[n], r.fresh[n:], nil
 	}
 }
 
-// push makes a run of entries in the order of their writing.
-func (r *runs[E]) push(run []E) {
+// push puts a run on top of what was written, in its order; the set will have so many things.
+func push[E indexed[E]](sealed [][]E, written []E, live int) [][]E {
+	run := inOrder(written)
 	if slices.ContainsFunc(run, E.gone) {
-		slices.SortStableFunc(run, compare)
 		run = newestOf(run)
-	} else {
-		slices.SortFunc(run, compare) // nothing is there twice
 	}
-	sealed := append(slices.Clip(r.sealed), run) // copies have the list
-	for n := len(sealed); n > 1 && (len(sealed[n-2]) < 2*len(run) || n == 2 && len(sealed[0])+len(run) > 2*r.live+mostFresh); n-- {
+	sealed = append(slices.Clip(sealed), run) // copies have the list
+	for n := len(sealed); n > 1 && (len(sealed[n-2]) < 2*len(run) || n == 2 && len(sealed[0])+len(run) > 2*live+mostFresh); n-- {
 		run = merge(sealed[n-2], run, n == 2)
 		sealed = append(sealed[:n-2:n-2], run)
 	}
-	r.sealed = sealed
+	return sealed
+}
+
+// inOrder gives entries in order, those about the same thing in that of their writing. Heads
+// are mostly random: each entry goes where those with such a head go, and has few neighbours.
+func inOrder[E indexed[E]](written []E) []E {
+	width := bits.Len(uint(len(written)) / 4)
+	shift := 64 - width
+	begins := make([]int32, 1<<width+1) // of those with a head's first bits; below, where the next of them goes
+	for _, e := range written {
+		begins[e.head()>>shift+1]++
+	}
+	for i := range 1 << width {
+		begins[i+1] += begins[i]
+	}
+	out := make([]E, len(written))
+	next := slices.Clone(begins)
+	for _, e := range written {
+		at := &next[e.head()>>shift]
+		out[*at] = e
+		*at++
+	}
+	for i := range 1 << width {
+		if same := out[begins[i]:begins[i+1]]; len(same) > 1 {
+			slices.SortStableFunc(same, compare) // few: insertion
+		}
+	}
+	return out
 }
 
 func compare[E indexed[E]](a, b E) int {
@@ -122,14 +175,16 @@ func (r *runs[E]) len() int { return r.live }
 
 // copy shares everything with the set.
 func (r *runs[E]) copy() runs[E] {
-	r.seal()
-	return runs[E]{sealed: r.sealed, live: r.live}
+	r.adopt()
+	if r.order == nil {
+		r.order = &order[E]{sealed: map[int][][]E{}}
+	}
+	return runs[E]{sealed: r.sealed, fresh: slices.Clip(r.fresh), live: r.live, order: r.order}
 }
 
 // find gives the entry of what key is about.
 func (r *runs[E]) find(key E) (e E, ok bool) {
-	r.seal() // of the live one; a copy has nothing fresh
-	for _, run := range slices.Backward(r.sealed) {
+	for _, run := range slices.Backward(r.sorted()) {
 		if i := search(run, key); i < len(run) && !key.before(run[i]) {
 			return run[i], !run[i].gone()
 		}
@@ -145,9 +200,9 @@ func search[E indexed[E]](run []E, key E) int {
 // from iterates in order, starting at the first that is not before key.
 func (r *runs[E]) from(key E) iter.Seq[E] {
 	return func(yield func(E) bool) {
-		r.seal()
-		heads := make([][]E, 0, len(r.sealed)) // what is left of each run, oldest first
-		for _, run := range r.sealed {
+		sealed := r.sorted()
+		heads := make([][]E, 0, len(sealed)) // what is left of each run, oldest first
+		for _, run := range sealed {
 			if i := search(run, key); i < len(run) {
 				heads = append(heads, run[i:])
 			}

@@ -8,6 +8,16 @@ import (
 	"pgregory.net/rapid"
 )
 
+// slotOf is an entry for these tests: a number in the highest 31 bits, a slot in the next 32, and whether
+// it is gone in the last.
+type slotOf uint64
+
+func newSlotOf(number, slot uint32) slotOf { return slotOf(number)<<33 | slotOf(slot)<<1 }
+
+func (s slotOf) before(o slotOf) bool { return s>>1 < o>>1 }
+func (s slotOf) gone() bool           { return s&1 != 0 }
+func (s slotOf) head() uint64         { return uint64(s) }
+
 // Whatever is written, in whatever batches, a set of runs is what a map would be, and
 // so is every copy that was ever made of it.
 func TestRunsAreASet(t *testing.T) {
@@ -18,19 +28,15 @@ func TestRunsAreASet(t *testing.T) {
 		}
 		var set runs[slotOf]
 		model := map[slotOf]bool{}
-		if n := rapid.IntRange(0, 5).Draw(t, "loaded"); n > 0 {
-			var all []slotOf
-			for i := range n {
-				all = append(all, newSlotOf(uint32(n-i), 7))
-				model[newSlotOf(uint32(n-i), 7)] = true
-			}
-			set.load(all)
-		}
 		var moments []moment
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
 			switch s := newSlotOf(rapid.Uint32Range(0, 3).Draw(t, "number"), rapid.Uint32Range(0, 7).Draw(t, "slot")); {
 			case rapid.IntRange(0, 9).Draw(t, "copy") == 0:
-				moments = append(moments, moment{set.copy(), maps.Clone(model)})
+				m := moment{set.copy(), maps.Clone(model)}
+				if rapid.Bool().Draw(t, "read") {
+					m.set.sorted()
+				}
+				moments = append(moments, m)
 			case model[s]:
 				set.remove(s | 1)
 				delete(model, s)
@@ -57,29 +63,32 @@ func TestRunsAreASet(t *testing.T) {
 	})
 }
 
-// What has come and gone takes no room for ever, and there are few runs.
+// What has come and gone takes no room for ever, and there are few runs, whether anybody reads or not.
 func TestRunsStayFew(t *testing.T) {
-	var set runs[slotOf]
-	for i := range uint32(100_000) {
-		set.add(newSlotOf(i*2654435761>>4, i))
-		if i%100 == 0 {
-			set.copy()
+	for _, read := range []bool{true, false} {
+		var set runs[slotOf]
+		look := func(i uint32) {
+			if c := set.copy(); i%100 == 0 && read {
+				c.sorted()
+			}
 		}
-	}
-	if n := len(set.sealed); n > 12 {
-		t.Errorf("%d runs", n)
-	}
-	for i := range uint32(100_000) {
-		set.remove(newSlotOf(i*2654435761>>4, i) | 1)
-		if i%100 == 0 {
-			set.copy()
+		for i := range uint32(100_000) {
+			set.add(newSlotOf(i*2654435761>>4, i))
+			look(i)
 		}
-	}
-	total := len(set.fresh)
-	for _, run := range set.sealed {
-		total += len(run)
-	}
-	if set.len() != 0 || total > 10_000 {
-		t.Errorf("%d things in %d entries", set.len(), total)
+		if n := len(set.sealed); n > 12 {
+			t.Errorf("%d runs", n)
+		}
+		for i := range uint32(100_000) {
+			set.remove(newSlotOf(i*2654435761>>4, i) | 1)
+			look(i)
+		}
+		total := len(set.fresh)
+		for _, run := range set.sealed {
+			total += len(run)
+		}
+		if set.len() != 0 || total > 3*mostFresh {
+			t.Errorf("%d things in %d entries", set.len(), total)
+		}
 	}
 }
