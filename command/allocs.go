@@ -12,8 +12,11 @@ import (
 )
 
 func (a *app) allocCommands() *cobra.Command {
-	return a.group("alloc", "Look into allocations and act on them", "",
-		a.allocStatus(), a.allocLogs(), a.allocExec(), a.allocStop(), a.allocRestart(), a.allocSignal(), a.allocFS())
+	cmd := a.group("alloc", "Look into allocations and act on them", "",
+		a.allocStatus(), a.allocLogs(), a.allocExec(), a.allocStop(), a.allocRestart(), a.allocSignal(), a.allocFS(),
+		a.allocConsole(), a.allocScreenshot(), a.allocSnapshots())
+	cmd.AddCommand(a.allocControls()...)
+	return cmd
 }
 
 // printAllocs is the table of allocations; withJob says whose they are.
@@ -160,16 +163,33 @@ func (a *app) printTask(t *berthv1.TaskState, grant *berthv1.TaskGrant) {
 	if t.GetPid() != 0 {
 		a.printf("  pid %d", t.GetPid())
 	}
+	if c := t.GetCondition(); c != "" {
+		a.printf("  %s", a.paint(styleOf(c), c))
+	}
 	if t.GetRestarts() > 0 {
 		a.printf("  %s", count(t.GetRestarts(), "restart"))
 	}
 	a.printf("\n")
+	if g := guestWords(t.GetGuest()); g != "" {
+		a.printf("  guest %s\n", g)
+	}
 	if g := grantWords(grant); g != "" {
 		a.printf("  has %s\n", g)
 	}
 	for _, e := range t.GetEvents() {
 		a.printf("  %-9s  %s\n", ago(e.GetTime(), time.Now()), eventWords(e))
 	}
+}
+
+// guestWords is what a guest says of itself.
+func guestWords(g *berthv1.Guest) string {
+	var parts []string
+	for _, words := range append([]string{g.GetHostname(), g.GetOs()}, g.GetAddresses()...) {
+		if words != "" {
+			parts = append(parts, words)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // grantWords is what a task was given, exactly.

@@ -47,6 +47,8 @@ type fakeCluster struct {
 	steps      map[string]int // how often a job's status was asked for
 	electing   int            // so many calls find no leader
 	tokens     []string       // tokens that calls brought
+
+	allocSnapshots []*berthv1.AllocSnapshot
 }
 
 // serveFake starts a fake cluster on loopback and returns its address.

@@ -58,11 +58,11 @@ func (a *app) paint(s style, text string) string {
 // styleOf is the style of a status word.
 func styleOf(status string) style {
 	switch status {
-	case "running", "ready", "complete", "alive", "healthy", "eligible", "started", "passing", "successful":
+	case "running", "ready", "complete", "alive", "healthy", "eligible", "started", "passing", "successful", "placed":
 		return good
-	case "pending", "blocked", "initializing", "disconnected", "unknown", "canary", "not ready", "ineligible", "suspect", "waiting", "preparing", "paused":
+	case "pending", "blocked", "initializing", "disconnected", "unknown", "canary", "not ready", "ineligible", "suspect", "waiting", "preparing", "paused", "suspended", "not placed":
 		return warn
-	case "failed", "lost", "down", "unhealthy", "failing":
+	case "failed", "lost", "down", "unhealthy", "failing", "panicked":
 		return bad
 	case "dead", "superseded", "left", "stopped", "cancelled":
 		return faint

@@ -89,3 +89,47 @@ func TestTerminal(t *testing.T) {
 		})
 	}
 }
+
+func TestKeys(t *testing.T) {
+	for typed, want := range map[string]string{
+		"ls\r":           "ls\r",
+		"a\x1db":         "a|",
+		"\x1d":           "|",
+		"~.":             "|",
+		"ls\r~.more":     "ls\r|",
+		"a~.":            "a~.",
+		"~~.":            "~.",
+		"~a":             "~a",
+		"x\n~\x1d":       "x\n|",
+		"~/bin\r~/x\r~.": "~/bin\r~/x\r|",
+	} {
+		for _, size := range []int{1, 3, 100} {
+			left := ""
+			k := &keys{from: strings.NewReader(typed), leave: func() { left = "|" }, fresh: true}
+			var out strings.Builder
+			for p := make([]byte, size); ; {
+				n, err := k.Read(p)
+				out.Write(p[:n])
+				if err != nil {
+					break
+				}
+			}
+			if got := out.String() + left; got != want || k.hasLeft() != (left != "") {
+				t.Errorf("%q in pieces of %d: %q, want %q", typed, size, got, want)
+			}
+		}
+	}
+}
+
+func TestConsoleAtTerminal(t *testing.T) {
+	for keys, want := range map[string]string{
+		"uname\x1d":  "Left the console of a0000000; the machine goes on.",
+		"uname\r~.":  "Left the console of a0000000; the machine goes on.",
+		"uname\rbye": "The console of a0000000 has ended",
+	} {
+		got, code := atTerminal(t, serveFake(t, newFakeCluster()), keys, nil, "alloc", "console", "a0000000")
+		if code != 0 || !strings.Contains(got, "Ctrl-] leaves it.") || !strings.Contains(got, want) {
+			t.Errorf("%q: %d %q", keys, code, got)
+		}
+	}
+}
