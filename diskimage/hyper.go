@@ -28,6 +28,7 @@ func inspectVDI(f *file) (*Info, error) {
 
 // GUIDs of a VHDX, as they are in the file.
 var (
+	vhdxBlocks   = guid("2DC27766-F623-4200-9D64-115E9BFD4A08")
 	vhdxMetadata = guid("8B7CA206-4790-4B9A-B8FE-575F050F886E")
 	vhdxFile     = guid("CAA16737-FA36-4D43-B3B6-33F0AA44E76B")
 	vhdxSize     = guid("2FA54224-CD1B-4876-B211-5DBED83BF4B8")
@@ -43,15 +44,18 @@ func inspectVHDX(f *file) (*Info, error) {
 	if string(h[:4]) != "regi" || le.Uint32(h[8:]) > 2047 {
 		return nil, invalid("it has no table of regions")
 	}
-	var metadata int64
+	var metadata, blocks, blocksLength int64
 	for i := range int(le.Uint32(h[8:])) {
 		e := h[16+32*i:]
 		at, length := offset(le.Uint64(e[16:])), int64(le.Uint32(e[24:]))
 		if at+length > f.size {
 			return nil, invalid("it is cut off: a region ends at %d, and it at %d", at+length, f.size)
 		}
-		if bytes.Equal(e[:16], vhdxMetadata) {
+		switch {
+		case bytes.Equal(e[:16], vhdxMetadata):
 			metadata = at
+		case bytes.Equal(e[:16], vhdxBlocks):
+			blocks, blocksLength = at, length
 		}
 	}
 	m, err := f.read(metadata, 64<<10)
@@ -62,6 +66,7 @@ func inspectVHDX(f *file) (*Info, error) {
 	if string(m[:8]) != "metadata" || le.Uint16(m[10:]) > 2047 {
 		return nil, invalid("it has no metadata")
 	}
+	var block int64
 	for i := range int(le.Uint16(m[10:])) {
 		e := m[32+32*i:]
 		value, err := f.read(metadata+int64(le.Uint32(e[16:])), 8)
@@ -72,7 +77,27 @@ func inspectVHDX(f *file) (*Info, error) {
 			info.VirtualSize = offset(le.Uint64(value))
 		case bytes.Equal(e[:16], vhdxFile) && le.Uint32(value[4:])&hasParent != 0:
 			return nil, refused("it has a parent", "merge it to a whole one: Merge-VHD")
+		case bytes.Equal(e[:16], vhdxFile):
+			block = int64(le.Uint32(value))
 		}
 	}
-	return info, nil
+	return info, f.checkVHDXBlocks(blocks, blocksLength, block)
+}
+
+// checkVHDXBlocks looks for blocks that are beyond the end of the file.
+func (f *file) checkVHDXBlocks(at, length, block int64) error {
+	const present, piece = 6, 1 << 20
+	for end := at + length; at < end; at += piece {
+		table, err := f.read(at, min(piece, end-at))
+		if err != nil {
+			return err
+		}
+		for ; len(table) >= 8; table = table[8:] {
+			e := le.Uint64(table)
+			if data := int64(e >> 20 << 20 & (1<<62 - 1)); e&7 == present && data+block > f.size {
+				return invalid("it is cut off: a block ends at %d, and it at %d", data+block, f.size)
+			}
+		}
+	}
+	return nil
 }

@@ -20,7 +20,8 @@ func inspectISO(f *file) (*Info, error) {
 	return &Info{VirtualSize: f.size, Hints: diskHints(f)}, nil
 }
 
-// inspectRaw checks that the partition table's copy, at the end of the disk, is in it.
+// inspectRaw checks that the partitions, and the copy of their table at the end of the disk,
+// are in it.
 func inspectRaw(f *file) (*Info, error) {
 	if f.size%sector != 0 {
 		return nil, invalid("it is %d bytes long, no whole number of sectors: it is cut off, or no disk", f.size)
@@ -28,6 +29,16 @@ func inspectRaw(f *file) (*Info, error) {
 	if h := f.upTo(sector, 92); bytes.HasPrefix(h, gptMark) && len(h) == 92 && string(f.upTo(isoDescriptor+1, 5)) != "CD001" {
 		if last := offset(min(le.Uint64(h[32:]), 1<<50)) * sector; last >= f.size {
 			return nil, invalid("it is cut off: its partition table ends at %d, and it at %d", last+sector, f.size)
+		}
+	}
+	if boot := f.upTo(0, sector); bytes.HasSuffix(boot, []byte{0x55, 0xaa}) {
+		for e := boot[446:510]; len(e) > 0; e = e[16:] {
+			// A type of 0xee stands for a table of the other kind. File systems may begin with
+			// such a mark too, and have their program here: 0 and 0x80 begin an entry.
+			first, count := int64(le.Uint32(e[8:])), int64(le.Uint32(e[12:]))
+			if plain := e[0]&0x7f == 0 && e[4] != 0 && e[4] != 0xee && first > 0; plain && (first+count)*sector > f.size {
+				return nil, invalid("it is cut off: a partition ends at %d, and it at %d", (first+count)*sector, f.size)
+			}
 		}
 	}
 	return &Info{VirtualSize: f.size, Hints: diskHints(f)}, nil

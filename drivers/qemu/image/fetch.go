@@ -17,44 +17,41 @@ import (
 )
 
 // fetch gets w's bytes, checks them, converts them to what QEMU reads well, and puts the
-// base into its place. When it fails nothing is left.
-func (s *Store) fetch(ctx context.Context, w *wanted, tell Progress) (base *Base, err error) {
+// base into its place, pinned. When it fails nothing is left.
+func (s *Store) fetch(ctx context.Context, w *wanted, tell Progress) (base *Base, release func(), err error) {
 	dir, err := os.MkdirTemp(s.path("temp"), "")
 	if err != nil {
-		return nil, fmt.Errorf("making room: %w", err)
+		return nil, nil, fmt.Errorf("making room: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	d, err := s.download(ctx, w, filepath.Join(dir, "fetched"), tell)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer d.file.Close()
 	tell("checking the image")
 	if err := s.checkSignature(ctx, w, d, dir); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	info, err := diskimage.Inspect(d.file, d.size, diskimage.Format(w.Format))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if info.VirtualSize > s.cfg.MaxVirtualBytes {
-		return nil, problem.New(problem.Invalid, "image", "it is a disk of %s, and this host takes up to %s", size(info.VirtualSize), size(s.cfg.MaxVirtualBytes))
+		return nil, nil, problem.New(problem.Invalid, "image", "it is a disk of %s, and this host takes up to %s", size(info.VirtualSize), size(s.cfg.MaxVirtualBytes))
 	}
 	base = &Base{Source: string(info.Format), VirtualSize: info.VirtualSize, Digest: d.digest(), Hints: info.Hints}
 	path, err := s.convert(ctx, base, info, d, dir, tell)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := s.place(base, path); err != nil {
-		return nil, err
+	if release, err = s.place(base, path); err != nil {
+		return nil, nil, err
 	}
 	if err := s.remember(w, base.Digest); err != nil {
 		s.cfg.Log.Warn("where an image came from is not remembered", "image", w.origin, "error", err)
 	}
-	if _, err := s.Tidy(ctx); err != nil {
-		s.cfg.Log.Warn("unused images stay", "error", err)
-	}
-	return base, nil
+	return base, release, nil
 }
 
 // download gets w's bytes into the file at path.
@@ -129,8 +126,8 @@ func (s *Store) extract(m *diskimage.Member, path string) error {
 }
 
 // place makes the file at path the base: first what is known of it, then the base, each
-// whole on disk before it has its name.
-func (s *Store) place(base *Base, path string) error {
+// whole on disk before it has its name, and pinned before anybody can remove it.
+func (s *Store) place(base *Base, path string) (release func(), err error) {
 	ending := base.Format
 	if base.Source == string(diskimage.File) {
 		ending = "file"
@@ -145,6 +142,7 @@ func (s *Store) place(base *Base, path string) error {
 			err = errors.Join(os.Chmod(p, 0o444), syncFile(p))
 		}
 	}
+	release = s.pin(base.Path)
 	if err == nil {
 		s.mu.Lock()
 		err = errors.Join(os.Rename(path+".json", base.Path+".json"), os.Rename(path, base.Path))
@@ -154,9 +152,10 @@ func (s *Store) place(base *Base, path string) error {
 		err = syncFile(s.path("bases"))
 	}
 	if err != nil {
-		return fmt.Errorf("putting an image into the store: %w", noSpace(err))
+		release()
+		return nil, fmt.Errorf("putting an image into the store: %w", noSpace(err))
 	}
-	return nil
+	return release, nil
 }
 
 func (s *Store) remember(w *wanted, digest string) error {

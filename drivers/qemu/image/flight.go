@@ -52,9 +52,14 @@ func (s *Store) start(ctx context.Context, w *wanted) *flight {
 	f := &flight{cancel: cancel, done: make(chan struct{}), listen: map[*Progress]Progress{}, release: func() {}}
 	go func() {
 		defer close(f.done)
-		f.base, f.err = s.fetch(ctx, w, f.tell)
-		if f.err == nil {
-			f.release = s.pin(f.base.Path)
+		base, release, err := s.fetch(ctx, w, f.tell)
+		if err != nil {
+			f.err = err
+			return
+		}
+		f.base, f.release = base, release
+		if _, err := s.Tidy(ctx); err != nil {
+			s.cfg.Log.Warn("unused images stay", "error", err)
 		}
 	}()
 	return f

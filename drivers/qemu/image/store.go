@@ -117,7 +117,7 @@ type record struct {
 }
 
 func (s *Store) want(ctx context.Context, src Source, o origin, progress Progress) (*wanted, error) {
-	w := &wanted{Source: src, origin: o, ref: digestOf(o.String()+"\n"+src.Checksum+"\n"+src.Signature)[len("sha256:"):] + ".json"}
+	w := &wanted{Source: src, origin: o, ref: digestOf(o.String() + "\n" + src.Checksum + "\n" + src.Signature)[len("sha256:"):] + ".json"}
 	var known record
 	if b, err := os.ReadFile(s.path("refs", w.ref)); err == nil && json.Unmarshal(b, &known) != nil {
 		known = record{}
