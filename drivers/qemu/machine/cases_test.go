@@ -11,9 +11,10 @@ type change func(*Input)
 
 // cases are the machines of the golden files, a feature each.
 var cases = map[string]change{
-	"plain":   func(*Input) {},
-	"pc":      func(in *Input) { in.Config.Machine = "pc"; in.Config.Balloon = true },
-	"microvm": func(in *Input) { in.Config.Machine = "microvm"; direct(in); in.Config.Balloon = true },
+	"plain":      func(*Input) {},
+	"phone-home": func(in *Input) { in.Config.Ready, in.SeedISO = "phone-home", "seed.iso" },
+	"pc":         func(in *Input) { in.Config.Machine = "pc"; in.Config.Balloon = true },
+	"microvm":    func(in *Input) { in.Config.Machine = "microvm"; direct(in); in.Config.Balloon = true },
 	"microvm-none": func(in *Input) {
 		in.Config.Machine, in.Config.Firmware = "microvm", "none"
 		direct(in)

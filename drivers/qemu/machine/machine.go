@@ -26,6 +26,9 @@ const (
 	// AgentSocket leads to qemu-guest-agent in the guest.
 	AgentSocket = "qga.sock"
 	VNCSocket   = "vnc.sock"
+	// ReadyLog gets what cloud-init in the guest says of itself (cloudinit.ReadyPort), with
+	// ready = "phone-home".
+	ReadyLog = "ready.log"
 	// TPMSocket is swtpm's control channel; swtpm runs before QEMU starts.
 	TPMSocket = "swtpm.sock"
 )

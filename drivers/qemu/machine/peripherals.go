@@ -1,6 +1,10 @@
 package machine
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/berthd/berth/drivers/cloudinit"
+)
 
 // console writes the serial console, the QMP sockets and the agent's channel.
 func (b *builder) channels() error {
@@ -11,18 +15,32 @@ func (b *builder) channels() error {
 		b.chardev(id, path)
 		b.flag("mon", "chardev="+id, "mode=control")
 	}
-	if !yes(b.in.Config.GuestAgent) {
+	agent, ready := yes(b.in.Config.GuestAgent), b.in.Config.GetReady() == "phone-home"
+	if !agent && !ready {
 		return nil
 	}
-	b.chardev(AgentID, AgentSocket)
+	if agent {
+		b.chardev(AgentID, AgentSocket)
+	}
 	if err := b.integrated(props{{"driver", b.board.virtio("serial")}, {"id", "channels"}}); err != nil {
 		return err
 	}
-	b.device(props{
-		{"driver", "virtserialport"}, {"id", AgentID}, {"bus", "channels.0"}, {"chardev", AgentID},
-		{"name", "org.qemu.guest_agent.0"},
-	})
+	if agent {
+		b.guestPort(AgentID, "org.qemu.guest_agent.0")
+	}
+	if ready {
+		b.flag("chardev", "file", "id="+readyID, "path="+ReadyLog, "append=on")
+		b.guestPort(readyID, cloudinit.ReadyPort)
+	}
 	return nil
+}
+
+// readyID is the chardev's behind ReadyLog.
+const readyID = "ready"
+
+// guestPort writes a port of the guest that leads to a chardev.
+func (b *builder) guestPort(chardev, name string) {
+	b.device(props{{"driver", "virtserialport"}, {"id", chardev}, {"bus", "channels.0"}, {"chardev", chardev}, {"name", name}})
 }
 
 // chardev writes a unix socket on which QEMU listens.
