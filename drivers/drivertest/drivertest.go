@@ -60,8 +60,11 @@ type Factory struct {
 	Console *Console
 	// Disked runs until it is stopped, and snapshots can be made of it.
 	Disked Config
-	// MemoryMiB is what tasks are granted; 0: 64.
-	MemoryMiB uint64
+	// MemoryMiB is what tasks ask for; 0: 64. They are granted OverheadMiB more.
+	MemoryMiB, OverheadMiB uint64
+	// LateLogs says that output is in the log files only when a driver has recovered the
+	// task: none is lost while no agent runs, and none comes.
+	LateLogs bool
 	// Patience is how long anything that must happen may take; 0: 30 s. Nothing is
 	// measured by it.
 	Patience time.Duration
@@ -177,7 +180,7 @@ func (b *bench) task(c Config) *drivers.Task {
 		User:      b.f.User,
 		Resources: &berthv1.Resources{CpuMilli: 100, MemoryMib: memory, Pids: 64},
 		Grant: &berthv1.TaskGrant{Task: "main", Cells: []*berthv1.CellGrant{
-			{Cell: 0, CpuMilli: 100, MemoryMib: memory},
+			{Cell: 0, CpuMilli: 100, MemoryMib: memory + b.f.OverheadMiB},
 		}},
 		Dirs: drivers.Dirs{
 			Alloc: dir, Shared: filepath.Join(dir, "shared"), Task: filepath.Join(dir, "task"),

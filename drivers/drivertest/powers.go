@@ -75,8 +75,10 @@ func testUpdate(t *testing.T, b *bench) {
 	task := b.task(b.f.Forever)
 	b.start(task)
 	bigger := *task
-	bigger.Resources.MemoryMib, bigger.Resources.CpuMilli = 128, 200
-	bigger.Grant.Cells[0].MemoryMib, bigger.Grant.Cells[0].CpuMilli = 128, 200
+	for _, n := range []*uint64{&bigger.Resources.MemoryMib, &bigger.Grant.Cells[0].MemoryMib} {
+		*n *= 2
+	}
+	bigger.Resources.CpuMilli, bigger.Grant.Cells[0].CpuMilli = 200, 200
 	if err := p.Update(b.ctx(), &bigger); err != nil {
 		t.Fatalf("Update: %v", err)
 	}
