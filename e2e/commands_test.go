@@ -42,6 +42,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"ask":      cmdAsk,
 	"asked":    cmdAsked,
 	"settled":  cmdSettled,
+	"console":  cmdConsole,
 }
 
 // cmdPorts gives servers their ports before they run: ports s1 s2 s3
