@@ -187,7 +187,7 @@ func (a *app) deploymentAct(name, short, long string, action berthv1.DeploymentA
 		if err != nil {
 			return err
 		}
-		return a.show(&o, r.GetDeployment(), func() error { return a.printDeployment(r.GetDeployment()) })
+		return a.show(&o, r.GetDeployment(), func() error { a.tellDeploymentChanged(action, r.GetDeployment()); return nil })
 	})
 	if action == berthv1.DeploymentAction_DEPLOYMENT_ACTION_PROMOTE {
 		cmd.Flags().StringArrayVar(&groups, "group", nil, "`group` whose canaries take over; may be repeated (default all)")
@@ -195,6 +195,24 @@ func (a *app) deploymentAct(name, short, long string, action berthv1.DeploymentA
 	o.register(cmd)
 	cmd.ValidArgsFunction = a.completeDeployments
 	return cmd
+}
+
+// tellDeploymentChanged says what an operator has done. How many instances there are is not
+// counted anew by that.
+func (a *app) tellDeploymentChanged(action berthv1.DeploymentAction, d *berthv1.Deployment) {
+	id, what := shortID(d.GetId()), ""
+	switch action {
+	case berthv1.DeploymentAction_DEPLOYMENT_ACTION_PROMOTE:
+		what = fmt.Sprintf("is promoted: its canaries take over. berth deployment status %s -monitor", id)
+	case berthv1.DeploymentAction_DEPLOYMENT_ACTION_PAUSE:
+		what = fmt.Sprintf("is paused: nothing more is replaced. berth deployment resume %s", id)
+	case berthv1.DeploymentAction_DEPLOYMENT_ACTION_RESUME:
+		what = fmt.Sprintf("goes on. berth deployment status %s -monitor", id)
+	case berthv1.DeploymentAction_DEPLOYMENT_ACTION_FAIL:
+		what = fmt.Sprintf("is ended as one that failed. berth job status %s", d.GetJob())
+	case berthv1.DeploymentAction_DEPLOYMENT_ACTION_NONE:
+	}
+	a.printf("The roll-out of %s v%d %s\n", d.GetJob(), d.GetJobVersion(), what)
 }
 
 func (a *app) completeDeployments(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {

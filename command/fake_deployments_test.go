@@ -86,7 +86,8 @@ func (d *fakeDeployments) ChangeDeployment(_ context.Context, q *berthv1.ChangeD
 }
 
 // rollout is how the roll-out of a job with an update strategy is, which goes a step with
-// each look: "rotten" fails, "goesback" goes back to version 1, others end well.
+// each look: "rotten" fails, "goesback" goes back to version 1, "careful"
+// waits to be promoted, others end well.
 func (f *fakeCluster) rollout(s *berthv1.JobStatus) {
 	j := s.GetJob()
 	if j.GetUpdate() == nil {
@@ -99,6 +100,11 @@ func (f *fakeCluster) rollout(s *berthv1.JobStatus) {
 	switch {
 	case j.GetName() == "rotten" && n > 2:
 		d.Status, d.StatusReason = berthv1.Deployment_failed, "no instance of web became healthy for 1m0s"
+	case j.GetName() == "careful":
+		d.Groups[0].Canaries = 1
+		if d.GetGroups()[0].GetHealthy() > 0 {
+			d.Groups[0].CanariesHealthy = timestamppb.Now()
+		}
 	case j.GetName() == "goesback" && n == 3:
 		d.Status, d.RevertedTo = berthv1.Deployment_failed, 1
 	case j.GetName() == "goesback" && n > 3:

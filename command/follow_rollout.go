@@ -45,12 +45,36 @@ func (f *follower) judgeRollout(s sight) (bool, error) {
 		f.printf("The roll-out of v%d was cancelled: %s.\n", f.version, d.GetStatusReason())
 		return true, &exitStatus{code: exitError}
 	case berthv1.Deployment_running, berthv1.Deployment_paused:
+		if d.GetStatus() == berthv1.Deployment_running && f.onlyPromotionLeft(d) {
+			f.printf("v%d waits to be promoted, which may take as long as it takes. %[2]s promote %[3]s lets its canaries take over, %[2]s fail %[3]s ends it.\n",
+				f.version, "berth deployment", shortID(d.GetId()))
+			return true, nil
+		}
 		if line := waitsForPeople(d); line != "" && !slices.Contains(f.told, line) {
 			f.told = append(f.told, line)
 			f.progress.say("  %s", line)
 		}
 	}
 	return false, nil
+}
+
+// onlyPromotionLeft says that a roll-out goes no further before somebody promotes it: its
+// canaries are healthy and not promoted by themselves, and its other groups are done.
+func (f *follower) onlyPromotionLeft(d *berthv1.Deployment) bool {
+	waits := false
+	for _, g := range d.GetGroups() {
+		switch strategy := f.job.GroupNamed(g.GetGroup()).GetUpdate(); {
+		case g.GetCanaries() == 0 || g.GetPromoted():
+			if g.GetHealthy() < g.GetDesired() {
+				return false
+			}
+		case g.GetCanariesHealthy() == nil, strategy == nil && f.job.GetUpdate().GetPromote() == "healthy", strategy.GetPromote() == "healthy":
+			return false
+		default:
+			waits = true
+		}
+	}
+	return waits
 }
 
 // overtaken says that the version that is watched is not the newest any more.

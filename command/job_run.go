@@ -30,7 +30,7 @@ func (a *app) jobPlan() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.show(&o, r, func() error { a.printPlan(job, args[0], r); return nil }); err != nil {
+			if err := a.show(&o, r, func() error { a.printPlan(job, f.words()+" "+shellWord(args[0]), r); return nil }); err != nil {
 				return err
 			}
 			if r.GetChanges() {
@@ -45,7 +45,7 @@ func (a *app) jobPlan() *cobra.Command {
 	return cmd
 }
 
-func (a *app) printPlan(job *berthv1.Job, file string, r *berthv1.PlanJobResponse) {
+func (a *app) printPlan(job *berthv1.Job, spec string, r *berthv1.PlanJobResponse) {
 	a.warn(r.GetWarnings())
 	switch {
 	case !r.GetChanges():
@@ -67,7 +67,7 @@ func (a *app) printPlan(job *berthv1.Job, file string, r *berthv1.PlanJobRespons
 	for _, at := range r.GetNextScheduled() {
 		a.printf("runs at %s\n", clock(at))
 	}
-	a.printf("\nberth job run -check-index %d %s   does this, unless the job is changed before\n", r.GetSpecRevision(), file)
+	a.printf("\nberth job run -check-index %d%s   does this, unless the job is changed before\n", r.GetSpecRevision(), spec)
 }
 
 func (a *app) jobRun() *cobra.Command {
@@ -78,7 +78,7 @@ func (a *app) jobRun() *cobra.Command {
 	var cmd *cobra.Command
 	cmd = a.leaf("run FILE", "Submit a job spec and watch it start",
 		"FILE is a job spec in HCL, JSON or YAML; - is stdin. Shows how far it is until everything runs; Ctrl-C stops watching, not the job.\n"+
-			"Exit codes: 0 everything is placed and running (or accepted, with -detach), 2 something cannot be placed now, 1 an error, or a task failed; 130 watching was stopped.",
+			"Exit codes: 0 everything is placed and running (or accepted, with -detach, or waits to be promoted), 2 something cannot be placed now, 1 an error, or a task failed; 130 watching was stopped.",
 		func(ctx context.Context, args []string) error {
 			job, err := a.loadJob(args[0], &f)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,29 @@ func (f *specFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.vars, "var", nil, "value of a variable, `name=value`; may be repeated; over -var-file, which is over BERTH_VAR_<name>")
 	cmd.Flags().StringArrayVar(&f.varFiles, "var-file", nil, "`file` with values of variables; may be repeated")
 	cmd.ValidArgsFunction = completeFiles
+}
+
+// words are the flags as a shell takes them, each with a space before it.
+func (f *specFlags) words() string {
+	var b strings.Builder
+	for _, v := range f.vars {
+		b.WriteString(" -var " + shellWord(v))
+	}
+	for _, v := range f.varFiles {
+		b.WriteString(" -var-file " + shellWord(v))
+	}
+	return b.String()
+}
+
+// shellWord writes text as one word of a shell's command line.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_=.,:/@%+", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func completeFiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -7,9 +7,8 @@
 #
 # A new version, by hand (berth job plan with the same words shows it before it happens):
 #
-#   berth job run -detach -var hello=/tmp/hello -var version=v2 examples/rollout.hcl
-#   berth deployment list -job shop
-#   berth deployment promote DEPLOYMENT
+#   berth job run -var hello=/tmp/hello -var version=v2 examples/rollout.hcl
+#   berth deployment promote DEPLOYMENT   # as it says when the canary is healthy
 #
 # One that does not work; its canary is never healthy, and the job goes back to the last good one:
 #
