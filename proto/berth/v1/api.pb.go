@@ -5523,6 +5523,7 @@ type Event struct {
 	//	*Event_Service
 	//	*Event_Deployment
 	//	*Event_Variable
+	//	*Event_Image
 	Item          isEvent_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5688,6 +5689,15 @@ func (x *Event) GetVariable() *Variable {
 	return nil
 }
 
+func (x *Event) GetImage() *Image {
+	if x != nil {
+		if x, ok := x.Item.(*Event_Image); ok {
+			return x.Image
+		}
+	}
+	return nil
+}
+
 type isEvent_Item interface {
 	isEvent_Item()
 }
@@ -5728,6 +5738,10 @@ type Event_Variable struct {
 	Variable *Variable `protobuf:"bytes,18,opt,name=variable,proto3,oneof"`
 }
 
+type Event_Image struct {
+	Image *Image `protobuf:"bytes,19,opt,name=image,proto3,oneof"`
+}
+
 func (*Event_Job) isEvent_Item() {}
 
 func (*Event_Alloc) isEvent_Item() {}
@@ -5746,11 +5760,13 @@ func (*Event_Deployment) isEvent_Item() {}
 
 func (*Event_Variable) isEvent_Item() {}
 
+func (*Event_Image) isEvent_Item() {}
+
 var File_berth_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x18berth/v1/rebalance.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
+	"\x12berth/v1/api.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x14berth/v1/image.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x18berth/v1/rebalance.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
 	"\x0fListJobsRequest\x12\x1c\n" +
 	"\tnamespace\x18d \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05index\x18e \x01(\x04R\x05index\x12-\n" +
@@ -6168,7 +6184,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x10\n" +
 	"\x03job\x18\x03 \x01(\tR\x03job\x12\x1c\n" +
-	"\tnamespace\x18d \x01(\tR\tnamespace\"\xf3\x04\n" +
+	"\tnamespace\x18d \x01(\tR\tnamespace\"\x9c\x05\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x12\n" +
@@ -6189,7 +6205,8 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"deployment\x18\x11 \x01(\v2\x14.berth.v1.DeploymentH\x00R\n" +
 	"deployment\x120\n" +
-	"\bvariable\x18\x12 \x01(\v2\x12.berth.v1.VariableH\x00R\bvariableB\x06\n" +
+	"\bvariable\x18\x12 \x01(\v2\x12.berth.v1.VariableH\x00R\bvariable\x12'\n" +
+	"\x05image\x18\x13 \x01(\v2\x0f.berth.v1.ImageH\x00R\x05imageB\x06\n" +
 	"\x04item2\xf0\v\n" +
 	"\n" +
 	"JobService\x12S\n" +
@@ -6390,34 +6407,35 @@ var file_berth_v1_api_proto_goTypes = []any{
 	(*Reservation)(nil),                 // 103: berth.v1.Reservation
 	(*ServiceInstance)(nil),             // 104: berth.v1.ServiceInstance
 	(*Variable)(nil),                    // 105: berth.v1.Variable
-	(*RestartAllocRequest)(nil),         // 106: berth.v1.RestartAllocRequest
-	(*SignalAllocRequest)(nil),          // 107: berth.v1.SignalAllocRequest
-	(*LogsRequest)(nil),                 // 108: berth.v1.LogsRequest
-	(*ExecFrame)(nil),                   // 109: berth.v1.ExecFrame
-	(*AttachFrame)(nil),                 // 110: berth.v1.AttachFrame
-	(*ControlAllocRequest)(nil),         // 111: berth.v1.ControlAllocRequest
-	(*ScreenshotAllocRequest)(nil),      // 112: berth.v1.ScreenshotAllocRequest
-	(*SnapshotAllocRequest)(nil),        // 113: berth.v1.SnapshotAllocRequest
-	(*ListAllocSnapshotsRequest)(nil),   // 114: berth.v1.ListAllocSnapshotsRequest
-	(*RevertAllocRequest)(nil),          // 115: berth.v1.RevertAllocRequest
-	(*DeleteAllocSnapshotRequest)(nil),  // 116: berth.v1.DeleteAllocSnapshotRequest
-	(*ListFilesRequest)(nil),            // 117: berth.v1.ListFilesRequest
-	(*StatFileRequest)(nil),             // 118: berth.v1.StatFileRequest
-	(*ReadFileRequest)(nil),             // 119: berth.v1.ReadFileRequest
-	(*PlanRebalanceRequest)(nil),        // 120: berth.v1.PlanRebalanceRequest
-	(*RestartAllocResponse)(nil),        // 121: berth.v1.RestartAllocResponse
-	(*SignalAllocResponse)(nil),         // 122: berth.v1.SignalAllocResponse
-	(*LogFrame)(nil),                    // 123: berth.v1.LogFrame
-	(*ControlAllocResponse)(nil),        // 124: berth.v1.ControlAllocResponse
-	(*ScreenshotAllocResponse)(nil),     // 125: berth.v1.ScreenshotAllocResponse
-	(*AllocSnapshot)(nil),               // 126: berth.v1.AllocSnapshot
-	(*ListAllocSnapshotsResponse)(nil),  // 127: berth.v1.ListAllocSnapshotsResponse
-	(*RevertAllocResponse)(nil),         // 128: berth.v1.RevertAllocResponse
-	(*DeleteAllocSnapshotResponse)(nil), // 129: berth.v1.DeleteAllocSnapshotResponse
-	(*ListFilesResponse)(nil),           // 130: berth.v1.ListFilesResponse
-	(*FileInfo)(nil),                    // 131: berth.v1.FileInfo
-	(*FileChunk)(nil),                   // 132: berth.v1.FileChunk
-	(*RebalancePlan)(nil),               // 133: berth.v1.RebalancePlan
+	(*Image)(nil),                       // 106: berth.v1.Image
+	(*RestartAllocRequest)(nil),         // 107: berth.v1.RestartAllocRequest
+	(*SignalAllocRequest)(nil),          // 108: berth.v1.SignalAllocRequest
+	(*LogsRequest)(nil),                 // 109: berth.v1.LogsRequest
+	(*ExecFrame)(nil),                   // 110: berth.v1.ExecFrame
+	(*AttachFrame)(nil),                 // 111: berth.v1.AttachFrame
+	(*ControlAllocRequest)(nil),         // 112: berth.v1.ControlAllocRequest
+	(*ScreenshotAllocRequest)(nil),      // 113: berth.v1.ScreenshotAllocRequest
+	(*SnapshotAllocRequest)(nil),        // 114: berth.v1.SnapshotAllocRequest
+	(*ListAllocSnapshotsRequest)(nil),   // 115: berth.v1.ListAllocSnapshotsRequest
+	(*RevertAllocRequest)(nil),          // 116: berth.v1.RevertAllocRequest
+	(*DeleteAllocSnapshotRequest)(nil),  // 117: berth.v1.DeleteAllocSnapshotRequest
+	(*ListFilesRequest)(nil),            // 118: berth.v1.ListFilesRequest
+	(*StatFileRequest)(nil),             // 119: berth.v1.StatFileRequest
+	(*ReadFileRequest)(nil),             // 120: berth.v1.ReadFileRequest
+	(*PlanRebalanceRequest)(nil),        // 121: berth.v1.PlanRebalanceRequest
+	(*RestartAllocResponse)(nil),        // 122: berth.v1.RestartAllocResponse
+	(*SignalAllocResponse)(nil),         // 123: berth.v1.SignalAllocResponse
+	(*LogFrame)(nil),                    // 124: berth.v1.LogFrame
+	(*ControlAllocResponse)(nil),        // 125: berth.v1.ControlAllocResponse
+	(*ScreenshotAllocResponse)(nil),     // 126: berth.v1.ScreenshotAllocResponse
+	(*AllocSnapshot)(nil),               // 127: berth.v1.AllocSnapshot
+	(*ListAllocSnapshotsResponse)(nil),  // 128: berth.v1.ListAllocSnapshotsResponse
+	(*RevertAllocResponse)(nil),         // 129: berth.v1.RevertAllocResponse
+	(*DeleteAllocSnapshotResponse)(nil), // 130: berth.v1.DeleteAllocSnapshotResponse
+	(*ListFilesResponse)(nil),           // 131: berth.v1.ListFilesResponse
+	(*FileInfo)(nil),                    // 132: berth.v1.FileInfo
+	(*FileChunk)(nil),                   // 133: berth.v1.FileChunk
+	(*RebalancePlan)(nil),               // 134: berth.v1.RebalancePlan
 }
 var file_berth_v1_api_proto_depIdxs = []int32{
 	86,  // 0: berth.v1.ListJobsRequest.wait:type_name -> google.protobuf.Duration
@@ -6483,133 +6501,134 @@ var file_berth_v1_api_proto_depIdxs = []int32{
 	104, // 60: berth.v1.Event.service:type_name -> berth.v1.ServiceInstance
 	95,  // 61: berth.v1.Event.deployment:type_name -> berth.v1.Deployment
 	105, // 62: berth.v1.Event.variable:type_name -> berth.v1.Variable
-	1,   // 63: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
-	5,   // 64: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
-	6,   // 65: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
-	8,   // 66: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
-	11,  // 67: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
-	13,  // 68: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
-	14,  // 69: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
-	16,  // 70: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
-	17,  // 71: berth.v1.JobService.RevertJob:input_type -> berth.v1.RevertJobRequest
-	18,  // 72: berth.v1.JobService.DispatchJob:input_type -> berth.v1.DispatchJobRequest
-	20,  // 73: berth.v1.JobService.ForceSchedule:input_type -> berth.v1.ForceScheduleRequest
-	22,  // 74: berth.v1.JobService.ListScalingEvents:input_type -> berth.v1.ListScalingEventsRequest
-	24,  // 75: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
-	26,  // 76: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
-	29,  // 77: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
-	31,  // 78: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
-	33,  // 79: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
-	35,  // 80: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
-	34,  // 81: berth.v1.AllocService.SetAllocHealth:input_type -> berth.v1.SetAllocHealthRequest
-	106, // 82: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
-	107, // 83: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
-	108, // 84: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
-	109, // 85: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
-	110, // 86: berth.v1.AllocService.Attach:input_type -> berth.v1.AttachFrame
-	111, // 87: berth.v1.AllocService.ControlAlloc:input_type -> berth.v1.ControlAllocRequest
-	112, // 88: berth.v1.AllocService.ScreenshotAlloc:input_type -> berth.v1.ScreenshotAllocRequest
-	113, // 89: berth.v1.AllocService.SnapshotAlloc:input_type -> berth.v1.SnapshotAllocRequest
-	114, // 90: berth.v1.AllocService.ListAllocSnapshots:input_type -> berth.v1.ListAllocSnapshotsRequest
-	115, // 91: berth.v1.AllocService.RevertAlloc:input_type -> berth.v1.RevertAllocRequest
-	116, // 92: berth.v1.AllocService.DeleteAllocSnapshot:input_type -> berth.v1.DeleteAllocSnapshotRequest
-	117, // 93: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
-	118, // 94: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
-	119, // 95: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
-	37,  // 96: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
-	39,  // 97: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
-	40,  // 98: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
-	43,  // 99: berth.v1.NodeService.DrainNode:input_type -> berth.v1.DrainNodeRequest
-	42,  // 100: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
-	44,  // 101: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
-	46,  // 102: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
-	48,  // 103: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
-	49,  // 104: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
-	51,  // 105: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
-	52,  // 106: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
-	54,  // 107: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
-	55,  // 108: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
-	57,  // 109: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
-	60,  // 110: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
-	62,  // 111: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
-	64,  // 112: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
-	65,  // 113: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
-	67,  // 114: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
-	68,  // 115: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
-	120, // 116: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
-	69,  // 117: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
-	71,  // 118: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
-	74,  // 119: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
-	76,  // 120: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
-	78,  // 121: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
-	80,  // 122: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
-	82,  // 123: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
-	2,   // 124: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
-	90,  // 125: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
-	7,   // 126: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
-	9,   // 127: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
-	12,  // 128: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
-	90,  // 129: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
-	15,  // 130: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
-	7,   // 131: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
-	7,   // 132: berth.v1.JobService.RevertJob:output_type -> berth.v1.RegisterJobResponse
-	19,  // 133: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
-	21,  // 134: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
-	23,  // 135: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
-	25,  // 136: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
-	27,  // 137: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
-	30,  // 138: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
-	32,  // 139: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
-	96,  // 140: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
-	36,  // 141: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
-	96,  // 142: berth.v1.AllocService.SetAllocHealth:output_type -> berth.v1.Alloc
-	121, // 143: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
-	122, // 144: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
-	123, // 145: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
-	109, // 146: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
-	110, // 147: berth.v1.AllocService.Attach:output_type -> berth.v1.AttachFrame
-	124, // 148: berth.v1.AllocService.ControlAlloc:output_type -> berth.v1.ControlAllocResponse
-	125, // 149: berth.v1.AllocService.ScreenshotAlloc:output_type -> berth.v1.ScreenshotAllocResponse
-	126, // 150: berth.v1.AllocService.SnapshotAlloc:output_type -> berth.v1.AllocSnapshot
-	127, // 151: berth.v1.AllocService.ListAllocSnapshots:output_type -> berth.v1.ListAllocSnapshotsResponse
-	128, // 152: berth.v1.AllocService.RevertAlloc:output_type -> berth.v1.RevertAllocResponse
-	129, // 153: berth.v1.AllocService.DeleteAllocSnapshot:output_type -> berth.v1.DeleteAllocSnapshotResponse
-	130, // 154: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
-	131, // 155: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
-	132, // 156: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
-	38,  // 157: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
-	97,  // 158: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
-	41,  // 159: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
-	97,  // 160: berth.v1.NodeService.DrainNode:output_type -> berth.v1.Node
-	97,  // 161: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
-	45,  // 162: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
-	47,  // 163: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
-	94,  // 164: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
-	50,  // 165: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
-	100, // 166: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
-	53,  // 167: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
-	100, // 168: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
-	56,  // 169: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
-	58,  // 170: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
-	61,  // 171: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
-	63,  // 172: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
-	65,  // 173: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
-	66,  // 174: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
-	102, // 175: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	102, // 176: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
-	133, // 177: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
-	70,  // 178: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
-	72,  // 179: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
-	75,  // 180: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
-	77,  // 181: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
-	79,  // 182: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
-	81,  // 183: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
-	83,  // 184: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
-	124, // [124:185] is the sub-list for method output_type
-	63,  // [63:124] is the sub-list for method input_type
-	63,  // [63:63] is the sub-list for extension type_name
-	63,  // [63:63] is the sub-list for extension extendee
-	0,   // [0:63] is the sub-list for field type_name
+	106, // 63: berth.v1.Event.image:type_name -> berth.v1.Image
+	1,   // 64: berth.v1.JobService.ListJobs:input_type -> berth.v1.ListJobsRequest
+	5,   // 65: berth.v1.JobService.GetJob:input_type -> berth.v1.GetJobRequest
+	6,   // 66: berth.v1.JobService.RegisterJob:input_type -> berth.v1.RegisterJobRequest
+	8,   // 67: berth.v1.JobService.PlanJob:input_type -> berth.v1.PlanJobRequest
+	11,  // 68: berth.v1.JobService.ValidateJob:input_type -> berth.v1.ValidateJobRequest
+	13,  // 69: berth.v1.JobService.ParseJob:input_type -> berth.v1.ParseJobRequest
+	14,  // 70: berth.v1.JobService.StopJob:input_type -> berth.v1.StopJobRequest
+	16,  // 71: berth.v1.JobService.ScaleJob:input_type -> berth.v1.ScaleJobRequest
+	17,  // 72: berth.v1.JobService.RevertJob:input_type -> berth.v1.RevertJobRequest
+	18,  // 73: berth.v1.JobService.DispatchJob:input_type -> berth.v1.DispatchJobRequest
+	20,  // 74: berth.v1.JobService.ForceSchedule:input_type -> berth.v1.ForceScheduleRequest
+	22,  // 75: berth.v1.JobService.ListScalingEvents:input_type -> berth.v1.ListScalingEventsRequest
+	24,  // 76: berth.v1.JobService.EvaluateJob:input_type -> berth.v1.EvaluateJobRequest
+	26,  // 77: berth.v1.JobService.GetJobHistory:input_type -> berth.v1.GetJobHistoryRequest
+	29,  // 78: berth.v1.JobService.GetJobStatus:input_type -> berth.v1.GetJobStatusRequest
+	31,  // 79: berth.v1.AllocService.ListAllocs:input_type -> berth.v1.ListAllocsRequest
+	33,  // 80: berth.v1.AllocService.GetAlloc:input_type -> berth.v1.GetAllocRequest
+	35,  // 81: berth.v1.AllocService.StopAlloc:input_type -> berth.v1.StopAllocRequest
+	34,  // 82: berth.v1.AllocService.SetAllocHealth:input_type -> berth.v1.SetAllocHealthRequest
+	107, // 83: berth.v1.AllocService.RestartAlloc:input_type -> berth.v1.RestartAllocRequest
+	108, // 84: berth.v1.AllocService.SignalAlloc:input_type -> berth.v1.SignalAllocRequest
+	109, // 85: berth.v1.AllocService.Logs:input_type -> berth.v1.LogsRequest
+	110, // 86: berth.v1.AllocService.Exec:input_type -> berth.v1.ExecFrame
+	111, // 87: berth.v1.AllocService.Attach:input_type -> berth.v1.AttachFrame
+	112, // 88: berth.v1.AllocService.ControlAlloc:input_type -> berth.v1.ControlAllocRequest
+	113, // 89: berth.v1.AllocService.ScreenshotAlloc:input_type -> berth.v1.ScreenshotAllocRequest
+	114, // 90: berth.v1.AllocService.SnapshotAlloc:input_type -> berth.v1.SnapshotAllocRequest
+	115, // 91: berth.v1.AllocService.ListAllocSnapshots:input_type -> berth.v1.ListAllocSnapshotsRequest
+	116, // 92: berth.v1.AllocService.RevertAlloc:input_type -> berth.v1.RevertAllocRequest
+	117, // 93: berth.v1.AllocService.DeleteAllocSnapshot:input_type -> berth.v1.DeleteAllocSnapshotRequest
+	118, // 94: berth.v1.AllocService.ListFiles:input_type -> berth.v1.ListFilesRequest
+	119, // 95: berth.v1.AllocService.StatFile:input_type -> berth.v1.StatFileRequest
+	120, // 96: berth.v1.AllocService.ReadFile:input_type -> berth.v1.ReadFileRequest
+	37,  // 97: berth.v1.NodeService.ListNodes:input_type -> berth.v1.ListNodesRequest
+	39,  // 98: berth.v1.NodeService.GetNode:input_type -> berth.v1.GetNodeRequest
+	40,  // 99: berth.v1.NodeService.SetNodeEligibility:input_type -> berth.v1.SetNodeEligibilityRequest
+	43,  // 100: berth.v1.NodeService.DrainNode:input_type -> berth.v1.DrainNodeRequest
+	42,  // 101: berth.v1.NodeService.SetNodeTaints:input_type -> berth.v1.SetNodeTaintsRequest
+	44,  // 102: berth.v1.NodeService.RemoveNode:input_type -> berth.v1.RemoveNodeRequest
+	46,  // 103: berth.v1.EvaluationService.ListEvaluations:input_type -> berth.v1.ListEvaluationsRequest
+	48,  // 104: berth.v1.EvaluationService.GetEvaluation:input_type -> berth.v1.GetEvaluationRequest
+	49,  // 105: berth.v1.NamespaceService.ListNamespaces:input_type -> berth.v1.ListNamespacesRequest
+	51,  // 106: berth.v1.NamespaceService.GetNamespace:input_type -> berth.v1.GetNamespaceRequest
+	52,  // 107: berth.v1.NamespaceService.GetNamespaceUsage:input_type -> berth.v1.GetNamespaceUsageRequest
+	54,  // 108: berth.v1.NamespaceService.SetNamespace:input_type -> berth.v1.SetNamespaceRequest
+	55,  // 109: berth.v1.NamespaceService.DeleteNamespace:input_type -> berth.v1.DeleteNamespaceRequest
+	57,  // 110: berth.v1.OperatorService.GetRaft:input_type -> berth.v1.GetRaftRequest
+	60,  // 111: berth.v1.OperatorService.RemoveRaftPeer:input_type -> berth.v1.RemoveRaftPeerRequest
+	62,  // 112: berth.v1.OperatorService.TransferLeadership:input_type -> berth.v1.TransferLeadershipRequest
+	64,  // 113: berth.v1.OperatorService.SaveSnapshot:input_type -> berth.v1.SaveSnapshotRequest
+	65,  // 114: berth.v1.OperatorService.RestoreSnapshot:input_type -> berth.v1.SnapshotChunk
+	67,  // 115: berth.v1.OperatorService.GetSchedulerConfig:input_type -> berth.v1.GetSchedulerConfigRequest
+	68,  // 116: berth.v1.OperatorService.SetSchedulerConfig:input_type -> berth.v1.SetSchedulerConfigRequest
+	121, // 117: berth.v1.OperatorService.PlanRebalance:input_type -> berth.v1.PlanRebalanceRequest
+	69,  // 118: berth.v1.OperatorService.CollectGarbage:input_type -> berth.v1.CollectGarbageRequest
+	71,  // 119: berth.v1.StatusService.GetMembers:input_type -> berth.v1.GetMembersRequest
+	74,  // 120: berth.v1.StatusService.JoinServers:input_type -> berth.v1.JoinServersRequest
+	76,  // 121: berth.v1.StatusService.LeaveServer:input_type -> berth.v1.LeaveServerRequest
+	78,  // 122: berth.v1.StatusService.GetHealth:input_type -> berth.v1.GetHealthRequest
+	80,  // 123: berth.v1.StatusService.GetVersion:input_type -> berth.v1.GetVersionRequest
+	82,  // 124: berth.v1.StatusService.StreamEvents:input_type -> berth.v1.StreamEventsRequest
+	2,   // 125: berth.v1.JobService.ListJobs:output_type -> berth.v1.ListJobsResponse
+	90,  // 126: berth.v1.JobService.GetJob:output_type -> berth.v1.Job
+	7,   // 127: berth.v1.JobService.RegisterJob:output_type -> berth.v1.RegisterJobResponse
+	9,   // 128: berth.v1.JobService.PlanJob:output_type -> berth.v1.PlanJobResponse
+	12,  // 129: berth.v1.JobService.ValidateJob:output_type -> berth.v1.ValidateJobResponse
+	90,  // 130: berth.v1.JobService.ParseJob:output_type -> berth.v1.Job
+	15,  // 131: berth.v1.JobService.StopJob:output_type -> berth.v1.StopJobResponse
+	7,   // 132: berth.v1.JobService.ScaleJob:output_type -> berth.v1.RegisterJobResponse
+	7,   // 133: berth.v1.JobService.RevertJob:output_type -> berth.v1.RegisterJobResponse
+	19,  // 134: berth.v1.JobService.DispatchJob:output_type -> berth.v1.DispatchJobResponse
+	21,  // 135: berth.v1.JobService.ForceSchedule:output_type -> berth.v1.ForceScheduleResponse
+	23,  // 136: berth.v1.JobService.ListScalingEvents:output_type -> berth.v1.ListScalingEventsResponse
+	25,  // 137: berth.v1.JobService.EvaluateJob:output_type -> berth.v1.EvaluateJobResponse
+	27,  // 138: berth.v1.JobService.GetJobHistory:output_type -> berth.v1.GetJobHistoryResponse
+	30,  // 139: berth.v1.JobService.GetJobStatus:output_type -> berth.v1.JobStatus
+	32,  // 140: berth.v1.AllocService.ListAllocs:output_type -> berth.v1.ListAllocsResponse
+	96,  // 141: berth.v1.AllocService.GetAlloc:output_type -> berth.v1.Alloc
+	36,  // 142: berth.v1.AllocService.StopAlloc:output_type -> berth.v1.StopAllocResponse
+	96,  // 143: berth.v1.AllocService.SetAllocHealth:output_type -> berth.v1.Alloc
+	122, // 144: berth.v1.AllocService.RestartAlloc:output_type -> berth.v1.RestartAllocResponse
+	123, // 145: berth.v1.AllocService.SignalAlloc:output_type -> berth.v1.SignalAllocResponse
+	124, // 146: berth.v1.AllocService.Logs:output_type -> berth.v1.LogFrame
+	110, // 147: berth.v1.AllocService.Exec:output_type -> berth.v1.ExecFrame
+	111, // 148: berth.v1.AllocService.Attach:output_type -> berth.v1.AttachFrame
+	125, // 149: berth.v1.AllocService.ControlAlloc:output_type -> berth.v1.ControlAllocResponse
+	126, // 150: berth.v1.AllocService.ScreenshotAlloc:output_type -> berth.v1.ScreenshotAllocResponse
+	127, // 151: berth.v1.AllocService.SnapshotAlloc:output_type -> berth.v1.AllocSnapshot
+	128, // 152: berth.v1.AllocService.ListAllocSnapshots:output_type -> berth.v1.ListAllocSnapshotsResponse
+	129, // 153: berth.v1.AllocService.RevertAlloc:output_type -> berth.v1.RevertAllocResponse
+	130, // 154: berth.v1.AllocService.DeleteAllocSnapshot:output_type -> berth.v1.DeleteAllocSnapshotResponse
+	131, // 155: berth.v1.AllocService.ListFiles:output_type -> berth.v1.ListFilesResponse
+	132, // 156: berth.v1.AllocService.StatFile:output_type -> berth.v1.FileInfo
+	133, // 157: berth.v1.AllocService.ReadFile:output_type -> berth.v1.FileChunk
+	38,  // 158: berth.v1.NodeService.ListNodes:output_type -> berth.v1.ListNodesResponse
+	97,  // 159: berth.v1.NodeService.GetNode:output_type -> berth.v1.Node
+	41,  // 160: berth.v1.NodeService.SetNodeEligibility:output_type -> berth.v1.SetNodeEligibilityResponse
+	97,  // 161: berth.v1.NodeService.DrainNode:output_type -> berth.v1.Node
+	97,  // 162: berth.v1.NodeService.SetNodeTaints:output_type -> berth.v1.Node
+	45,  // 163: berth.v1.NodeService.RemoveNode:output_type -> berth.v1.RemoveNodeResponse
+	47,  // 164: berth.v1.EvaluationService.ListEvaluations:output_type -> berth.v1.ListEvaluationsResponse
+	94,  // 165: berth.v1.EvaluationService.GetEvaluation:output_type -> berth.v1.Evaluation
+	50,  // 166: berth.v1.NamespaceService.ListNamespaces:output_type -> berth.v1.ListNamespacesResponse
+	100, // 167: berth.v1.NamespaceService.GetNamespace:output_type -> berth.v1.Namespace
+	53,  // 168: berth.v1.NamespaceService.GetNamespaceUsage:output_type -> berth.v1.NamespaceUsage
+	100, // 169: berth.v1.NamespaceService.SetNamespace:output_type -> berth.v1.Namespace
+	56,  // 170: berth.v1.NamespaceService.DeleteNamespace:output_type -> berth.v1.DeleteNamespaceResponse
+	58,  // 171: berth.v1.OperatorService.GetRaft:output_type -> berth.v1.GetRaftResponse
+	61,  // 172: berth.v1.OperatorService.RemoveRaftPeer:output_type -> berth.v1.RemoveRaftPeerResponse
+	63,  // 173: berth.v1.OperatorService.TransferLeadership:output_type -> berth.v1.TransferLeadershipResponse
+	65,  // 174: berth.v1.OperatorService.SaveSnapshot:output_type -> berth.v1.SnapshotChunk
+	66,  // 175: berth.v1.OperatorService.RestoreSnapshot:output_type -> berth.v1.RestoreSnapshotResponse
+	102, // 176: berth.v1.OperatorService.GetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	102, // 177: berth.v1.OperatorService.SetSchedulerConfig:output_type -> berth.v1.SchedulerConfig
+	134, // 178: berth.v1.OperatorService.PlanRebalance:output_type -> berth.v1.RebalancePlan
+	70,  // 179: berth.v1.OperatorService.CollectGarbage:output_type -> berth.v1.CollectGarbageResponse
+	72,  // 180: berth.v1.StatusService.GetMembers:output_type -> berth.v1.GetMembersResponse
+	75,  // 181: berth.v1.StatusService.JoinServers:output_type -> berth.v1.JoinServersResponse
+	77,  // 182: berth.v1.StatusService.LeaveServer:output_type -> berth.v1.LeaveServerResponse
+	79,  // 183: berth.v1.StatusService.GetHealth:output_type -> berth.v1.Health
+	81,  // 184: berth.v1.StatusService.GetVersion:output_type -> berth.v1.Version
+	83,  // 185: berth.v1.StatusService.StreamEvents:output_type -> berth.v1.Event
+	125, // [125:186] is the sub-list for method output_type
+	64,  // [64:125] is the sub-list for method input_type
+	64,  // [64:64] is the sub-list for extension type_name
+	64,  // [64:64] is the sub-list for extension extendee
+	0,   // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_api_proto_init() }
@@ -6621,6 +6640,7 @@ func file_berth_v1_api_proto_init() {
 	file_berth_v1_alloc_proto_init()
 	file_berth_v1_deployment_proto_init()
 	file_berth_v1_evaluation_proto_init()
+	file_berth_v1_image_proto_init()
 	file_berth_v1_job_proto_init()
 	file_berth_v1_namespace_proto_init()
 	file_berth_v1_node_proto_init()
@@ -6638,6 +6658,7 @@ func file_berth_v1_api_proto_init() {
 		(*Event_Service)(nil),
 		(*Event_Deployment)(nil),
 		(*Event_Variable)(nil),
+		(*Event_Image)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -409,7 +409,7 @@ var File_berth_v1_internal_proto protoreflect.FileDescriptor
 
 const file_berth_v1_internal_proto_rawDesc = "" +
 	"\n" +
-	"\x17berth/v1/internal.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/session.proto\"V\n" +
+	"\x17berth/v1/internal.proto\x12\bberth.v1\x1a\x14berth/v1/image.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/session.proto\"V\n" +
 	"\x13RegisterNodeRequest\x12\"\n" +
 	"\x04node\x18\x01 \x01(\v2\x0e.berth.v1.NodeR\x04node\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\"2\n" +
@@ -428,7 +428,7 @@ const file_berth_v1_internal_proto_rawDesc = "" +
 	"\x11LocateNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"1\n" +
 	"\x12LocateNodeResponse\x12\x1b\n" +
-	"\tserver_id\x18\x01 \x01(\tR\bserverId2\xfc\x02\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId2\xbf\x03\n" +
 	"\x0fInternalService\x12M\n" +
 	"\fRegisterNode\x12\x1d.berth.v1.RegisterNodeRequest\x1a\x1e.berth.v1.RegisterNodeResponse\x12M\n" +
 	"\fReportAllocs\x12\x1d.berth.v1.ReportAllocsRequest\x1a\x1e.berth.v1.ReportAllocsResponse\x12G\n" +
@@ -436,7 +436,9 @@ const file_berth_v1_internal_proto_rawDesc = "" +
 	"TouchNodes\x12\x1b.berth.v1.TouchNodesRequest\x1a\x1c.berth.v1.TouchNodesResponse\x12G\n" +
 	"\n" +
 	"LocateNode\x12\x1b.berth.v1.LocateNodeRequest\x1a\x1c.berth.v1.LocateNodeResponse\x129\n" +
-	"\x05Relay\x12\x15.berth.v1.StreamFrame\x1a\x15.berth.v1.StreamFrame(\x010\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"\x05Relay\x12\x15.berth.v1.StreamFrame\x1a\x15.berth.v1.StreamFrame(\x010\x01\x12A\n" +
+	"\n" +
+	"FetchImage\x12\x1b.berth.v1.FetchImageRequest\x1a\x14.berth.v1.ImageChunk0\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_internal_proto_rawDescOnce sync.Once
@@ -462,24 +464,28 @@ var file_berth_v1_internal_proto_goTypes = []any{
 	(*LocateNodeResponse)(nil),   // 7: berth.v1.LocateNodeResponse
 	(*Node)(nil),                 // 8: berth.v1.Node
 	(*StreamFrame)(nil),          // 9: berth.v1.StreamFrame
+	(*FetchImageRequest)(nil),    // 10: berth.v1.FetchImageRequest
+	(*ImageChunk)(nil),           // 11: berth.v1.ImageChunk
 }
 var file_berth_v1_internal_proto_depIdxs = []int32{
-	8, // 0: berth.v1.RegisterNodeRequest.node:type_name -> berth.v1.Node
-	0, // 1: berth.v1.InternalService.RegisterNode:input_type -> berth.v1.RegisterNodeRequest
-	2, // 2: berth.v1.InternalService.ReportAllocs:input_type -> berth.v1.ReportAllocsRequest
-	4, // 3: berth.v1.InternalService.TouchNodes:input_type -> berth.v1.TouchNodesRequest
-	6, // 4: berth.v1.InternalService.LocateNode:input_type -> berth.v1.LocateNodeRequest
-	9, // 5: berth.v1.InternalService.Relay:input_type -> berth.v1.StreamFrame
-	1, // 6: berth.v1.InternalService.RegisterNode:output_type -> berth.v1.RegisterNodeResponse
-	3, // 7: berth.v1.InternalService.ReportAllocs:output_type -> berth.v1.ReportAllocsResponse
-	5, // 8: berth.v1.InternalService.TouchNodes:output_type -> berth.v1.TouchNodesResponse
-	7, // 9: berth.v1.InternalService.LocateNode:output_type -> berth.v1.LocateNodeResponse
-	9, // 10: berth.v1.InternalService.Relay:output_type -> berth.v1.StreamFrame
-	6, // [6:11] is the sub-list for method output_type
-	1, // [1:6] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	8,  // 0: berth.v1.RegisterNodeRequest.node:type_name -> berth.v1.Node
+	0,  // 1: berth.v1.InternalService.RegisterNode:input_type -> berth.v1.RegisterNodeRequest
+	2,  // 2: berth.v1.InternalService.ReportAllocs:input_type -> berth.v1.ReportAllocsRequest
+	4,  // 3: berth.v1.InternalService.TouchNodes:input_type -> berth.v1.TouchNodesRequest
+	6,  // 4: berth.v1.InternalService.LocateNode:input_type -> berth.v1.LocateNodeRequest
+	9,  // 5: berth.v1.InternalService.Relay:input_type -> berth.v1.StreamFrame
+	10, // 6: berth.v1.InternalService.FetchImage:input_type -> berth.v1.FetchImageRequest
+	1,  // 7: berth.v1.InternalService.RegisterNode:output_type -> berth.v1.RegisterNodeResponse
+	3,  // 8: berth.v1.InternalService.ReportAllocs:output_type -> berth.v1.ReportAllocsResponse
+	5,  // 9: berth.v1.InternalService.TouchNodes:output_type -> berth.v1.TouchNodesResponse
+	7,  // 10: berth.v1.InternalService.LocateNode:output_type -> berth.v1.LocateNodeResponse
+	9,  // 11: berth.v1.InternalService.Relay:output_type -> berth.v1.StreamFrame
+	11, // 12: berth.v1.InternalService.FetchImage:output_type -> berth.v1.ImageChunk
+	7,  // [7:13] is the sub-list for method output_type
+	1,  // [1:7] is the sub-list for method input_type
+	1,  // [1:1] is the sub-list for extension type_name
+	1,  // [1:1] is the sub-list for extension extendee
+	0,  // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_internal_proto_init() }
@@ -487,6 +493,7 @@ func file_berth_v1_internal_proto_init() {
 	if File_berth_v1_internal_proto != nil {
 		return
 	}
+	file_berth_v1_image_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_session_proto_init()
 	type x struct{}

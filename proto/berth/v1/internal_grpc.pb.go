@@ -26,6 +26,7 @@ const (
 	InternalService_TouchNodes_FullMethodName   = "/berth.v1.InternalService/TouchNodes"
 	InternalService_LocateNode_FullMethodName   = "/berth.v1.InternalService/LocateNode"
 	InternalService_Relay_FullMethodName        = "/berth.v1.InternalService/Relay"
+	InternalService_FetchImage_FullMethodName   = "/berth.v1.InternalService/FetchImage"
 )
 
 // InternalServiceClient is the client API for InternalService service.
@@ -44,6 +45,8 @@ type InternalServiceClient interface {
 	LocateNode(ctx context.Context, in *LocateNodeRequest, opts ...grpc.CallOption) (*LocateNodeResponse, error)
 	// Relay carries a stream to the server that holds the node's session.
 	Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamFrame, StreamFrame], error)
+	// FetchImage gives the bytes of an image that the asked server has.
+	FetchImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error)
 }
 
 type internalServiceClient struct {
@@ -107,6 +110,25 @@ func (c *internalServiceClient) Relay(ctx context.Context, opts ...grpc.CallOpti
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type InternalService_RelayClient = grpc.BidiStreamingClient[StreamFrame, StreamFrame]
 
+func (c *internalServiceClient) FetchImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &InternalService_ServiceDesc.Streams[1], InternalService_FetchImage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FetchImageRequest, ImageChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InternalService_FetchImageClient = grpc.ServerStreamingClient[ImageChunk]
+
 // InternalServiceServer is the server API for InternalService service.
 // All implementations must embed UnimplementedInternalServiceServer
 // for forward compatibility.
@@ -123,6 +145,8 @@ type InternalServiceServer interface {
 	LocateNode(context.Context, *LocateNodeRequest) (*LocateNodeResponse, error)
 	// Relay carries a stream to the server that holds the node's session.
 	Relay(grpc.BidiStreamingServer[StreamFrame, StreamFrame]) error
+	// FetchImage gives the bytes of an image that the asked server has.
+	FetchImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error
 	mustEmbedUnimplementedInternalServiceServer()
 }
 
@@ -147,6 +171,9 @@ func (UnimplementedInternalServiceServer) LocateNode(context.Context, *LocateNod
 }
 func (UnimplementedInternalServiceServer) Relay(grpc.BidiStreamingServer[StreamFrame, StreamFrame]) error {
 	return status.Error(codes.Unimplemented, "method Relay not implemented")
+}
+func (UnimplementedInternalServiceServer) FetchImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error {
+	return status.Error(codes.Unimplemented, "method FetchImage not implemented")
 }
 func (UnimplementedInternalServiceServer) mustEmbedUnimplementedInternalServiceServer() {}
 func (UnimplementedInternalServiceServer) testEmbeddedByValue()                         {}
@@ -248,6 +275,17 @@ func _InternalService_Relay_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type InternalService_RelayServer = grpc.BidiStreamingServer[StreamFrame, StreamFrame]
 
+func _InternalService_FetchImage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FetchImageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(InternalServiceServer).FetchImage(m, &grpc.GenericServerStream[FetchImageRequest, ImageChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InternalService_FetchImageServer = grpc.ServerStreamingServer[ImageChunk]
+
 // InternalService_ServiceDesc is the grpc.ServiceDesc for InternalService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -278,6 +316,11 @@ var InternalService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _InternalService_Relay_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "FetchImage",
+			Handler:       _InternalService_FetchImage_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "berth/v1/internal.proto",

@@ -55,6 +55,8 @@ type LogEntry struct {
 	//	*LogEntry_VariableSet
 	//	*LogEntry_VariableDeleted
 	//	*LogEntry_ScheduleRun
+	//	*LogEntry_ImageRegistered
+	//	*LogEntry_ImageDeleted
 	Fact          isLogEntry_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -291,6 +293,24 @@ func (x *LogEntry) GetScheduleRun() *ScheduleRun {
 	return nil
 }
 
+func (x *LogEntry) GetImageRegistered() *ImageRegistered {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_ImageRegistered); ok {
+			return x.ImageRegistered
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetImageDeleted() *ImageDeleted {
+	if x != nil {
+		if x, ok := x.Fact.(*LogEntry_ImageDeleted); ok {
+			return x.ImageDeleted
+		}
+	}
+	return nil
+}
+
 type isLogEntry_Fact interface {
 	isLogEntry_Fact()
 }
@@ -375,6 +395,14 @@ type LogEntry_ScheduleRun struct {
 	ScheduleRun *ScheduleRun `protobuf:"bytes,84,opt,name=schedule_run,json=scheduleRun,proto3,oneof"`
 }
 
+type LogEntry_ImageRegistered struct {
+	ImageRegistered *ImageRegistered `protobuf:"bytes,85,opt,name=image_registered,json=imageRegistered,proto3,oneof"`
+}
+
+type LogEntry_ImageDeleted struct {
+	ImageDeleted *ImageDeleted `protobuf:"bytes,86,opt,name=image_deleted,json=imageDeleted,proto3,oneof"`
+}
+
 func (*LogEntry_ClusterCreated) isLogEntry_Fact() {}
 
 func (*LogEntry_JobRegistered) isLogEntry_Fact() {}
@@ -414,6 +442,10 @@ func (*LogEntry_VariableSet) isLogEntry_Fact() {}
 func (*LogEntry_VariableDeleted) isLogEntry_Fact() {}
 
 func (*LogEntry_ScheduleRun) isLogEntry_Fact() {}
+
+func (*LogEntry_ImageRegistered) isLogEntry_Fact() {}
+
+func (*LogEntry_ImageDeleted) isLogEntry_Fact() {}
 
 // ClusterCreated is the first leader's first entry. A second one is ignored.
 type ClusterCreated struct {
@@ -1544,6 +1576,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_ServiceInstance
 	//	*SnapshotRecord_Variable
 	//	*SnapshotRecord_ScalingEvent
+	//	*SnapshotRecord_Image
 	//	*SnapshotRecord_End
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
@@ -1722,6 +1755,15 @@ func (x *SnapshotRecord) GetScalingEvent() *ScalingEvent {
 	return nil
 }
 
+func (x *SnapshotRecord) GetImage() *Image {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Image); ok {
+			return x.Image
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetEnd() *SnapshotEnd {
 	if x != nil {
 		if x, ok := x.Record.(*SnapshotRecord_End); ok {
@@ -1797,6 +1839,10 @@ type SnapshotRecord_ScalingEvent struct {
 	ScalingEvent *ScalingEvent `protobuf:"bytes,24,opt,name=scaling_event,json=scalingEvent,proto3,oneof"`
 }
 
+type SnapshotRecord_Image struct {
+	Image *Image `protobuf:"bytes,25,opt,name=image,proto3,oneof"`
+}
+
 type SnapshotRecord_End struct {
 	End *SnapshotEnd `protobuf:"bytes,100,opt,name=end,proto3,oneof"`
 }
@@ -1830,6 +1876,8 @@ func (*SnapshotRecord_ServiceInstance) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_Variable) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_ScalingEvent) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Image) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_End) isSnapshotRecord_Record() {}
 
@@ -1891,7 +1939,7 @@ var File_berth_v1_log_proto protoreflect.FileDescriptor
 
 const file_berth_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\v\n" +
+	"\x12berth/v1/log.proto\x12\bberth.v1\x1a\x14berth/v1/alloc.proto\x1a\x19berth/v1/deployment.proto\x1a\x19berth/v1/evaluation.proto\x1a\x14berth/v1/image.proto\x1a\x12berth/v1/job.proto\x1a\x18berth/v1/namespace.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\f\n" +
 	"\bLogEntry\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12C\n" +
@@ -1916,7 +1964,9 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\x10alloc_health_set\x18Q \x01(\v2\x18.berth.v1.AllocHealthSetH\x00R\x0eallocHealthSet\x12:\n" +
 	"\fvariable_set\x18R \x01(\v2\x15.berth.v1.VariableSetH\x00R\vvariableSet\x12F\n" +
 	"\x10variable_deleted\x18S \x01(\v2\x19.berth.v1.VariableDeletedH\x00R\x0fvariableDeleted\x12:\n" +
-	"\fschedule_run\x18T \x01(\v2\x15.berth.v1.ScheduleRunH\x00R\vscheduleRunB\x06\n" +
+	"\fschedule_run\x18T \x01(\v2\x15.berth.v1.ScheduleRunH\x00R\vscheduleRun\x12F\n" +
+	"\x10image_registered\x18U \x01(\v2\x19.berth.v1.ImageRegisteredH\x00R\x0fimageRegistered\x12=\n" +
+	"\rimage_deleted\x18V \x01(\v2\x16.berth.v1.ImageDeletedH\x00R\fimageDeletedB\x06\n" +
 	"\x04fact\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
@@ -2003,7 +2053,7 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xd8\x06\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\x81\a\n" +
 	"\x0eSnapshotRecord\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x18.berth.v1.SnapshotHeaderH\x00R\x06header\x123\n" +
 	"\tnamespace\x18\x02 \x01(\v2\x13.berth.v1.NamespaceH\x00R\tnamespace\x12F\n" +
@@ -2026,7 +2076,8 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"deployment\x12F\n" +
 	"\x10service_instance\x18\x16 \x01(\v2\x19.berth.v1.ServiceInstanceH\x00R\x0fserviceInstance\x120\n" +
 	"\bvariable\x18\x17 \x01(\v2\x12.berth.v1.VariableH\x00R\bvariable\x12=\n" +
-	"\rscaling_event\x18\x18 \x01(\v2\x16.berth.v1.ScalingEventH\x00R\fscalingEvent\x12)\n" +
+	"\rscaling_event\x18\x18 \x01(\v2\x16.berth.v1.ScalingEventH\x00R\fscalingEvent\x12'\n" +
+	"\x05image\x18\x19 \x01(\v2\x0f.berth.v1.ImageH\x00R\x05image\x12)\n" +
 	"\x03end\x18d \x01(\v2\x15.berth.v1.SnapshotEndH\x00R\x03endB\b\n" +
 	"\x06record\";\n" +
 	"\vSnapshotEnd\x12\x18\n" +
@@ -2073,22 +2124,25 @@ var file_berth_v1_log_proto_goTypes = []any{
 	(*SchedulerConfig)(nil),       // 23: berth.v1.SchedulerConfig
 	(*Reservation)(nil),           // 24: berth.v1.Reservation
 	(*GangsDropped)(nil),          // 25: berth.v1.GangsDropped
-	(*Job)(nil),                   // 26: berth.v1.Job
-	(*Evaluation)(nil),            // 27: berth.v1.Evaluation
-	(*ScalingEvent)(nil),          // 28: berth.v1.ScalingEvent
-	(DeploymentAction)(0),         // 29: berth.v1.DeploymentAction
-	(Alloc_Health)(0),             // 30: berth.v1.Alloc.Health
-	(*Variable)(nil),              // 31: berth.v1.Variable
-	(*Node)(nil),                  // 32: berth.v1.Node
-	(Node_Status)(0),              // 33: berth.v1.Node.Status
-	(Node_Eligibility)(0),         // 34: berth.v1.Node.Eligibility
-	(*Taint)(nil),                 // 35: berth.v1.Taint
-	(*Drain)(nil),                 // 36: berth.v1.Drain
-	(*AllocStatusUpdate)(nil),     // 37: berth.v1.AllocStatusUpdate
-	(*Alloc)(nil),                 // 38: berth.v1.Alloc
-	(*StagedGang)(nil),            // 39: berth.v1.StagedGang
-	(*Deployment)(nil),            // 40: berth.v1.Deployment
-	(*ServiceInstance)(nil),       // 41: berth.v1.ServiceInstance
+	(*ImageRegistered)(nil),       // 26: berth.v1.ImageRegistered
+	(*ImageDeleted)(nil),          // 27: berth.v1.ImageDeleted
+	(*Job)(nil),                   // 28: berth.v1.Job
+	(*Evaluation)(nil),            // 29: berth.v1.Evaluation
+	(*ScalingEvent)(nil),          // 30: berth.v1.ScalingEvent
+	(DeploymentAction)(0),         // 31: berth.v1.DeploymentAction
+	(Alloc_Health)(0),             // 32: berth.v1.Alloc.Health
+	(*Variable)(nil),              // 33: berth.v1.Variable
+	(*Node)(nil),                  // 34: berth.v1.Node
+	(Node_Status)(0),              // 35: berth.v1.Node.Status
+	(Node_Eligibility)(0),         // 36: berth.v1.Node.Eligibility
+	(*Taint)(nil),                 // 37: berth.v1.Taint
+	(*Drain)(nil),                 // 38: berth.v1.Drain
+	(*AllocStatusUpdate)(nil),     // 39: berth.v1.AllocStatusUpdate
+	(*Alloc)(nil),                 // 40: berth.v1.Alloc
+	(*StagedGang)(nil),            // 41: berth.v1.StagedGang
+	(*Deployment)(nil),            // 42: berth.v1.Deployment
+	(*ServiceInstance)(nil),       // 43: berth.v1.ServiceInstance
+	(*Image)(nil),                 // 44: berth.v1.Image
 }
 var file_berth_v1_log_proto_depIdxs = []int32{
 	20, // 0: berth.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
@@ -2112,45 +2166,48 @@ var file_berth_v1_log_proto_depIdxs = []int32{
 	7,  // 18: berth.v1.LogEntry.variable_set:type_name -> berth.v1.VariableSet
 	6,  // 19: berth.v1.LogEntry.variable_deleted:type_name -> berth.v1.VariableDeleted
 	3,  // 20: berth.v1.LogEntry.schedule_run:type_name -> berth.v1.ScheduleRun
-	26, // 21: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
-	27, // 22: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
-	28, // 23: berth.v1.JobRegistered.scaling:type_name -> berth.v1.ScalingEvent
-	20, // 24: berth.v1.ScheduleRun.time:type_name -> google.protobuf.Timestamp
-	26, // 25: berth.v1.ScheduleRun.child:type_name -> berth.v1.Job
-	27, // 26: berth.v1.ScheduleRun.evaluation:type_name -> berth.v1.Evaluation
-	27, // 27: berth.v1.ScheduleRun.replaced_evaluations:type_name -> berth.v1.Evaluation
-	29, // 28: berth.v1.DeploymentChanged.action:type_name -> berth.v1.DeploymentAction
-	30, // 29: berth.v1.AllocHealthSet.health:type_name -> berth.v1.Alloc.Health
-	31, // 30: berth.v1.VariableSet.variable:type_name -> berth.v1.Variable
-	27, // 31: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
-	32, // 32: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
-	33, // 33: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
-	34, // 34: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
-	35, // 35: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
-	36, // 36: berth.v1.NodesChanged.drain:type_name -> berth.v1.Drain
-	37, // 37: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
-	27, // 38: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
-	16, // 39: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
-	17, // 40: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
-	22, // 41: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
-	23, // 42: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
-	26, // 43: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
-	26, // 44: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
-	32, // 45: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
-	27, // 46: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
-	38, // 47: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
-	24, // 48: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
-	39, // 49: berth.v1.SnapshotRecord.staged_gang:type_name -> berth.v1.StagedGang
-	40, // 50: berth.v1.SnapshotRecord.deployment:type_name -> berth.v1.Deployment
-	41, // 51: berth.v1.SnapshotRecord.service_instance:type_name -> berth.v1.ServiceInstance
-	31, // 52: berth.v1.SnapshotRecord.variable:type_name -> berth.v1.Variable
-	28, // 53: berth.v1.SnapshotRecord.scaling_event:type_name -> berth.v1.ScalingEvent
-	19, // 54: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	26, // 21: berth.v1.LogEntry.image_registered:type_name -> berth.v1.ImageRegistered
+	27, // 22: berth.v1.LogEntry.image_deleted:type_name -> berth.v1.ImageDeleted
+	28, // 23: berth.v1.JobRegistered.job:type_name -> berth.v1.Job
+	29, // 24: berth.v1.JobRegistered.evaluation:type_name -> berth.v1.Evaluation
+	30, // 25: berth.v1.JobRegistered.scaling:type_name -> berth.v1.ScalingEvent
+	20, // 26: berth.v1.ScheduleRun.time:type_name -> google.protobuf.Timestamp
+	28, // 27: berth.v1.ScheduleRun.child:type_name -> berth.v1.Job
+	29, // 28: berth.v1.ScheduleRun.evaluation:type_name -> berth.v1.Evaluation
+	29, // 29: berth.v1.ScheduleRun.replaced_evaluations:type_name -> berth.v1.Evaluation
+	31, // 30: berth.v1.DeploymentChanged.action:type_name -> berth.v1.DeploymentAction
+	32, // 31: berth.v1.AllocHealthSet.health:type_name -> berth.v1.Alloc.Health
+	33, // 32: berth.v1.VariableSet.variable:type_name -> berth.v1.Variable
+	29, // 33: berth.v1.JobStopped.evaluation:type_name -> berth.v1.Evaluation
+	34, // 34: berth.v1.NodeRegistered.node:type_name -> berth.v1.Node
+	35, // 35: berth.v1.NodesChanged.status:type_name -> berth.v1.Node.Status
+	36, // 36: berth.v1.NodesChanged.eligibility:type_name -> berth.v1.Node.Eligibility
+	37, // 37: berth.v1.NodesChanged.add_taints:type_name -> berth.v1.Taint
+	38, // 38: berth.v1.NodesChanged.drain:type_name -> berth.v1.Drain
+	39, // 39: berth.v1.AllocsReported.updates:type_name -> berth.v1.AllocStatusUpdate
+	29, // 40: berth.v1.EvaluationsCreated.evaluations:type_name -> berth.v1.Evaluation
+	16, // 41: berth.v1.Collected.jobs:type_name -> berth.v1.JobRef
+	17, // 42: berth.v1.SnapshotRecord.header:type_name -> berth.v1.SnapshotHeader
+	22, // 43: berth.v1.SnapshotRecord.namespace:type_name -> berth.v1.Namespace
+	23, // 44: berth.v1.SnapshotRecord.scheduler_config:type_name -> berth.v1.SchedulerConfig
+	28, // 45: berth.v1.SnapshotRecord.job:type_name -> berth.v1.Job
+	28, // 46: berth.v1.SnapshotRecord.job_version:type_name -> berth.v1.Job
+	34, // 47: berth.v1.SnapshotRecord.node:type_name -> berth.v1.Node
+	29, // 48: berth.v1.SnapshotRecord.evaluation:type_name -> berth.v1.Evaluation
+	40, // 49: berth.v1.SnapshotRecord.alloc:type_name -> berth.v1.Alloc
+	24, // 50: berth.v1.SnapshotRecord.reservation:type_name -> berth.v1.Reservation
+	41, // 51: berth.v1.SnapshotRecord.staged_gang:type_name -> berth.v1.StagedGang
+	42, // 52: berth.v1.SnapshotRecord.deployment:type_name -> berth.v1.Deployment
+	43, // 53: berth.v1.SnapshotRecord.service_instance:type_name -> berth.v1.ServiceInstance
+	33, // 54: berth.v1.SnapshotRecord.variable:type_name -> berth.v1.Variable
+	30, // 55: berth.v1.SnapshotRecord.scaling_event:type_name -> berth.v1.ScalingEvent
+	44, // 56: berth.v1.SnapshotRecord.image:type_name -> berth.v1.Image
+	19, // 57: berth.v1.SnapshotRecord.end:type_name -> berth.v1.SnapshotEnd
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_log_proto_init() }
@@ -2161,6 +2218,7 @@ func file_berth_v1_log_proto_init() {
 	file_berth_v1_alloc_proto_init()
 	file_berth_v1_deployment_proto_init()
 	file_berth_v1_evaluation_proto_init()
+	file_berth_v1_image_proto_init()
 	file_berth_v1_job_proto_init()
 	file_berth_v1_namespace_proto_init()
 	file_berth_v1_node_proto_init()
@@ -2187,6 +2245,8 @@ func file_berth_v1_log_proto_init() {
 		(*LogEntry_VariableSet)(nil),
 		(*LogEntry_VariableDeleted)(nil),
 		(*LogEntry_ScheduleRun)(nil),
+		(*LogEntry_ImageRegistered)(nil),
+		(*LogEntry_ImageDeleted)(nil),
 	}
 	file_berth_v1_log_proto_msgTypes[10].OneofWrappers = []any{}
 	file_berth_v1_log_proto_msgTypes[18].OneofWrappers = []any{
@@ -2205,6 +2265,7 @@ func file_berth_v1_log_proto_init() {
 		(*SnapshotRecord_ServiceInstance)(nil),
 		(*SnapshotRecord_Variable)(nil),
 		(*SnapshotRecord_ScalingEvent)(nil),
+		(*SnapshotRecord_Image)(nil),
 		(*SnapshotRecord_End)(nil),
 	}
 	type x struct{}

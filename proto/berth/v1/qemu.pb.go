@@ -42,6 +42,9 @@ type QemuConfig struct {
 	Cdroms []*QemuCdrom `protobuf:"bytes,5,rep,name=cdroms,proto3" json:"cdroms,omitempty"`
 	// Network interfaces. None: one in mode "user".
 	Nics []*QemuNic `protobuf:"bytes,6,rep,name=nics,proto3" json:"nics,omitempty"`
+	// minisign's signature of the image as it is fetched: its address, a path, or its text.
+	// Hosts that trust keys want one of every image that is not of the cluster's store.
+	Signature string `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
 	// Architecture of the guest; the node's by default. Another than the node's is
 	// emulated.
 	Arch string `protobuf:"bytes,10,opt,name=arch,proto3" json:"arch,omitempty"`
@@ -156,6 +159,13 @@ func (x *QemuConfig) GetNics() []*QemuNic {
 		return x.Nics
 	}
 	return nil
+}
+
+func (x *QemuConfig) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
 }
 
 func (x *QemuConfig) GetArch() string {
@@ -333,7 +343,9 @@ type QemuDisk struct {
 	// Operations a second at most, reads and writes; 0: no bound.
 	Iops uint64 `protobuf:"varint,14,opt,name=iops,proto3" json:"iops,omitempty"`
 	// Bytes a second at most; 0: no bound.
-	BandwidthMib  uint64 `protobuf:"varint,15,opt,name=bandwidth_mib,json=bandwidthMib,proto3" json:"bandwidth_mib,omitempty"`
+	BandwidthMib uint64 `protobuf:"varint,15,opt,name=bandwidth_mib,json=bandwidthMib,proto3" json:"bandwidth_mib,omitempty"`
+	// As QemuConfig.signature.
+	Signature     string `protobuf:"bytes,16,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -473,14 +485,23 @@ func (x *QemuDisk) GetBandwidthMib() uint64 {
 	return 0
 }
 
+func (x *QemuDisk) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
 // QemuCdrom is a CD-ROM drive.
 type QemuCdrom struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The medium, as QemuConfig.image. Empty: none yet.
-	Image         string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
-	Checksum      string `protobuf:"bytes,3,opt,name=checksum,proto3" json:"checksum,omitempty"`
-	BootOrder     uint32 `protobuf:"varint,4,opt,name=boot_order,json=bootOrder,proto3" json:"boot_order,omitempty"`
+	Image     string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	Checksum  string `protobuf:"bytes,3,opt,name=checksum,proto3" json:"checksum,omitempty"`
+	BootOrder uint32 `protobuf:"varint,4,opt,name=boot_order,json=bootOrder,proto3" json:"boot_order,omitempty"`
+	// As QemuConfig.signature.
+	Signature     string `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -541,6 +562,13 @@ func (x *QemuCdrom) GetBootOrder() uint32 {
 		return x.BootOrder
 	}
 	return 0
+}
+
+func (x *QemuCdrom) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
 }
 
 // QemuNic is a network interface.
@@ -1004,8 +1032,7 @@ var File_berth_v1_qemu_proto protoreflect.FileDescriptor
 
 const file_berth_v1_qemu_proto_rawDesc = "" +
 	"\n" +
-	"\x13berth/v1/qemu.proto\x12\bberth.v1\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe5\n" +
-	"\n" +
+	"\x13berth/v1/qemu.proto\x12\bberth.v1\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\"\x83\v\n" +
 	"\n" +
 	"QemuConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x1a\n" +
@@ -1017,7 +1044,8 @@ const file_berth_v1_qemu_proto_rawDesc = "" +
 	"\x06cdroms\x18\x05 \x03(\v2\x13.berth.v1.QemuCdromB\v\xea\xe0\x18\a\n" +
 	"\x05cdromR\x06cdroms\x120\n" +
 	"\x04nics\x18\x06 \x03(\v2\x11.berth.v1.QemuNicB\t\xea\xe0\x18\x05\n" +
-	"\x03nicR\x04nics\x12&\n" +
+	"\x03nicR\x04nics\x12\x1c\n" +
+	"\tsignature\x18\a \x01(\tR\tsignature\x12&\n" +
 	"\x04arch\x18\n" +
 	" \x01(\tB\x12\xea\xe0\x18\x0e2\x05amd642\x05arm64R\x04arch\x122\n" +
 	"\x05accel\x18\v \x01(\tB\x1c\xea\xe0\x18\x182\x04auto2\x03kvm2\x03tcg:\x06\"auto\"R\x05accel\x126\n" +
@@ -1048,7 +1076,7 @@ const file_berth_v1_qemu_proto_rawDesc = "" +
 	"\bon_panic\x18% \x01(\tB.\xea\xe0\x18*2\bpoweroff2\x05reset2\x05pause2\x04none:\n" +
 	"\"poweroff\"R\aonPanicB\x0e\n" +
 	"\f_guest_agentB\x06\n" +
-	"\x04_rng\"\xdb\x05\n" +
+	"\x04_rng\"\xf9\x05\n" +
 	"\bQemuDisk\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1a\n" +
@@ -1071,15 +1099,17 @@ const file_berth_v1_qemu_proto_rawDesc = "" +
 	"\xea\xe0\x18\x06:\x04trueH\x00R\adiscard\x88\x01\x01\x12\x12\n" +
 	"\x04iops\x18\x0e \x01(\x04R\x04iops\x126\n" +
 	"\rbandwidth_mib\x18\x0f \x01(\x04B\x11\xea\xe0\x18\r\n" +
-	"\tbandwidth\x10\x01R\fbandwidthMibB\n" +
+	"\tbandwidth\x10\x01R\fbandwidthMib\x12\x1c\n" +
+	"\tsignature\x18\x10 \x01(\tR\tsignatureB\n" +
 	"\n" +
-	"\b_discard\"\x82\x01\n" +
+	"\b_discard\"\xa0\x01\n" +
 	"\tQemuCdrom\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1a\n" +
 	"\bchecksum\x18\x03 \x01(\tR\bchecksum\x12%\n" +
 	"\n" +
-	"boot_order\x18\x04 \x01(\rB\x06\xea\xe0\x18\x02H@R\tbootOrder\"\xa7\x02\n" +
+	"boot_order\x18\x04 \x01(\rB\x06\xea\xe0\x18\x02H@R\tbootOrder\x12\x1c\n" +
+	"\tsignature\x18\x05 \x01(\tR\tsignature\"\xa7\x02\n" +
 	"\aQemuNic\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x122\n" +
 	"\x04mode\x18\x02 \x01(\tB\x1e\xea\xe0\x18\x1a2\x04user2\x06bridge2\x02vf:\x06\"user\"R\x04mode\x12\x16\n" +

@@ -1849,7 +1849,7 @@ var File_berth_v1_session_proto protoreflect.FileDescriptor
 
 const file_berth_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x16berth/v1/session.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x12berth/v1/job.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x01\n" +
+	"\x16berth/v1/session.proto\x12\bberth.v1\x1a\x15berth/v1/access.proto\x1a\x14berth/v1/alloc.proto\x1a\x14berth/v1/image.proto\x1a\x12berth/v1/job.proto\x1a\x13berth/v1/node.proto\x1a\x16berth/v1/problem.proto\x1a\x16berth/v1/service.proto\x1a\x17berth/v1/variable.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x01\n" +
 	"\fAgentMessage\x12'\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.berth.v1.HelloH\x00R\x05hello\x123\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x13.berth.v1.HeartbeatH\x00R\theartbeat\x120\n" +
@@ -1966,11 +1966,14 @@ const file_berth_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"RelayOrder\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12+\n" +
-	"\x05order\x18\x02 \x01(\v2\x15.berth.v1.StreamOrderR\x05order2\xca\x01\n" +
+	"\x05order\x18\x02 \x01(\v2\x15.berth.v1.StreamOrderR\x05order2\xcd\x02\n" +
 	"\fAgentService\x12>\n" +
 	"\aSession\x12\x16.berth.v1.AgentMessage\x1a\x17.berth.v1.ServerMessage(\x010\x01\x12:\n" +
 	"\x06Stream\x12\x15.berth.v1.StreamFrame\x1a\x15.berth.v1.StreamFrame(\x010\x01\x12>\n" +
-	"\tFetchDisk\x12\x1a.berth.v1.FetchDiskRequest\x1a\x13.berth.v1.FileChunk0\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"\tFetchDisk\x12\x1a.berth.v1.FetchDiskRequest\x1a\x13.berth.v1.FileChunk0\x01\x12>\n" +
+	"\fResolveImage\x12\x1d.berth.v1.ResolveImageRequest\x1a\x0f.berth.v1.Image\x12A\n" +
+	"\n" +
+	"FetchImage\x12\x1b.berth.v1.FetchImageRequest\x1a\x14.berth.v1.ImageChunk0\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_session_proto_rawDescOnce sync.Once
@@ -2038,6 +2041,10 @@ var file_berth_v1_session_proto_goTypes = []any{
 	(*ScreenshotAllocResponse)(nil),    // 49: berth.v1.ScreenshotAllocResponse
 	(*AllocSnapshot)(nil),              // 50: berth.v1.AllocSnapshot
 	(*ListAllocSnapshotsResponse)(nil), // 51: berth.v1.ListAllocSnapshotsResponse
+	(*ResolveImageRequest)(nil),        // 52: berth.v1.ResolveImageRequest
+	(*FetchImageRequest)(nil),          // 53: berth.v1.FetchImageRequest
+	(*Image)(nil),                      // 54: berth.v1.Image
+	(*ImageChunk)(nil),                 // 55: berth.v1.ImageChunk
 }
 var file_berth_v1_session_proto_depIdxs = []int32{
 	1,  // 0: berth.v1.AgentMessage.hello:type_name -> berth.v1.Hello
@@ -2095,11 +2102,15 @@ var file_berth_v1_session_proto_depIdxs = []int32{
 	0,  // 52: berth.v1.AgentService.Session:input_type -> berth.v1.AgentMessage
 	18, // 53: berth.v1.AgentService.Stream:input_type -> berth.v1.StreamFrame
 	17, // 54: berth.v1.AgentService.FetchDisk:input_type -> berth.v1.FetchDiskRequest
-	9,  // 55: berth.v1.AgentService.Session:output_type -> berth.v1.ServerMessage
-	18, // 56: berth.v1.AgentService.Stream:output_type -> berth.v1.StreamFrame
-	47, // 57: berth.v1.AgentService.FetchDisk:output_type -> berth.v1.FileChunk
-	55, // [55:58] is the sub-list for method output_type
-	52, // [52:55] is the sub-list for method input_type
+	52, // 55: berth.v1.AgentService.ResolveImage:input_type -> berth.v1.ResolveImageRequest
+	53, // 56: berth.v1.AgentService.FetchImage:input_type -> berth.v1.FetchImageRequest
+	9,  // 57: berth.v1.AgentService.Session:output_type -> berth.v1.ServerMessage
+	18, // 58: berth.v1.AgentService.Stream:output_type -> berth.v1.StreamFrame
+	47, // 59: berth.v1.AgentService.FetchDisk:output_type -> berth.v1.FileChunk
+	54, // 60: berth.v1.AgentService.ResolveImage:output_type -> berth.v1.Image
+	55, // 61: berth.v1.AgentService.FetchImage:output_type -> berth.v1.ImageChunk
+	57, // [57:62] is the sub-list for method output_type
+	52, // [52:57] is the sub-list for method input_type
 	52, // [52:52] is the sub-list for extension type_name
 	52, // [52:52] is the sub-list for extension extendee
 	0,  // [0:52] is the sub-list for field type_name
@@ -2112,6 +2123,7 @@ func file_berth_v1_session_proto_init() {
 	}
 	file_berth_v1_access_proto_init()
 	file_berth_v1_alloc_proto_init()
+	file_berth_v1_image_proto_init()
 	file_berth_v1_job_proto_init()
 	file_berth_v1_node_proto_init()
 	file_berth_v1_problem_proto_init()

@@ -21,9 +21,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AgentService_Session_FullMethodName   = "/berth.v1.AgentService/Session"
-	AgentService_Stream_FullMethodName    = "/berth.v1.AgentService/Stream"
-	AgentService_FetchDisk_FullMethodName = "/berth.v1.AgentService/FetchDisk"
+	AgentService_Session_FullMethodName      = "/berth.v1.AgentService/Session"
+	AgentService_Stream_FullMethodName       = "/berth.v1.AgentService/Stream"
+	AgentService_FetchDisk_FullMethodName    = "/berth.v1.AgentService/FetchDisk"
+	AgentService_ResolveImage_FullMethodName = "/berth.v1.AgentService/ResolveImage"
+	AgentService_FetchImage_FullMethodName   = "/berth.v1.AgentService/FetchImage"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -41,6 +43,10 @@ type AgentServiceClient interface {
 	// FetchDisk gives the sticky disk of the allocation that an allocation of the calling
 	// node replaces, as a tar in chunks, from the node that has it.
 	FetchDisk(ctx context.Context, in *FetchDiskRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error)
+	// ResolveImage says which image of the cluster's a name means now.
+	ResolveImage(ctx context.Context, in *ResolveImageRequest, opts ...grpc.CallOption) (*Image, error)
+	// FetchImage gives the bytes of an image that the cluster keeps.
+	FetchImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error)
 }
 
 type agentServiceClient struct {
@@ -96,6 +102,35 @@ func (c *agentServiceClient) FetchDisk(ctx context.Context, in *FetchDiskRequest
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_FetchDiskClient = grpc.ServerStreamingClient[FileChunk]
 
+func (c *agentServiceClient) ResolveImage(ctx context.Context, in *ResolveImageRequest, opts ...grpc.CallOption) (*Image, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Image)
+	err := c.cc.Invoke(ctx, AgentService_ResolveImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) FetchImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[3], AgentService_FetchImage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FetchImageRequest, ImageChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_FetchImageClient = grpc.ServerStreamingClient[ImageChunk]
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -111,6 +146,10 @@ type AgentServiceServer interface {
 	// FetchDisk gives the sticky disk of the allocation that an allocation of the calling
 	// node replaces, as a tar in chunks, from the node that has it.
 	FetchDisk(*FetchDiskRequest, grpc.ServerStreamingServer[FileChunk]) error
+	// ResolveImage says which image of the cluster's a name means now.
+	ResolveImage(context.Context, *ResolveImageRequest) (*Image, error)
+	// FetchImage gives the bytes of an image that the cluster keeps.
+	FetchImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -129,6 +168,12 @@ func (UnimplementedAgentServiceServer) Stream(grpc.BidiStreamingServer[StreamFra
 }
 func (UnimplementedAgentServiceServer) FetchDisk(*FetchDiskRequest, grpc.ServerStreamingServer[FileChunk]) error {
 	return status.Error(codes.Unimplemented, "method FetchDisk not implemented")
+}
+func (UnimplementedAgentServiceServer) ResolveImage(context.Context, *ResolveImageRequest) (*Image, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResolveImage not implemented")
+}
+func (UnimplementedAgentServiceServer) FetchImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error {
+	return status.Error(codes.Unimplemented, "method FetchImage not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -176,13 +221,47 @@ func _AgentService_FetchDisk_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_FetchDiskServer = grpc.ServerStreamingServer[FileChunk]
 
+func _AgentService_ResolveImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResolveImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).ResolveImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_ResolveImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).ResolveImage(ctx, req.(*ResolveImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_FetchImage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FetchImageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).FetchImage(m, &grpc.GenericServerStream[FetchImageRequest, ImageChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_FetchImageServer = grpc.ServerStreamingServer[ImageChunk]
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var AgentService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "berth.v1.AgentService",
 	HandlerType: (*AgentServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ResolveImage",
+			Handler:    _AgentService_ResolveImage_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Session",
@@ -199,6 +278,11 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "FetchDisk",
 			Handler:       _AgentService_FetchDisk_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "FetchImage",
+			Handler:       _AgentService_FetchImage_Handler,
 			ServerStreams: true,
 		},
 	},
