@@ -75,11 +75,15 @@ func (a *app) jobRun() *cobra.Command {
 	var o output
 	var w watchFlags
 	var check checkFlag
+	var rows string
 	var cmd *cobra.Command
 	cmd = a.leaf("run FILE", "Submit a job spec and watch it start",
 		"FILE is a job spec in HCL, JSON or YAML; - is stdin. Shows how far it is until everything runs; Ctrl-C stops watching, not the job.\n"+
 			"Exit codes: 0 everything is placed and running (or accepted, with -detach, or waits to be promoted), 2 something cannot be placed now, 1 an error, or a task failed; 130 watching was stopped.",
 		func(ctx context.Context, args []string) error {
+			if rows != "" {
+				return a.runRows(ctx, args[0], rows, &f, &o, w.detach)
+			}
 			job, err := a.loadJob(args[0], &f)
 			if err != nil {
 				return nothingSubmitted(err)
@@ -111,5 +115,7 @@ func (a *app) jobRun() *cobra.Command {
 	w.register(cmd)
 	check.register(cmd)
 	o.register(cmd)
+	cmd.Flags().StringVar(&rows, "rows", "", "run the spec once for each row of a CSV `file`, whose first line names the variables that its columns fill in; nothing is submitted unless every row is valid")
+	cmd.MarkFlagsMutuallyExclusive("rows", "check-index")
 	return cmd
 }

@@ -55,7 +55,7 @@ func (d *decoder) message(msg protoreflect.Message, node *tree.Node, path, where
 			}
 			continue
 		}
-		if node.Body && f == m.Label {
+		if node.Body && f == m.Label && msg.Has(f.Desc) {
 			d.fail(member.Pos, fieldPath, "", "%s is the label of %s: write it in front of the brace", f.Name, where)
 			continue
 		}

@@ -94,6 +94,9 @@ func addDiags(found *findings, diags hcl.Diagnostics) {
 		}
 		// The first sentence is the error, the rest what to do about it.
 		text, hint, _ := strings.Cut(strings.Join(strings.Fields(text), " "), ". ")
+		if strings.HasPrefix(text, "Template sequences are not allowed") {
+			hint = `the label of a block is fixed; a job's name may be written inside it instead: job { name = "vm-${var.n}" ... }`
+		}
 		found.add(pos, "", lowerFirst(hint), "%s", lowerFirst(text))
 	}
 }

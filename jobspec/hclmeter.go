@@ -65,8 +65,9 @@ type meter struct {
 	large bool // a number with too many digits was made
 }
 
-// maxExponent bounds numbers to about 300 digits: their text would be as long.
-const maxExponent = 1000
+// maxExponent bounds numbers to those of a float64, which have up to 330 digits: their text
+// would be as long.
+const maxExponent = 1080
 
 // charge takes the size of a value from what is left; false: nothing is.
 func (m *meter) charge(v cty.Value) bool {

@@ -150,7 +150,7 @@ func (d *decoder) job(job *berthv1.Job, m *tree.Member) {
 		where = fmt.Sprintf("job %q", job.Name)
 	case len(m.Labels) > 1:
 		d.fail(m.Labels[1].Pos, "name", "", "job takes one label")
-	case m.Block:
+	case m.Block && m.Value.Get("name") == nil: // inside it may depend on variables, as no label can
 		d.fail(m.Pos, "name", `write job "name" { ... }`, "job needs a label: its name")
 	}
 	if inside := m.Value.Get("name"); len(m.Labels) == 1 && inside != nil && !m.Value.Body && inside.Value.Text != job.Name {

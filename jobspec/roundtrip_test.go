@@ -3,6 +3,7 @@ package jobspec
 import (
 	"flag"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -403,6 +404,24 @@ func TestRoundTrip(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Numbers of a driver's own configuration may be anything that JSON has.
+func TestRoundTripOddNumbers(t *testing.T) {
+	for _, x := range []float64{math.MaxFloat64, -math.MaxFloat64, math.SmallestNonzeroFloat64, -1.5e-305, 1e21, 1 << 53, 0.1} {
+		config, err := structpb.NewStruct(map[string]any{"x": x})
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := &berthv1.Job{Name: "j", Groups: []*berthv1.Group{{Name: "g", Tasks: []*berthv1.Task{{Name: "t", Driver: "container", Config: config}}}}}
+		src, err := Marshal(job, HCL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := Parse(src, Options{Format: HCL}); err != nil || !proto.Equal(job, back) {
+			t.Errorf("%g: %v\n%s", x, err, src)
+		}
+	}
 }
 
 // Keys of a driver's own configuration may be anything.
