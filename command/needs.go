@@ -42,7 +42,7 @@ func groupNeeds(g *berthv1.Group) string {
 	pages := map[uint64]uint64{}
 	for _, t := range g.GetTasks() {
 		r := t.GetResources()
-		cores, shared, memory = cores+r.GetCores(), shared+r.GetCpuMilli(), memory+r.GetMemoryMib()
+		cores, shared, memory = cores+r.GetCores(), shared+r.GetCpuMilli(), memory+t.ReservedMemoryMiB()
 		for _, d := range r.GetDevices() {
 			devices[d.GetKind()] += max(d.GetCount(), 1)
 		}

@@ -121,7 +121,7 @@ func (g *Group) compileChecks(job *berthv1.Job, group *berthv1.Group) error {
 	constraints := group.GetConstraints()
 	for _, t := range group.GetTasks() {
 		drivers[t.GetDriver()] = true
-		constraints = slices.Concat(constraints, t.GetConstraints())
+		constraints = slices.Concat(constraints, t.GetConstraints(), t.ImpliedConstraints())
 	}
 	g.checks = newStaticChecks(job, drivers)
 	g.checks.tolerations = compileTolerations(slices.Concat(job.GetTolerations(), group.GetTolerations()))

@@ -57,11 +57,8 @@ func (n *need) addPages(h topology.Hugepages) {
 	}
 }
 
-// Defaults of a task whose spec leaves them out.
-const (
-	defaultMilli  = 100
-	defaultMemory = 64
-)
+// defaultMilli is for a task that asks for neither shared cores nor its own.
+const defaultMilli = 100
 
 // compileNeeds takes in what an instance of the group needs on its node.
 func (g *Group) compileNeeds(group *berthv1.Group) error {
@@ -93,12 +90,9 @@ func (g *Group) compileNeeds(group *berthv1.Group) error {
 
 func compileTask(t *berthv1.Task) (taskNeed, error) {
 	r := t.GetResources()
-	task := taskNeed{name: t.GetName(), need: need{milli: uint64(r.GetCpuMilli()), memory: r.GetMemoryMib()}}
+	task := taskNeed{name: t.GetName(), need: need{milli: uint64(r.GetCpuMilli()), memory: t.ReservedMemoryMiB()}}
 	if task.milli == 0 && r.GetCores() == 0 {
 		task.milli = defaultMilli
-	}
-	if task.memory == 0 {
-		task.memory = defaultMemory
 	}
 	if task.milli > maxMilli || task.memory > maxMemory || r.GetCores() > topology.MaxCPU {
 		return task, invalid("resources", "%d milli, %d cores and %d MiB are too much", task.milli, r.GetCores(), task.memory)
