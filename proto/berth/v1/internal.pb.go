@@ -428,7 +428,7 @@ const file_berth_v1_internal_proto_rawDesc = "" +
 	"\x11LocateNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"1\n" +
 	"\x12LocateNodeResponse\x12\x1b\n" +
-	"\tserver_id\x18\x01 \x01(\tR\bserverId2\xbf\x03\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId2\xbe\x03\n" +
 	"\x0fInternalService\x12M\n" +
 	"\fRegisterNode\x12\x1d.berth.v1.RegisterNodeRequest\x1a\x1e.berth.v1.RegisterNodeResponse\x12M\n" +
 	"\fReportAllocs\x12\x1d.berth.v1.ReportAllocsRequest\x1a\x1e.berth.v1.ReportAllocsResponse\x12G\n" +
@@ -436,9 +436,8 @@ const file_berth_v1_internal_proto_rawDesc = "" +
 	"TouchNodes\x12\x1b.berth.v1.TouchNodesRequest\x1a\x1c.berth.v1.TouchNodesResponse\x12G\n" +
 	"\n" +
 	"LocateNode\x12\x1b.berth.v1.LocateNodeRequest\x1a\x1c.berth.v1.LocateNodeResponse\x129\n" +
-	"\x05Relay\x12\x15.berth.v1.StreamFrame\x1a\x15.berth.v1.StreamFrame(\x010\x01\x12A\n" +
-	"\n" +
-	"FetchImage\x12\x1b.berth.v1.FetchImageRequest\x1a\x14.berth.v1.ImageChunk0\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
+	"\x05Relay\x12\x15.berth.v1.StreamFrame\x1a\x15.berth.v1.StreamFrame(\x010\x01\x12@\n" +
+	"\tSendImage\x12\x1b.berth.v1.FetchImageRequest\x1a\x14.berth.v1.ImageChunk0\x01B0Z.github.com/berthd/berth/proto/berth/v1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_internal_proto_rawDescOnce sync.Once
@@ -474,13 +473,13 @@ var file_berth_v1_internal_proto_depIdxs = []int32{
 	4,  // 3: berth.v1.InternalService.TouchNodes:input_type -> berth.v1.TouchNodesRequest
 	6,  // 4: berth.v1.InternalService.LocateNode:input_type -> berth.v1.LocateNodeRequest
 	9,  // 5: berth.v1.InternalService.Relay:input_type -> berth.v1.StreamFrame
-	10, // 6: berth.v1.InternalService.FetchImage:input_type -> berth.v1.FetchImageRequest
+	10, // 6: berth.v1.InternalService.SendImage:input_type -> berth.v1.FetchImageRequest
 	1,  // 7: berth.v1.InternalService.RegisterNode:output_type -> berth.v1.RegisterNodeResponse
 	3,  // 8: berth.v1.InternalService.ReportAllocs:output_type -> berth.v1.ReportAllocsResponse
 	5,  // 9: berth.v1.InternalService.TouchNodes:output_type -> berth.v1.TouchNodesResponse
 	7,  // 10: berth.v1.InternalService.LocateNode:output_type -> berth.v1.LocateNodeResponse
 	9,  // 11: berth.v1.InternalService.Relay:output_type -> berth.v1.StreamFrame
-	11, // 12: berth.v1.InternalService.FetchImage:output_type -> berth.v1.ImageChunk
+	11, // 12: berth.v1.InternalService.SendImage:output_type -> berth.v1.ImageChunk
 	7,  // [7:13] is the sub-list for method output_type
 	1,  // [1:7] is the sub-list for method input_type
 	1,  // [1:1] is the sub-list for extension type_name

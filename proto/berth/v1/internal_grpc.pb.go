@@ -26,7 +26,7 @@ const (
 	InternalService_TouchNodes_FullMethodName   = "/berth.v1.InternalService/TouchNodes"
 	InternalService_LocateNode_FullMethodName   = "/berth.v1.InternalService/LocateNode"
 	InternalService_Relay_FullMethodName        = "/berth.v1.InternalService/Relay"
-	InternalService_FetchImage_FullMethodName   = "/berth.v1.InternalService/FetchImage"
+	InternalService_SendImage_FullMethodName    = "/berth.v1.InternalService/SendImage"
 )
 
 // InternalServiceClient is the client API for InternalService service.
@@ -45,8 +45,8 @@ type InternalServiceClient interface {
 	LocateNode(ctx context.Context, in *LocateNodeRequest, opts ...grpc.CallOption) (*LocateNodeResponse, error)
 	// Relay carries a stream to the server that holds the node's session.
 	Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamFrame, StreamFrame], error)
-	// FetchImage gives the bytes of an image that the asked server has.
-	FetchImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error)
+	// SendImage gives the bytes of an image that the asked server has.
+	SendImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error)
 }
 
 type internalServiceClient struct {
@@ -110,9 +110,9 @@ func (c *internalServiceClient) Relay(ctx context.Context, opts ...grpc.CallOpti
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type InternalService_RelayClient = grpc.BidiStreamingClient[StreamFrame, StreamFrame]
 
-func (c *internalServiceClient) FetchImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error) {
+func (c *internalServiceClient) SendImage(ctx context.Context, in *FetchImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &InternalService_ServiceDesc.Streams[1], InternalService_FetchImage_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &InternalService_ServiceDesc.Streams[1], InternalService_SendImage_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (c *internalServiceClient) FetchImage(ctx context.Context, in *FetchImageRe
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type InternalService_FetchImageClient = grpc.ServerStreamingClient[ImageChunk]
+type InternalService_SendImageClient = grpc.ServerStreamingClient[ImageChunk]
 
 // InternalServiceServer is the server API for InternalService service.
 // All implementations must embed UnimplementedInternalServiceServer
@@ -145,8 +145,8 @@ type InternalServiceServer interface {
 	LocateNode(context.Context, *LocateNodeRequest) (*LocateNodeResponse, error)
 	// Relay carries a stream to the server that holds the node's session.
 	Relay(grpc.BidiStreamingServer[StreamFrame, StreamFrame]) error
-	// FetchImage gives the bytes of an image that the asked server has.
-	FetchImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error
+	// SendImage gives the bytes of an image that the asked server has.
+	SendImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error
 	mustEmbedUnimplementedInternalServiceServer()
 }
 
@@ -172,8 +172,8 @@ func (UnimplementedInternalServiceServer) LocateNode(context.Context, *LocateNod
 func (UnimplementedInternalServiceServer) Relay(grpc.BidiStreamingServer[StreamFrame, StreamFrame]) error {
 	return status.Error(codes.Unimplemented, "method Relay not implemented")
 }
-func (UnimplementedInternalServiceServer) FetchImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error {
-	return status.Error(codes.Unimplemented, "method FetchImage not implemented")
+func (UnimplementedInternalServiceServer) SendImage(*FetchImageRequest, grpc.ServerStreamingServer[ImageChunk]) error {
+	return status.Error(codes.Unimplemented, "method SendImage not implemented")
 }
 func (UnimplementedInternalServiceServer) mustEmbedUnimplementedInternalServiceServer() {}
 func (UnimplementedInternalServiceServer) testEmbeddedByValue()                         {}
@@ -275,16 +275,16 @@ func _InternalService_Relay_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type InternalService_RelayServer = grpc.BidiStreamingServer[StreamFrame, StreamFrame]
 
-func _InternalService_FetchImage_Handler(srv interface{}, stream grpc.ServerStream) error {
+func _InternalService_SendImage_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(FetchImageRequest)
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(InternalServiceServer).FetchImage(m, &grpc.GenericServerStream[FetchImageRequest, ImageChunk]{ServerStream: stream})
+	return srv.(InternalServiceServer).SendImage(m, &grpc.GenericServerStream[FetchImageRequest, ImageChunk]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type InternalService_FetchImageServer = grpc.ServerStreamingServer[ImageChunk]
+type InternalService_SendImageServer = grpc.ServerStreamingServer[ImageChunk]
 
 // InternalService_ServiceDesc is the grpc.ServiceDesc for InternalService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -318,8 +318,8 @@ var InternalService_ServiceDesc = grpc.ServiceDesc{
 			ClientStreams: true,
 		},
 		{
-			StreamName:    "FetchImage",
-			Handler:       _InternalService_FetchImage_Handler,
+			StreamName:    "SendImage",
+			Handler:       _InternalService_SendImage_Handler,
 			ServerStreams: true,
 		},
 	},
