@@ -112,6 +112,9 @@ func (r *reconciler) up(g *group, a *berthv1.Alloc) bool {
 	if strategy == nil || a.GetHealth() != berthv1.Alloc_undecided {
 		return a.GetHealth() != berthv1.Alloc_unhealthy
 	}
+	if r.onTrial(a) && strategy.GetHealth() != "manual" {
+		return false // its agent will say, and counts from when the tasks have started
+	}
 	deadline := defaultHealthyDeadline
 	if d := strategy.GetHealthyDeadline(); d != nil {
 		deadline = d.AsDuration()
@@ -122,6 +125,11 @@ func (r *reconciler) up(g *group, a *berthv1.Alloc) bool {
 		return false
 	}
 	return true
+}
+
+// onTrial says whether an instance is of a version that was not rolled out well, as yet.
+func (r *reconciler) onTrial(a *berthv1.Alloc) bool {
+	return r.deployment != nil && r.deployment.GetStatus() != berthv1.Deployment_successful && a.GetJobVersion() == r.Job.GetVersion()
 }
 
 // drainSystem stops the instances of a system job on drained nodes where nothing else is
