@@ -23,7 +23,7 @@ const (
 // eventTables are the tables whose changes are events, in the order in which they are told.
 var eventTables = []state.Table{
 	state.TableJobs, state.TableAllocs, state.TableNodes, state.TableEvaluations, state.TableNamespaces,
-	state.TableReservations, state.TableServices, state.TableDeployments, state.TableVariables,
+	state.TableReservations, state.TableServices, state.TableDeployments, state.TableVariables, state.TableImages,
 }
 
 // StreamEvents tells what changes. The first event is a heartbeat with the revision that
@@ -147,7 +147,7 @@ func (f *eventFilter) wants(c state.Change) bool {
 	if !slices.Contains(f.tables, c.Table) {
 		return false
 	}
-	if c.Table == state.TableNodes || c.Table == state.TableNamespaces || c.Table == state.TableReservations {
+	if c.Table == state.TableNodes || c.Table == state.TableNamespaces || c.Table == state.TableReservations || c.Table == state.TableImages {
 		return f.job == ""
 	}
 	if f.namespace != anyNamespace && c.Namespace != f.namespace {
@@ -198,6 +198,8 @@ func eventOf(c state.Change) *berthv1.Event {
 		e.Item = &berthv1.Event_Reservation{Reservation: item}
 	case *berthv1.Variable:
 		e.Item = &berthv1.Event_Variable{Variable: item}
+	case *berthv1.Image:
+		e.Item = &berthv1.Event_Image{Image: item}
 	case *berthv1.ServiceInstance:
 		e.Item = &berthv1.Event_Service{Service: item}
 	case *berthv1.Deployment:

@@ -12,12 +12,12 @@ import (
 	"github.com/berthd/berth/server/state"
 )
 
-// family makes a fact about jobs with children, scaling or variables.
+// family makes a fact about jobs with children, scaling, variables or images.
 func (s *source) family(e *berthv1.LogEntry) {
 	parent := s.jobName()
 	child := fmt.Sprintf("%s.%d", parent, s.rng.IntN(6))
 	at := timestamp(epoch.Add(time.Duration(s.serial-s.rng.IntN(20)) * time.Second))
-	switch s.rng.IntN(6) {
+	switch s.rng.IntN(8) {
 	case 0:
 		r := s.job()
 		r.Job.Schedule = &berthv1.Schedule{Crons: []string{"@daily"}, Paused: s.rng.IntN(5) == 0}
@@ -47,6 +47,12 @@ func (s *source) family(e *berthv1.LogEntry) {
 			Variable: &berthv1.Variable{Namespace: s.pick("default", "a"), Name: s.pick("v", "w", ""), Items: map[string]string{"a": "1", "b": "2", "c": "3"}},
 			Check:    s.rng.IntN(3) == 0,
 		}}
+	case 5:
+		e.Fact = &berthv1.LogEntry_ImageRegistered{ImageRegistered: &berthv1.ImageRegistered{
+			Image: &berthv1.Image{Name: s.pick("i", "j", ""), Digest: s.pick("sha256:a", "sha256:b", ""), Size: uint64(s.serial), Newest: true},
+		}}
+	case 6:
+		e.Fact = &berthv1.LogEntry_ImageDeleted{ImageDeleted: &berthv1.ImageDeleted{Name: s.pick("i", "j"), Digests: []string{s.pick("sha256:a", "sha256:b"), "none"}}}
 	default:
 		e.Fact = &berthv1.LogEntry_VariableDeleted{VariableDeleted: &berthv1.VariableDeleted{
 			Namespace: s.pick("default", "a"), Name: s.pick("v", "w"), Check: s.rng.IntN(3) == 0, CheckRevision: uint64(s.rng.IntN(s.serial + 1)),

@@ -203,6 +203,11 @@ func (a *applier) apply(entry *berthv1.LogEntry) error {
 		return a.variableSet(f.VariableSet)
 	case *berthv1.LogEntry_VariableDeleted:
 		return a.variableDeleted(f.VariableDeleted)
+	case *berthv1.LogEntry_ImageRegistered:
+		return a.imageRegistered(f.ImageRegistered)
+	case *berthv1.LogEntry_ImageDeleted:
+		a.imageDeleted(f.ImageDeleted)
+		return nil
 	case *berthv1.LogEntry_GangsDropped:
 		a.gangsDropped(f.GangsDropped)
 		return nil

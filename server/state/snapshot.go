@@ -64,6 +64,9 @@ func (v *View) records() iter.Seq[*berthv1.SnapshotRecord] {
 		for x := range v.VariablesFrom("", "") {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Variable{Variable: x}})
 		}
+		for x := range v.Images("") {
+			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_Image{Image: x}})
+		}
 		for x := range v.StagedGangs() {
 			ok = ok && yield(&berthv1.SnapshotRecord{Record: &berthv1.SnapshotRecord_StagedGang{StagedGang: x}})
 		}
@@ -209,6 +212,8 @@ func (in *reader) add(record *berthv1.SnapshotRecord) error {
 		in.store.live.scaling.Set(r.ScalingEvent)
 	case *berthv1.SnapshotRecord_Variable:
 		in.tx.PutVariable(r.Variable)
+	case *berthv1.SnapshotRecord_Image:
+		in.tx.PutImage(r.Image)
 	case *berthv1.SnapshotRecord_Deployment:
 		in.tx.PutDeployment(r.Deployment)
 	case *berthv1.SnapshotRecord_StagedGang:

@@ -38,13 +38,14 @@ const (
 	TableDeployments
 	TableServices
 	TableVariables
+	TableImages
 	// TableSchedules is the jobs with a schedule, for those who watch only them: it has no
 	// changes of its own.
 	TableSchedules
 	tableCount
 )
 
-var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation", "deployment", "service", "variable", "schedule"}
+var tableNames = [tableCount]string{"any", "job", "node", "alloc", "evaluation", "namespace", "config", "reservation", "deployment", "service", "variable", "image", "schedule"}
 
 // String is the table's name as events have it ("job", "alloc", ...).
 func (t Table) String() string {

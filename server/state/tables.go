@@ -35,6 +35,7 @@ type tables struct {
 	scheduled  *btree.BTreeG[*berthv1.Job] // those with a schedule, by namespace, name
 	scaling    *btree.BTreeG[*berthv1.ScalingEvent]
 	variables  *btree.BTreeG[*berthv1.Variable]
+	images     *btree.BTreeG[*berthv1.Image] // by name, newest first
 
 	services services
 
@@ -66,6 +67,7 @@ func newTables() tables {
 		scheduled:  newTree(compareJobs),
 		scaling:    newTree(compareScalingEvents),
 		variables:  newTree(compareVariables),
+		images:     newTree(compareImages),
 	}
 }
 
@@ -88,6 +90,7 @@ func (t *tables) copy() tables {
 	c.scheduled = t.scheduled.Copy()
 	c.scaling = t.scaling.Copy()
 	c.variables = t.variables.Copy()
+	c.images = t.images.Copy()
 	return c
 }
 

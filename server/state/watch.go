@@ -242,6 +242,9 @@ func (t *tables) revisedKey(topic Topic) (uint64, bool) {
 	case TableVariables:
 		v := t.Variable(namespace, name)
 		return v.GetModifyRevision(), v != nil
+	case TableImages:
+		i := t.Image(topic.Key)
+		return i.GetModifyRevision(), i != nil
 	case TableNamespaces:
 		ns := t.Namespace(topic.Key)
 		return ns.GetModifyRevision(), ns != nil
