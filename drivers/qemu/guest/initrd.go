@@ -15,7 +15,7 @@ import (
 var modules = []string{
 	"virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi", "virtio_net", "virtio_console", "virtio_rng", "virtio_balloon",
 	"sd_mod", "sr_mod", "ahci", "nvme", "e1000", "e1000e", "ext4", "isofs", "vfat", "nls_ascii", "nls_cp437",
-	"button", "evdev", "gpio_keys", "gpio_pl061", "pvpanic", "pvpanic-pci", "i6300esb",
+	"button", "evdev", "gpio_keys", "gpio_pl061", "pvpanic", "pvpanic-mmio", "pvpanic-pci", "i6300esb",
 }
 
 // writeInitrd packs busybox, the modules and the init script. It is not compressed: to
