@@ -114,8 +114,12 @@ func (k *keeper) bitten(context.Context) (*drivers.Exit, error) {
 // stand leaves a machine standing still until somebody resumes it.
 func (k *keeper) stand(state, why string) error {
 	r, err := k.t.dir.record()
-	if err != nil || r == nil || r.Paused && r.Why == why {
+	if err != nil || r == nil {
 		return err
+	}
+	if r.Paused && r.Why == why {
+		k.t.watch.become(state, "")
+		return nil
 	}
 	_, err = k.t.update(func(r *record) { r.Paused, r.Why = true, why })
 	k.t.watch.become(state, why)

@@ -31,7 +31,13 @@ func (d *Driver) Screenshot(ctx context.Context, id string) ([]byte, error) {
 	}
 	picture := os.NewFile(uintptr(fd), "berth-screen")
 	defer picture.Close()
-	name, done, err := handOver(ctx, mon, picture)
+	// QEMU takes a file only for what it was opened for: to be written.
+	canvas, err := os.OpenFile("/proc/self/fd/"+itoa(fd), os.O_WRONLY, 0)
+	if err != nil {
+		return nil, unavailable("making room for the picture", err)
+	}
+	defer canvas.Close()
+	name, done, err := handOver(ctx, mon, canvas)
 	if err != nil {
 		return nil, asProblem(ctx, err)
 	}

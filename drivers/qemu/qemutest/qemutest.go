@@ -69,7 +69,7 @@ func Factory(g *guest.Guest, parent string) drivertest.Factory {
 		LateLogs:  true,
 		MemoryMiB: 96, OverheadMiB: 256, Patience: 3 * time.Minute,
 		Console: &drivertest.Console{Config: forever, Greets: guest.Greeting, Say: "echo hel''lo\n", Answers: "hello"},
-		Disked:  With(forever, drivertest.Config{"disk": []any{map[string]any{"name": "root", "size": "16MiB"}}}),
+		Disked:  With(forever, drivertest.Config{"disk": []any{map[string]any{"name": "root", "size": 16}}}),
 		Invalid: map[string]drivertest.Config{
 			"config.kernl":       {"kernl": "x"},
 			"config.machine":     With(forever, drivertest.Config{"machine": "c64"}),
