@@ -98,6 +98,11 @@ func (j *job) bring(ctx context.Context) (string, error) {
 	if err := unpack.Decompress(target, download, many, 0); err != nil {
 		return "", fmt.Errorf("unpacking it: %w", err)
 	}
+	if many {
+		if err := relink(ctx, tree, download, j.from.archive); err != nil {
+			return "", fmt.Errorf("unpacking it: %w", err)
+		}
+	}
 	return tree, ctx.Err()
 }
 
