@@ -16,9 +16,9 @@ func TestPlacementIsCheap(t *testing.T) {
 		more            options
 		blocks, entries float64 // at most, a placement
 	}{
-		{"mixed", 1000, 19, 0, nil, 3, 4},
-		{"mixed, more nodes", 6000, 19, 0, nil, 3, 4},
-		{"shapes and classes", 2000, 64, 16, nil, 4, 6},
+		{"mixed", 1000, 19, 0, nil, 2, 6},
+		{"mixed, more nodes", 6000, 19, 0, nil, 2, 6},
+		{"shapes and classes", 2000, 64, 16, nil, 3, 4},
 		{"services", 1000, 19, 0, options{"type": {"service"}}, 4, 40},
 		{"distinct hosts", 1000, 19, 0, options{"distinct": {""}}, 4, 40},
 	} {

@@ -68,8 +68,13 @@ type entry struct {
 	in   uint64 // a bit for each lane that the node is in
 	left vector
 	slot int32
-	at   int32 // block * depth + place in it; none: not in the index
+	at   int32 // block * depth + place in it, or none or outside
 }
+
+// outside is where an entry is that has no room for any of the known shapes, none where it
+// is while there is no such node or cell. Most of a full fleet is outside: what does not
+// fit need not be put in order.
+const outside = -2
 
 // depth is how many entries a block has at most, fan how many blocks a row has.
 const (
@@ -166,14 +171,19 @@ func (x *index) locate(o order, node *berthv1.Node) (r, k int) {
 func (x *index) set(id int32, key uint64, v *vector) {
 	e := &x.entries[id]
 	word, at := x.shapes.fitting(v), e.at
-	if at != none && e.left[dimMilli] == v[dimMilli] && e.left[dimMemory] == v[dimMemory] && e.left == *v {
+	if at >= 0 && e.left[dimMilli] == v[dimMilli] && e.left[dimMemory] == v[dimMemory] && e.left == *v {
 		if b := &x.blocks[at/depth]; b.keys[at%depth] == key && b.fits[at%depth] == word {
 			return // and nothing was refused since, that may fit now
 		}
 	}
 	if e.left = *v; at == none {
 		e.in = x.lanesOf(e.slot)
-	} else {
+	}
+	if word == 0 {
+		x.leave(e, outside)
+		return
+	}
+	if at >= 0 {
 		x.vacate(at)
 	}
 	o, node := order{key, e.tie}, x.f.nodes[e.slot].node
@@ -184,7 +194,7 @@ func (x *index) set(id int32, key uint64, v *vector) {
 	}
 	x.put(x.rows[r].blocks[k], id, key, word)
 	x.unite(r, k, word, e.in)
-	if at != none && e.at/depth != at/depth {
+	if at >= 0 && e.at/depth != at/depth {
 		x.tidy(at)
 	}
 }
@@ -207,13 +217,20 @@ func (x *index) unite(r, k int, word, in uint64) {
 	}
 }
 
-// drop takes an entry out.
+// drop takes an entry out whose node is gone.
 func (x *index) drop(id int32) {
-	if int(id) < len(x.entries) && x.entries[id].at != none {
-		x.vacate(x.entries[id].at)
-		x.tidy(x.entries[id].at)
-		x.entries[id].at = none
+	if int(id) < len(x.entries) {
+		x.leave(&x.entries[id], none)
 	}
+}
+
+// leave takes an entry out of its block, where it is in one, to none or outside.
+func (x *index) leave(e *entry, to int32) {
+	if e.at >= 0 {
+		x.vacate(e.at)
+		x.tidy(e.at)
+	}
+	e.at = to
 }
 
 // vacate takes an entry out of its block.

@@ -150,7 +150,6 @@ func (x *index) fill(list []placed) {
 		for i := range part {
 			e := &x.entries[part[i].id]
 			word := x.shapes.fitting(&e.left)
-			e.in = x.lanesOf(e.slot)
 			x.put(x.rows[r].blocks[k], part[i].id, part[i].key, word)
 			x.unite(r, k, word, e.in)
 		}

@@ -30,29 +30,28 @@ const (
 type query struct {
 	x           *index
 	shape, lane int
-	// from is where to begin: nothing before it can be the answer; start is so for any.
-	from, start bound
+	// from is where to begin: nothing before it can be the answer.
+	from bound
 }
 
 // ask prepares the query of a group, on the nodes of its view; where own is not nil, on
 // those with so many of these instances.
 func (q *query) ask(x *index, k *knownGroup, v *staticView, own *instances, level int32) {
 	x.clock++
+	q.x, q.shape = x, k.shapeIn(x)
 	x.sync()
-	q.x, q.shape, q.lane, q.start = x, k.shapeIn(x), k.laneIn(x, v, own, level), bound{}
-	if x.rates == nil {
-		q.start.key = x.rank.least(&k.g.total)
-	}
-	q.from = q.start
+	q.lane, q.from = k.laneIn(x, v, own, level), bound{}
 }
 
 // shapeOf gives the number of a group's shape, and learns it first where it is new: all
-// may fit then, until somebody looks.
+// may fit then, until somebody looks. Entries come in from outside that have room for it;
+// there are none where one of the known shapes needs no more in any dimension.
 func (x *index) shapeOf(g *Group) int {
 	if s, known := x.shapes.number[g.shape]; known {
 		x.shapes.used[s] = x.clock
 		return s
 	}
+	least := x.shapes.least(&g.floor)
 	s := x.shapes.add(g.shape, &g.floor, x.clock)
 	bit := uint64(1) << s
 	for b := range x.blocks {
@@ -68,6 +67,11 @@ func (x *index) shapeOf(g *Group) int {
 	for l := range x.rowFits {
 		for r := range x.rowFits[l] {
 			x.rowFits[l][r] |= bit
+		}
+	}
+	for id := 0; least && id < len(x.entries); id++ {
+		if e := &x.entries[id]; e.at == outside && e.left.covers(&g.floor) {
+			x.enter(int32(id))
 		}
 	}
 	return s
@@ -124,7 +128,9 @@ func (x *index) makeLane(l int, is lane) {
 		if e.in &^= 1 << l; is.has(e.slot) {
 			e.in |= 1 << l
 		}
-		x.blocks[e.at/depth].in[e.at%depth] = e.in
+		if e.at >= 0 {
+			x.blocks[e.at/depth].in[e.at%depth] = e.in
+		}
 	}
 	for r, w := range x.rows {
 		x.rowFits[l][r] = ^uint64(0)
@@ -140,9 +146,11 @@ func (x *index) relist(id int32) {
 	if e.at == none {
 		return
 	}
-	b, i := &x.blocks[e.at/depth], e.at%depth
 	was := e.in
-	e.in = x.lanesOf(e.slot)
+	if e.in = x.lanesOf(e.slot); e.at < 0 {
+		return
+	}
+	b, i := &x.blocks[e.at/depth], e.at%depth
 	b.in[i] = e.in
 	if gained := e.in &^ was; gained != 0 {
 		r, k := x.locate(order{b.keys[i], e.tie}, x.f.nodes[e.slot].node)
@@ -154,7 +162,10 @@ func (x *index) relist(id int32) {
 // admits; -1: there is none.
 func (x *index) find(r *run, q *query) int32 {
 	bit := uint64(1) << q.shape
-	i, k := x.locate(q.from.order, q.from.node)
+	i, k := 0, 0
+	if q.from.node != nil {
+		i, k = x.locate(q.from.order, q.from.node)
+	}
 	rowFits := x.rowFits[q.lane]
 	for ; ; i, k = i+1, 0 {
 		first := i
@@ -230,9 +241,9 @@ func (x *index) look(r *run, q *query, block int32) (best int32, any bool) {
 	}
 	best = none
 	var low uint64
-	shape, lane := uint64(1)<<q.shape, uint64(1)<<q.lane
-	for i := range b.fits {
-		if b.fits[i]&shape == 0 || b.in[i]&lane == 0 {
+	for fitting := b.fitting(q.shape); fitting != 0; fitting &= fitting - 1 {
+		i := bits.TrailingZeros32(fitting) % depth
+		if b.in[i]>>q.lane&1 == 0 {
 			continue
 		}
 		x.looked.entries++
@@ -246,6 +257,24 @@ func (x *index) look(r *run, q *query, block int32) (best int32, any bool) {
 		}
 	}
 	return best, any
+}
+
+// fitting gives a bit for each entry that a shape may fit on. Nobody can foretell which
+// those are: so it has no branch.
+func (b *block) fitting(shape int) (found uint32) {
+	fits, s := &b.fits, uint64(1)<<(shape&63)
+	for i := depth - 1; i >= 0; i-- {
+		found = found<<1 | one(fits[i]&s != 0)
+	}
+	return found
+}
+
+// one is 1 for true.
+func one(is bool) (n uint32) {
+	if is {
+		n = 1
+	}
+	return n
 }
 
 func (x *index) before(id int32, key uint64, b *bound) bool {
@@ -277,7 +306,7 @@ func (x *index) validate(b *block, shape int) {
 // refuse notes that the shape does not fit on an entry's node, whatever the sums say:
 // nobody tries again before something changes there.
 func (x *index) refuse(id int32, shape int) {
-	if e := &x.entries[id]; e.at != none {
+	if e := &x.entries[id]; e.at >= 0 {
 		x.blocks[e.at/depth].fits[e.at%depth] &^= 1 << shape
 		if x.cells {
 			x.refused.set(e.slot, true)

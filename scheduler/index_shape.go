@@ -127,6 +127,16 @@ func (s *shapes) add(name string, need *vector, now uint64) int {
 	return i
 }
 
+// least says that none of the known shapes needs no more than this in any dimension.
+func (s *shapes) least(need *vector) bool {
+	for known := s.known; known != 0; known &= known - 1 {
+		if need.covers(&s.needs[bits.TrailingZeros64(known)]) {
+			return false
+		}
+	}
+	return true
+}
+
 // learn makes the levels of a dimension; false: nobody needs anything of it.
 func (l *levels) learn(s *shapes, d int) bool {
 	l.bounds = l.bounds[:0]

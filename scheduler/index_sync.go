@@ -96,7 +96,7 @@ func (x *index) warmEntry(m *move) int {
 
 func (x *index) warmBlock(m *move) int {
 	id := x.entryOf(m)
-	if id == none || x.entries[id].at == none {
+	if id == none || x.entries[id].at < 0 {
 		return 0
 	}
 	at := x.entries[id].at
@@ -139,6 +139,18 @@ func (x *index) update(slot int32, cells uint64) {
 		i := bits.TrailingZeros64(cells)
 		key := x.rank.ofCell(n.usage, i, &v)
 		x.set(first+int32(i), key, &v)
+	}
+}
+
+// enter puts an entry where it belongs now.
+func (x *index) enter(id int32) {
+	var v vector
+	slot, cell := x.slotOf(id)
+	if x.cells {
+		key := x.rank.ofCell(x.f.nodes[slot].usage, cell, &v)
+		x.set(id, key, &v)
+	} else if key, ok := x.ofNode(slot, &v); ok {
+		x.set(id, key, &v)
 	}
 }
 
@@ -203,6 +215,17 @@ func (x *index) claimNode(slot int32) {
 	}
 }
 
+// list appends an entry that has room for anything; the others are outside.
+func (x *index) list(to []placed, key uint64, id int32) []placed {
+	e := &x.entries[id]
+	e.in = x.lanesOf(e.slot)
+	if x.shapes.fitting(&e.left) == 0 {
+		e.at = outside
+		return to
+	}
+	return append(to, placed{key, e.tie, id})
+}
+
 // rebuild makes the index anew. Blocks that churn has left half empty are full again.
 func (x *index) rebuild() {
 	x.clear()
@@ -215,14 +238,14 @@ func (x *index) rebuild() {
 			x.claimNode(int32(slot))
 			e := &x.entries[slot]
 			if key, ok := x.ofNode(int32(slot), &e.left); ok {
-				list = append(list, placed{key, e.tie, int32(slot)})
+				list = x.list(list, key, int32(slot))
 			}
 		default:
 			first := x.claim(int32(slot), len(n.usage.Machine().Cells))
 			for i := range int(x.owns[slot]) {
 				e := &x.entries[int(first)+i]
 				key := x.rank.ofCell(n.usage, i, &e.left)
-				list = append(list, placed{key, e.tie, first + int32(i)})
+				list = x.list(list, key, first+int32(i))
 			}
 		}
 	}

@@ -241,8 +241,11 @@ func (c *churn) sound() {
 			}
 			held := 0
 			for i := range x.entries {
-				if x.entries[i].at != none {
+				if x.entries[i].at >= 0 {
 					held++
+				}
+				if e := &x.entries[i]; e.at == outside && x.shapes.fitting(&e.left) != 0 {
+					c.t.Fatalf("entry %d is outside, and has room for %x", i, x.shapes.fitting(&e.left))
 				}
 			}
 			if held != entries {

@@ -232,7 +232,7 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 	r.own.add(r.f, slot, 1)
 	if r.terms.seeded() { // that was the first, and has decided
 		r.terms.start(r.f, r.f.know(r.g), r.view, r.own, r.ask.wanted()-r.got)
-		r.q.from = r.q.start
+		r.q.from = bound{}
 	}
 	delete(r.only, slot)
 	if r.g.hosts != nobody || r.ask.Nodes != nil {
@@ -246,12 +246,12 @@ func (r *run) taken(slot int32, g *topology.Grant, used bool) {
 		// With less left it still comes before all others.
 		r.again = slot
 		if !used { // its other cells come sooner now, too
-			r.q.from = r.q.start
+			r.q.from = bound{}
 		}
 	case r.rated || r.packs(slot):
 		// It may, too, where its domain's term is still the highest.
 		if term, ok := r.terms.of(slot); ok && (r.terms.s == nil || term == r.terms.top) {
-			r.q.from = r.q.start
+			r.q.from = bound{}
 		}
 	}
 }

@@ -259,7 +259,7 @@ func (r *run) nextTerm() (int64, bool) {
 	before, level := r.terms.top, r.terms.level
 	term, ok := r.terms.best()
 	if term != before && ok {
-		r.q.from = r.q.start
+		r.q.from = bound{}
 	}
 	if r.terms.level != level && r.own != nil && r.own.crowded {
 		own, level := r.crowdedAt()

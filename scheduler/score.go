@@ -229,12 +229,3 @@ func usedPart(u *topology.Usage) uint64 {
 	}
 	return part(milli, allMilli) + part(memory, allMemory)
 }
-
-// least is a key below that of every node that has room for a need.
-func (k ranking) least(n *need) uint64 {
-	weight := n.leastMilli() + n.memory*1000/milliPerCoreMemory
-	if k == evened || weight <= topology.MaxCells {
-		return 0
-	}
-	return weight - topology.MaxCells // what rounding takes in each cell
-}
