@@ -10,6 +10,8 @@ import (
 	"github.com/berthd/berth/drivers"
 	"github.com/berthd/berth/drivers/exec"
 	"github.com/berthd/berth/drivers/mock"
+	"github.com/berthd/berth/drivers/qemu"
+	"github.com/berthd/berth/drivers/qemu/image"
 	"github.com/berthd/berth/problem"
 )
 
@@ -77,13 +79,29 @@ func (d *daemon) makeAgent() error {
 var builtin = map[string]func(*daemon) (drivers.Driver, error){
 	"mock": func(*daemon) (drivers.Driver, error) { return mock.New(mock.NewHost()), nil },
 	"exec": func(d *daemon) (drivers.Driver, error) { return exec.New(exec.Config{Log: d.log}), nil },
+	"qemu": newQemu,
 }
 
-// drivers makes those that the configuration names: exec unless it says otherwise.
+func newQemu(d *daemon) (drivers.Driver, error) {
+	dir, err := filepath.Abs(d.cfg.DataDir)
+	if err != nil {
+		return nil, problem.New(problem.Invalid, "data_dir", "%w", err)
+	}
+	q := d.cfg.Agent.Qemu
+	dirs := q.ImageDirs
+	if len(dirs) == 0 && d.flags.dev {
+		dirs = []string{"/"} // whoever can ask a cluster on loopback can read these files anyway
+	}
+	return qemu.New(qemu.Config{User: q.User, Log: d.log, Images: image.Config{
+		Dir: filepath.Join(dir, "images"), MaxBytes: int64(q.ImageCache) << 20, HostDirs: dirs, Keys: q.ImageKeys, Log: d.log,
+	}}), nil
+}
+
+// drivers makes those that the configuration names: exec and qemu unless it says otherwise.
 func (d *daemon) drivers() ([]drivers.Driver, error) {
 	names := d.cfg.Agent.Drivers
 	if len(names) == 0 {
-		names = []string{"exec"}
+		names = []string{"exec", "qemu"}
 		if d.flags.dev {
 			names = append(names, "mock")
 		}

@@ -53,10 +53,19 @@ type Agent struct {
 	MinPort   int               `cfg:"min_port" check:"between 1 and 65535" doc:"First port for dynamic ports. Default 20000."`
 	MaxPort   int               `cfg:"max_port" check:"between 1 and 65535" doc:"Last port for dynamic ports. Default 32000."`
 	PluginDir string            `cfg:"plugin_dir" check:"path" doc:"Directory of driver plugins: each executable in it that is named berth-driver-<name> is one."`
-	Drivers   []string          `cfg:"drivers" check:"word" doc:"Built-in drivers to offer. Default: exec."`
+	Drivers   []string          `cfg:"drivers" check:"word" doc:"Built-in drivers to offer. Default: exec and qemu."`
 	MaxDead   int               `cfg:"max_dead_allocs" check:"between 0 and 100000" doc:"Ended allocations whose directories are kept. Default 50."`
 	Reserved  Reserved          `cfg:"reserved" doc:"What is kept for the system."`
 	DNS       DNS               `cfg:"dns" doc:"Answers for names of services and nodes: web.default.berth."`
+	Qemu      Qemu              `cfg:"qemu" doc:"The driver of virtual machines."`
+}
+
+// Qemu is the qemu driver's.
+type Qemu struct {
+	User       string   `cfg:"user" check:"word" doc:"User that QEMU becomes when it has opened everything. Default: it stays who the agent is."`
+	ImageDirs  []string `cfg:"image_dirs" check:"path" doc:"Directories from which specs may name images by absolute paths. Default: none; with -dev: all."`
+	ImageKeys  []string `cfg:"image_keys" doc:"Public keys of minisign: every image from elsewhere than the cluster's store must be signed by one of them."`
+	ImageCache Size     `cfg:"image_cache" doc:"What images may take on disk that no machine uses. Default 32GiB."`
 }
 
 // DNS is the agent's responder.
