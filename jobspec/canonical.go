@@ -153,14 +153,7 @@ func fillReschedule(t berthv1.Job_Type, p *berthv1.ReschedulePolicy) {
 // normalizeConfig brings the config of a known driver into its canonical form: the
 // fields' own names and units.
 func normalizeConfig(t *berthv1.Task) {
-	config := newConfig(t.GetDriver())
-	if config == nil || t.GetConfig() == nil {
-		return
-	}
-	d := newDecoder(false)
-	d.message(config, objectOf(t.GetConfig()), "", "config")
-	if len(d.found.list) > 0 {
-		return // not valid: left as it is
-	}
-	t.Config = structOf(config)
+	if config := configOf(t); config != nil && t.GetConfig() != nil {
+		t.Config = structOf(config.ProtoReflect())
+	} // else it is left as it is
 }

@@ -21,6 +21,7 @@ import (
 var drivers = map[string]protoreflect.FullName{
 	"exec": "berth.v1.ExecConfig",
 	"mock": "berth.v1.MockConfig",
+	"qemu": "berth.v1.QemuConfig",
 }
 
 // newConfig makes an empty config of a driver; nil: its keys are not known here.
@@ -30,6 +31,21 @@ func newConfig(driver string) protoreflect.Message {
 		return nil
 	}
 	return t.New()
+}
+
+// configOf is a task's config as its driver's message; nil where that is not known or the
+// config does not fit it.
+func configOf(t *berthv1.Task) protoreflect.ProtoMessage {
+	config := newConfig(t.GetDriver())
+	if config == nil {
+		return nil
+	}
+	d := newDecoder(false)
+	d.message(config, objectOf(t.GetConfig()), "", "config")
+	if len(d.found.list) > 0 {
+		return nil
+	}
+	return config.Interface()
 }
 
 // taskConfig is the field that holds a driver's config.

@@ -300,11 +300,48 @@ func (g generator) tolerations(list []*berthv1.Toleration) {
 	}
 }
 
+// machine makes a machine one that can be.
+func (g generator) machine(x *berthv1.QemuConfig) {
+	x.Image, x.Checksum, x.Initrd, x.Cmdline, x.Ready = "debian", "", "", "", ""
+	if x.Kernel == "" && x.Firmware == "none" {
+		x.Firmware = ""
+	}
+	if x.Machine == "microvm" || x.Firmware == "secure-boot" || x.Firmware == "bios" {
+		x.Machine = "q35"
+	}
+	x.Arch = ""
+	if x.CloudInit != nil {
+		x.CloudInit.UserDataFile = ""
+	}
+	if x.Cpu != nil {
+		x.Cpu = &berthv1.QemuCpu{Model: x.Cpu.Model}
+	}
+	if x.Memory != nil {
+		x.Memory.MaxMib = 0
+	}
+	for _, d := range x.Disks {
+		d.Image, d.SizeMib, d.Checksum, d.Format, d.ReadOnly = "", 1024, "", "", false
+		d.Clone, d.ClusterKib, d.Preallocation = "", 0, ""
+	}
+	for _, d := range x.Cdroms {
+		d.Checksum = ""
+	}
+	for _, n := range x.Nics {
+		n.Mode, n.Bridge, n.Mac, n.RateMbit = "bridge", "br0", "", min(n.RateMbit, 1000)
+	}
+}
+
 func (g generator) task(task *berthv1.Task) {
 	task.Driver = rapid.SampledFrom([]string{"exec", "mock", "container", "qemu"}).Draw(g.t, "driver")
 	task.User, task.KillSignal = "nobody", ""
+	if task.Driver == "qemu" && task.Config == nil {
+		task.Config = &structpb.Struct{}
+	}
 	if config := newConfig(task.Driver); config != nil && task.Config != nil {
 		g.message(config, 0)
+		if x, ok := config.Interface().(*berthv1.QemuConfig); ok {
+			g.machine(x)
+		}
 		task.Config = structOf(config)
 		back := config.New().Interface()
 		text, err := protojson.Marshal(task.Config)
@@ -318,6 +355,9 @@ func (g generator) task(task *berthv1.Task) {
 	g.constraints(task.Constraints)
 	policies(task.Restart)
 	if r := task.Resources; r != nil {
+		if task.Driver == "qemu" {
+			r.Hugepages = r.Hugepages[:min(1, len(r.Hugepages))]
+		}
 		r.MemoryMaxMib = 0
 		if r.Cores > 0 {
 			r.CpuMilli = 0

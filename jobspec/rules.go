@@ -116,6 +116,7 @@ func (c *checker) task(job *berthv1.Job, t *berthv1.Task, path string) {
 	c.restart(t.GetRestart(), path+".restart")
 	c.resources(t.GetResources(), path+".resources")
 	c.files(job, t, path)
+	c.machine(job, t, path)
 	for _, key := range sortedKeys(t.GetEnv()) {
 		at := path + ".env[" + key + "]"
 		switch {

@@ -83,15 +83,14 @@ func cellGrant(g *topology.CellGrant) *berthv1.CellGrant {
 	return out
 }
 
-// ports are the group's ports on the node. In the host's network a port is the same
-// inside and outside.
+// ports are the group's ports on the node.
 func (s *assignments) ports(c *choice, n *fleetNode) []*berthv1.PortGrant {
 	if len(c.ports) == 0 {
 		return nil
 	}
 	out := make([]*berthv1.PortGrant, len(c.ports))
 	for i, p := range c.ports {
-		out[i] = &berthv1.PortGrant{Name: s.g.ports[i].name, Port: uint32(p), To: uint32(p), Address: n.node.GetAddress()}
+		out[i] = s.g.ports[i].granted(uint32(p), n.node.GetAddress())
 	}
 	return out
 }

@@ -158,7 +158,7 @@ func (g *Group) portsAsAsked(m *topology.Machine, n *berthv1.Node, given []*bert
 		case want.static == 0 && (p.GetPort() < uint32(m.MinPort) || p.GetPort() > uint32(m.MaxPort) || p.GetPort() == 0):
 			return nil, misfit(WrongGrant, field, "%d is not among the node's dynamic ports %d-%d", p.GetPort(), m.MinPort, m.MaxPort)
 		}
-		out[i] = &berthv1.PortGrant{Name: want.name, Port: p.GetPort(), To: p.GetPort(), Address: n.GetAddress()}
+		out[i] = want.granted(p.GetPort(), n.GetAddress())
 	}
 	return out, nil
 }

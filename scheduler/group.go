@@ -69,9 +69,20 @@ type target struct {
 	share float64
 }
 
+// portNeed is a port that is asked for.
 type portNeed struct {
-	name       string
-	static, to uint32
+	name   string
+	static uint32
+	to     uint32 // inside the task that it is forwarded to; 0: the same port
+}
+
+// granted is the port as it is granted on a node.
+func (p *portNeed) granted(port uint32, address string) *berthv1.PortGrant {
+	g := &berthv1.PortGrant{Name: p.name, Port: port, To: p.to, Address: address}
+	if g.To == 0 {
+		g.To = port
+	}
+	return g
 }
 
 // Compile makes a group ready for placement. An error names the part of the spec that

@@ -34,6 +34,7 @@ func TestMachines(t *testing.T) {
 			t.Fatal(err)
 		}
 		job := exactJob()
+		job.Groups[0].Network.Ports[0].To = 80
 		job.Groups[0].Tasks = []*berthv1.Task{{
 			Name: "vm", Driver: "qemu", Config: config, Resources: &berthv1.Resources{CpuMilli: 1000, MemoryMib: 1024},
 		}}
@@ -53,6 +54,9 @@ func TestMachines(t *testing.T) {
 		case len(placed) != 1:
 			t.Errorf("%v: not placed", c.config)
 		default:
+			if p := placed[0].Assignment.GetPorts()[0]; p.GetName() != "http" || p.GetPort() == 80 || p.GetTo() != 80 {
+				t.Errorf("%v: granted the port %v, which leads to port 80 of the guest", c.config, p)
+			}
 			if got := placed[0].Assignment.GetTasks()[0].GetCells()[0].GetMemoryMib(); got != c.memory {
 				t.Errorf("%v: granted %d MiB, want %d", c.config, got, c.memory)
 			}

@@ -63,8 +63,12 @@ const defaultMilli = 100
 // compileNeeds takes in what an instance of the group needs on its node.
 func (g *Group) compileNeeds(group *berthv1.Group) error {
 	g.wholeNode = group.GetWholeNode()
+	forwards := slices.ContainsFunc(group.GetTasks(), (*berthv1.Task).ForwardsPorts)
 	for _, p := range group.GetNetwork().GetPorts() {
-		g.ports = append(g.ports, portNeed{p.GetName(), p.GetStatic(), p.GetTo()})
+		g.ports = append(g.ports, portNeed{name: p.GetName(), static: p.GetStatic()})
+		if forwards {
+			g.ports[len(g.ports)-1].to = p.GetTo()
+		}
 		if p.GetStatic() == 0 {
 			g.dynamic++
 		}

@@ -67,6 +67,7 @@ var configs = []struct {
 }{
 	{"exec", &berthv1.ExecConfig{}},
 	{"mock", &berthv1.MockConfig{}},
+	{"qemu", &berthv1.QemuConfig{}},
 }
 
 // generate makes the page.

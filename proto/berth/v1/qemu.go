@@ -1,6 +1,7 @@
 package berthv1
 
 import (
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -76,6 +77,19 @@ func qemuOverheadMiB(x *Task, guest uint64) uint64 {
 		overhead += qemuTPMMiB
 	}
 	return (overhead + qemuRoundMiB - 1) / qemuRoundMiB * qemuRoundMiB
+}
+
+// ForwardsPorts says that a port of the task's group is another one inside the task: of a
+// machine behind its host's address.
+func (x *Task) ForwardsPorts() bool {
+	if x.GetDriver() != qemuDriver {
+		return false
+	}
+	nics := values(x.GetConfig(), "nics", "nic")
+	return len(nics) == 0 || slices.ContainsFunc(nics, func(v *structpb.Value) bool {
+		mode := text(v.GetStructValue(), "mode")
+		return mode == "" || mode == "user"
+	})
 }
 
 // ImpliedConstraints are what a task's config asks of the node, beside a healthy driver:
