@@ -41,7 +41,7 @@ func newBerth(hosts []Host, machines []Machine, rules Rules) (*berth, error) {
 
 func nodeOf(h *Host, i int) *berthv1.Node {
 	n := &berthv1.Node{Id: fmt.Sprintf("host-%06d", i), Name: h.Name, Status: berthv1.Node_ready, Hardware: &berthv1.Hardware{},
-		Attributes: map[string]string{}, Drivers: []*berthv1.DriverInfo{{Name: "qemu", Healthy: true}}}
+		Attributes: map[string]string{}, Drivers: []*berthv1.DriverInfo{{Name: "exec", Healthy: true}}}
 	if h.Rack != "" {
 		n.Attributes["node.rack"] = h.Rack
 	}
@@ -122,7 +122,7 @@ func jobOf(id groupID, rules Rules) *berthv1.Job {
 func groupFor(m *Machine, name string) *berthv1.Group {
 	return &berthv1.Group{
 		Name: name, Count: new(uint32), Topology: &berthv1.TopologyPolicy{Cells: uint32(m.Cells)},
-		Tasks: []*berthv1.Task{{Name: "vm", Driver: "qemu", Resources: &berthv1.Resources{Cores: uint32(m.CPU), CoreUnit: "thread", MemoryMib: uint64(m.Memory)}}},
+		Tasks: []*berthv1.Task{{Name: "vm", Driver: "exec", Resources: &berthv1.Resources{Cores: uint32(m.CPU), CoreUnit: "thread", MemoryMib: uint64(m.Memory)}}},
 	}
 }
 
