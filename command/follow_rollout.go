@@ -10,7 +10,8 @@ import (
 // rollsOut says whether the job's versions have deployments: then it is watched until
 // that of its version is over.
 func (f *follower) rollsOut() bool {
-	return f.job.GetType() == berthv1.Job_service && (f.job.GetUpdate() != nil ||
+	t := f.job.GetType()
+	return (t == berthv1.Job_service || t == berthv1.Job_system) && (f.job.GetUpdate() != nil ||
 		slices.ContainsFunc(f.job.GetGroups(), func(g *berthv1.Group) bool { return g.GetUpdate() != nil }))
 }
 

@@ -84,7 +84,7 @@ func (c *checker) update(t berthv1.Job_Type, u *berthv1.UpdateStrategy, path str
 	if u == nil {
 		return
 	}
-	if t != berthv1.Job_service {
+	if t != berthv1.Job_service && t != berthv1.Job_system {
 		c.add(path, "", "a %s job is not rolled out", t)
 		return
 	}
@@ -111,6 +111,8 @@ func (c *checker) canaries(job *berthv1.Job, g *berthv1.Group, path string) {
 	const remedy = `write update { canary = "0" } in the group`
 	switch canary := u.GetCanary(); {
 	case canary == "" || canary == "0" || canary == "0%":
+	case everyNode(job.GetType()):
+		c.add(at, remedy, "a %s job has no canaries: it has one instance on every node", job.GetType())
 	case g.GetStateful() != nil:
 		c.add(at, remedy, "a stateful group has no canaries: there are never two instances of one index")
 	case g.GetGang() || job.GetGang():

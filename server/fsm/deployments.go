@@ -183,7 +183,7 @@ func (a *applier) versionChanged(n *berthv1.Alloc, version uint64) {
 	before := a.JobVersion(n.GetNamespace(), n.GetJob(), n.GetJobVersion()).GroupNamed(n.GetGroup())
 	after := a.JobVersion(n.GetNamespace(), n.GetJob(), version).GroupNamed(n.GetGroup())
 	if !after.SameHealth(before) {
-		n.Health, n.HealthTime = berthv1.Alloc_undecided, nil
+		n.Health, n.HealthTime = berthv1.Alloc_undecided, a.timestamp // since then it is asked
 	}
 	n.JobVersion, n.AssignRevision = version, a.Revision()
 }

@@ -23,7 +23,7 @@ const (
 func (r *reconciler) canariesFor(g *group) int {
 	count := scheduler.GroupCount(g.spec)
 	n := scheduler.Share(g.spec.GetUpdate().GetCanary(), count, 0)
-	if n == 0 || r.Job.GetRevertedTo() != 0 || g.spec.GetStateful() != nil {
+	if n == 0 || r.Job.GetRevertedTo() != 0 || g.spec.GetStateful() != nil || r.perNode() {
 		return 0
 	}
 	old := false

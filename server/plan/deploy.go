@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
-	"github.com/berthd/berth/scheduler"
 )
 
 // Each version of a service with an update strategy has a deployment, made by the first
@@ -46,7 +45,7 @@ func (r *rollout) canaries() int {
 
 // rolled says whether versions of a group are rolled out by a deployment.
 func rolled(job *berthv1.Job, group *berthv1.Group) bool {
-	return job.GetType() == berthv1.Job_service && group.GetUpdate() != nil
+	return (job.GetType() == berthv1.Job_service || job.GetType() == berthv1.Job_system) && group.GetUpdate() != nil
 }
 
 // deploymentID is the id of the deployment of a job's version.
@@ -125,12 +124,15 @@ func (r *reconciler) baseOf(g *group) *berthv1.Job {
 
 // survey counts how a group's instances are, and moves its deadlines.
 func (r *reconciler) survey(g *group) {
-	ro, count := g.rollout, scheduler.GroupCount(g.spec)
+	ro, count := g.rollout, r.size(g)
 	healthyAt := make([]bool, count)
 	var placed, canaries, healthy, unhealthy, old, whole int
 	for _, a := range g.live {
+		seat, has := r.seat(g, a)
 		if a.GetJobVersion() != r.Job.GetVersion() {
-			old++
+			if has || !r.perNode() { // on a node that takes nothing new it stays as it is
+				old++
+			}
 			continue
 		}
 		placed++
@@ -142,8 +144,8 @@ func (r *reconciler) survey(g *group) {
 			healthy++
 			if a.GetCanary() {
 				canaries++
-			} else if int64(a.GetIndex()) < int64(count) && !healthyAt[a.GetIndex()] {
-				healthyAt[a.GetIndex()] = true
+			} else if has && !healthyAt[seat] {
+				healthyAt[seat] = true
 				whole++
 			}
 		}
@@ -171,13 +173,19 @@ func isHealthy(a *berthv1.Alloc) bool {
 	return a.GetHealth() == berthv1.Alloc_healthy && a.GetStatus() == berthv1.Alloc_running
 }
 
+// askedSince is since when it is asked whether an instance whose health is not decided is
+// healthy: it was placed then, or came to a version that asks something else.
+func askedSince(a *berthv1.Alloc) time.Time {
+	return latest(a.GetCreateTime().AsTime(), a.GetHealthTime().AsTime())
+}
+
 // missedDeadline says whether an instance whose health operators decide on has waited for
 // their word for too long; of others agents say so.
 func (r *reconciler) missedDeadline(g *group, a *berthv1.Alloc) bool {
 	if g.rollout.strategy.GetHealth() != "manual" || a.GetHealth() != berthv1.Alloc_undecided || a.GetCreateTime() == nil {
 		return false
 	}
-	by := a.GetCreateTime().AsTime().Add(durationOr(g.rollout.strategy.GetHealthyDeadline(), defaultHealthyDeadline))
+	by := askedSince(a).Add(durationOr(g.rollout.strategy.GetHealthyDeadline(), defaultHealthyDeadline))
 	if r.Now.Before(by) {
 		r.wake(by)
 		return false

@@ -19,11 +19,18 @@ import (
 func Rollout(view *state.View, spec *berthv1.Job, now time.Time) (lines []string) {
 	stored := view.Job(spec.GetNamespace(), spec.GetName())
 	next := asNext(spec, stored)
-	if next == stored || spec.GetType() != berthv1.Job_service {
+	if next == stored || spec.GetType() != berthv1.Job_service && spec.GetType() != berthv1.Job_system {
 		return nil
 	}
 	fleet := fleetOf(view, now)
 	in := input(view, jobKey{spec.GetNamespace(), spec.GetName()}, next, now)
+	in.Feasible = func(g *berthv1.Group) []string {
+		compiled, err := scheduler.Compile(next, g)
+		if err != nil {
+			return nil
+		}
+		return fleet.Feasible(compiled)
+	}
 	in.Allows = func(g *berthv1.Group, node string) bool {
 		compiled, err := scheduler.Compile(next, g)
 		return err == nil && fleet.Allows(compiled, node)
@@ -55,15 +62,16 @@ func Rollout(view *state.View, spec *berthv1.Job, now time.Time) (lines []string
 // changesOf says how many instances come to the version, and which way; "": none does.
 // resize gives one other limits on its node, or says why it has no room for that.
 func (r *reconciler) changesOf(g *group, resize func(*berthv1.Alloc) error) string {
-	count := scheduler.GroupCount(g.spec)
+	count := r.size(g)
 	have := make([]bool, count)
 	var there, stay, other, anew int
 	var why string
 	for _, a := range g.live {
-		if a.GetCanary() || int64(a.GetIndex()) >= int64(count) || have[a.GetIndex()] {
+		seat, has := r.seat(g, a)
+		if a.GetCanary() || !has || have[seat] {
 			continue
 		}
-		have[a.GetIndex()] = true
+		have[seat] = true
 		there++
 		switch r.updateOf(g, a) {
 		case inPlace:
@@ -104,7 +112,7 @@ func (r *reconciler) changesOf(g *group, resize func(*berthv1.Alloc) error) stri
 
 // rules says how a group with an update strategy gets there.
 func (r *reconciler) rules(g *group) (words string) {
-	u, count := g.rollout.strategy, scheduler.GroupCount(g.spec)
+	u, count := g.rollout.strategy, r.size(g)
 	old := false
 	for _, a := range g.live {
 		old = old || !r.stays(g, a)

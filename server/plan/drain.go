@@ -119,7 +119,7 @@ func (r *reconciler) up(g *group, a *berthv1.Alloc) bool {
 	if d := strategy.GetHealthyDeadline(); d != nil {
 		deadline = d.AsDuration()
 	}
-	judged := a.GetCreateTime().AsTime().Add(deadline)
+	judged := askedSince(a).Add(deadline)
 	if r.Now.Before(judged) {
 		r.wake(judged)
 		return false

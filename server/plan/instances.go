@@ -235,7 +235,7 @@ func (r *reconciler) update(g *group, live []*berthv1.Alloc, count int) {
 			r.change(a, &berthv1.AllocChange{JobVersion: r.Job.GetVersion()})
 			g.outcome.Updated++
 		case resized, replaced:
-			if g.feasible != nil && !g.feasible[a.GetNodeId()] {
+			if _, has := r.seat(g, a); r.perNode() && !has {
 				continue // nothing new may be placed there now
 			}
 			if budget <= 0 {

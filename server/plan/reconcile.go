@@ -192,8 +192,9 @@ type group struct {
 	all []*berthv1.Alloc
 	// missing are instances that failed, for good or until their time.
 	missing int
-	// feasible are the nodes that may have an instance of a system job.
-	feasible map[string]bool
+	// nodes may have an instance of a system job, in order; seats are their places there.
+	nodes []string
+	seats map[string]int
 	// rollout is its part in the deployment; nil: it is not rolled out by one.
 	rollout *rollout
 	// base is the older version that ordinary instances are placed of; nil: the newest.

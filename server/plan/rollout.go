@@ -61,6 +61,9 @@ func (r *reconciler) roll(g *group, live []*berthv1.Alloc, count int) {
 
 // staggered says whether instances may be replaced now, as far as stagger goes.
 func (r *reconciler) staggered(g *group) bool {
+	if g.rollout == nil {
+		return true
+	}
 	last := g.rollout.so.GetReplacedTime()
 	if last == nil {
 		return true
@@ -91,7 +94,12 @@ func (r *reconciler) unaffected(g *group, a *berthv1.Alloc) bool {
 // takeTurn brings an instance to the job's version that may be missing for it.
 func (r *reconciler) takeTurn(g *group, a *berthv1.Alloc) {
 	r.renew(g, a)
-	if g.rollout.strategy.GetStagger().AsDuration() > 0 {
+	r.tookTurn(g)
+}
+
+// tookTurn notes when instances were replaced last, where the next wait for so long.
+func (r *reconciler) tookTurn(g *group) {
+	if g.rollout != nil && g.rollout.strategy.GetStagger().AsDuration() > 0 {
 		g.rollout.so.ReplacedTime = timestamppb.New(r.Now)
 	}
 }

@@ -96,7 +96,7 @@ func TestRolloutTranscripts(t *testing.T) {
 //
 //	case WORDS           starts with nothing; the one node "up" is there
 //	node NAME [full fixed]   as in resize_test.go
-//	job [count= env= memory= parallel= stagger= canary= promote= after= progress= health= auto_revert plain gang check= tag=]
+//	job [type= stateful=ORDER count= env= memory= parallel= stagger= canary= promote= after= progress= health= auto_revert plain gang check= tag=]
 //	                     submits the next version
 //	healthy [INDEX...]   instances of the newest version run and are healthy (all; c0: a canary)
 //	unhealthy, fails, dies   likewise: is unhealthy; its tasks fail; its node goes down with it
@@ -161,6 +161,9 @@ func strategyOf(w *world, o map[string]string) *berthv1.Job {
 	count := uint32(w.number(o["count"], 3))
 	g := &berthv1.Group{Name: "g", Count: &count, Gang: o["gang"] != "", Tasks: []*berthv1.Task{{Name: "main", Env: map[string]string{"E": o["env"]}}}}
 	limitsOf(w, g, o)
+	if order := o["stateful"]; order != "" {
+		g.Stateful = &berthv1.Stateful{Order: order}
+	}
 	if o["check"] != "" {
 		g.Services = []*berthv1.Service{{Name: "web", Tags: []string{o["tag"]}, Checks: []*berthv1.Check{{Type: "http", Path: o["check"]}}}}
 	}
@@ -169,7 +172,7 @@ func strategyOf(w *world, o map[string]string) *berthv1.Job {
 			AutoRevert: o["auto_revert"] != "", Stagger: durationpb.New(w.duration(o["stagger"])), PromoteAfter: durationpb.New(w.duration(o["after"])),
 			ProgressDeadline: durationpb.New(w.duration(cmp.Or(o["progress"], "10m")))}
 	}
-	return &berthv1.Job{Name: "j", Namespace: "default", Groups: []*berthv1.Group{g}}
+	return &berthv1.Job{Name: "j", Namespace: "default", Groups: []*berthv1.Group{g}, Type: berthv1.Job_Type(berthv1.Job_Type_value[o["type"]])}
 }
 
 // submit makes a job the newest version, as the FSM does.
@@ -181,10 +184,7 @@ func (l *life) submit(j *berthv1.Job) {
 // named gives the instances of the newest version that are wanted and not over.
 func (l *life) named(names []string) (out []*berthv1.Alloc) {
 	for i, a := range l.allocs {
-		name := fmt.Sprint(a.GetIndex())
-		if a.GetCanary() {
-			name = "c" + name
-		}
+		name := l.nameOf(a)
 		old := slices.Contains(names, "old"+name)
 		if !a.Wanted() || a.Terminal() || a.GetJobVersion() != l.in.Job.GetVersion() && !old || len(names) > 0 && !slices.Contains(names, name) && !old {
 			continue
@@ -193,6 +193,17 @@ func (l *life) named(names []string) (out []*berthv1.Alloc) {
 		out = append(out, l.allocs[i])
 	}
 	return out
+}
+
+// nameOf is how a script calls an instance: by its index, or its node in a system job.
+func (l *life) nameOf(a *berthv1.Alloc) string {
+	switch {
+	case l.in.Job.GetType() == berthv1.Job_system:
+		return a.GetNodeId()
+	case a.GetCanary():
+		return "c" + strconv.Itoa(int(a.GetIndex()))
+	}
+	return strconv.Itoa(int(a.GetIndex()))
 }
 
 func (l *life) happens(what string, a *berthv1.Alloc) {
@@ -279,10 +290,7 @@ func (l *life) state(r Result, out *strings.Builder) {
 		if !a.Wanted() || a.Terminal() {
 			continue
 		}
-		name, how := strconv.Itoa(int(a.GetIndex())), a.GetHealth().String()
-		if a.GetCanary() {
-			name = "c" + name
-		}
+		name, how := l.nameOf(a), a.GetHealth().String()
 		if a.GetStatus() != berthv1.Alloc_running {
 			how = a.GetStatus().String()
 		}

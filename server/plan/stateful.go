@@ -178,10 +178,14 @@ func (r *reconciler) replace(g *group, list []ordinal) {
 		}
 	}
 	room := r.replaceable(g, list, settled && len(down) == 0)
+	now := len(down)+len(up) > 0 && r.staggered(g)
 	for _, a := range slices.Backward(down) {
 		if inOrder(g.spec) && !settled {
 			r.result.Rolling = true
 			break
+		}
+		if !r.draining(a) && !now {
+			continue
 		}
 		r.ask(g, r.stoppedFirst(g, a))
 		if inOrder(g.spec) {
@@ -190,8 +194,11 @@ func (r *reconciler) replace(g *group, list []ordinal) {
 	}
 	for _, a := range slices.Backward(up) {
 		most := room.update
-		if r.draining(a) {
+		switch {
+		case r.draining(a):
 			most = room.move
+		case !now:
+			continue
 		}
 		if most <= 0 {
 			r.result.Rolling = true
@@ -224,6 +231,9 @@ func (r *reconciler) renewable(g *group, a *berthv1.Alloc) bool {
 func (r *reconciler) stoppedFirst(g *group, a *berthv1.Alloc) Ask {
 	ask := r.successor(g, a)
 	ask.StopsFirst, ask.Moves = true, r.draining(a)
+	if !ask.Moves {
+		r.tookTurn(g)
+	}
 	return ask
 }
 
