@@ -21,6 +21,9 @@ import (
 	"github.com/berthd/berth/drivers/exec/exectest"
 	"github.com/berthd/berth/drivers/mock"
 	"github.com/berthd/berth/drivers/mock/mocktest"
+	"github.com/berthd/berth/drivers/qemu"
+	"github.com/berthd/berth/drivers/qemu/image"
+	"github.com/berthd/berth/drivers/qemu/qemutest"
 	"github.com/berthd/berth/plugins"
 	"github.com/berthd/berth/problem"
 )
@@ -35,6 +38,11 @@ func TestMain(m *testing.M) {
 		return
 	case "exec":
 		plugins.Serve(exec.New(exec.Config{CgroupParent: parent}))
+		return
+	case "qemu":
+		plugins.Serve(qemu.New(qemu.Config{CgroupParent: parent, Images: image.Config{
+			Dir: os.Getenv("BERTH_TEST_IMAGES"), HostDirs: []string{os.Getenv("BERTH_TEST_GUEST")},
+		}}))
 		return
 	case "garbage":
 		fmt.Println("hello, I am no plugin")
@@ -124,6 +132,22 @@ func TestExecThroughTheWire(t *testing.T) {
 	}
 	c := config(t, "exec", "exec")
 	f := exectest.Factory(parent)
+	f.New = func(t *testing.T) drivers.Driver {
+		p, _ := run(t, c)
+		ready(t, p)
+		return p
+	}
+	drivertest.Run(t, f)
+}
+
+func TestQemuThroughTheWire(t *testing.T) {
+	g := qemutest.Need(t)
+	if testing.Short() {
+		t.Skip("boots some dozens of guests; drivers/qemu runs the same in process")
+	}
+	c := config(t, "qemu", "qemu")
+	c.Env = append(c.Env, "BERTH_TEST_IMAGES="+t.TempDir(), "BERTH_TEST_GUEST="+filepath.Dir(g.Kernel))
+	f := qemutest.Factory(g, parent)
 	f.New = func(t *testing.T) drivers.Driver {
 		p, _ := run(t, c)
 		ready(t, p)

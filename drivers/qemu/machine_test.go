@@ -52,8 +52,12 @@ func (f *fixture) again() {
 	f.d = qemu.New(cfg)
 }
 
+func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
+
 func (f *fixture) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := contextFor(patience)
 	f.Cleanup(cancel)
 	return ctx
 }

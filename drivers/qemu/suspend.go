@@ -35,7 +35,7 @@ func (t *task) suspend(ctx context.Context) error {
 		t.takeBack(mon)
 		return asProblem(ctx, err)
 	}
-	if r, err = t.update(func(r *record) { r.Phase, r.PID = suspended, 0 }); err != nil {
+	if _, err = t.update(func(r *record) { r.Phase, r.PID = suspended, 0 }); err != nil {
 		t.takeBack(mon)
 		return err
 	}
