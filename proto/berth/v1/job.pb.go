@@ -210,7 +210,9 @@ type Job struct {
 	// This version was rolled out and found healthy: what auto_revert goes back to.
 	Stable bool `protobuf:"varint,65,opt,name=stable,proto3" json:"stable,omitempty"`
 	// Version whose spec this one took over: berth job revert, or a roll-out that failed. 0: none.
-	RevertedTo    uint64 `protobuf:"varint,66,opt,name=reverted_to,json=revertedTo,proto3" json:"reverted_to,omitempty"`
+	RevertedTo uint64 `protobuf:"varint,66,opt,name=reverted_to,json=revertedTo,proto3" json:"reverted_to,omitempty"`
+	// Newest time of the schedule that was passed over, and why.
+	LastSkipped   *SkippedRun `protobuf:"bytes,67,opt,name=last_skipped,json=lastSkipped,proto3" json:"last_skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,6 +513,66 @@ func (x *Job) GetRevertedTo() uint64 {
 	return 0
 }
 
+func (x *Job) GetLastSkipped() *SkippedRun {
+	if x != nil {
+		return x.LastSkipped
+	}
+	return nil
+}
+
+// SkippedRun is a time of a schedule at which nothing was run.
+type SkippedRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SkippedRun) Reset() {
+	*x = SkippedRun{}
+	mi := &file_berth_v1_job_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SkippedRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SkippedRun) ProtoMessage() {}
+
+func (x *SkippedRun) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_job_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SkippedRun.ProtoReflect.Descriptor instead.
+func (*SkippedRun) Descriptor() ([]byte, []int) {
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SkippedRun) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *SkippedRun) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Schedule runs a job by the clock.
 type Schedule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -533,7 +595,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_berth_v1_job_proto_msgTypes[1]
+	mi := &file_berth_v1_job_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +607,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[1]
+	mi := &file_berth_v1_job_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +620,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{1}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Schedule) GetCrons() []string {
@@ -620,7 +682,7 @@ type Parameters struct {
 
 func (x *Parameters) Reset() {
 	*x = Parameters{}
-	mi := &file_berth_v1_job_proto_msgTypes[2]
+	mi := &file_berth_v1_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +694,7 @@ func (x *Parameters) String() string {
 func (*Parameters) ProtoMessage() {}
 
 func (x *Parameters) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[2]
+	mi := &file_berth_v1_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +707,7 @@ func (x *Parameters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parameters.ProtoReflect.Descriptor instead.
 func (*Parameters) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Parameters) GetPayload() string {
@@ -710,7 +772,7 @@ type UpdateStrategy struct {
 
 func (x *UpdateStrategy) Reset() {
 	*x = UpdateStrategy{}
-	mi := &file_berth_v1_job_proto_msgTypes[3]
+	mi := &file_berth_v1_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +784,7 @@ func (x *UpdateStrategy) String() string {
 func (*UpdateStrategy) ProtoMessage() {}
 
 func (x *UpdateStrategy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[3]
+	mi := &file_berth_v1_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +797,7 @@ func (x *UpdateStrategy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStrategy.ProtoReflect.Descriptor instead.
 func (*UpdateStrategy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *UpdateStrategy) GetMaxParallel() string {
@@ -821,7 +883,7 @@ type Scaling struct {
 
 func (x *Scaling) Reset() {
 	*x = Scaling{}
-	mi := &file_berth_v1_job_proto_msgTypes[4]
+	mi := &file_berth_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +895,7 @@ func (x *Scaling) String() string {
 func (*Scaling) ProtoMessage() {}
 
 func (x *Scaling) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[4]
+	mi := &file_berth_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +908,7 @@ func (x *Scaling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scaling.ProtoReflect.Descriptor instead.
 func (*Scaling) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Scaling) GetMin() uint32 {
@@ -882,7 +944,7 @@ type ScalingEvent struct {
 
 func (x *ScalingEvent) Reset() {
 	*x = ScalingEvent{}
-	mi := &file_berth_v1_job_proto_msgTypes[5]
+	mi := &file_berth_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +956,7 @@ func (x *ScalingEvent) String() string {
 func (*ScalingEvent) ProtoMessage() {}
 
 func (x *ScalingEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[5]
+	mi := &file_berth_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +969,7 @@ func (x *ScalingEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScalingEvent.ProtoReflect.Descriptor instead.
 func (*ScalingEvent) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ScalingEvent) GetNamespace() string {
@@ -989,7 +1051,7 @@ type Stateful struct {
 
 func (x *Stateful) Reset() {
 	*x = Stateful{}
-	mi := &file_berth_v1_job_proto_msgTypes[6]
+	mi := &file_berth_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1063,7 @@ func (x *Stateful) String() string {
 func (*Stateful) ProtoMessage() {}
 
 func (x *Stateful) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[6]
+	mi := &file_berth_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1076,7 @@ func (x *Stateful) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stateful.ProtoReflect.Descriptor instead.
 func (*Stateful) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Stateful) GetOrder() string {
@@ -1044,7 +1106,7 @@ type ArchWeight struct {
 
 func (x *ArchWeight) Reset() {
 	*x = ArchWeight{}
-	mi := &file_berth_v1_job_proto_msgTypes[7]
+	mi := &file_berth_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1118,7 @@ func (x *ArchWeight) String() string {
 func (*ArchWeight) ProtoMessage() {}
 
 func (x *ArchWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[7]
+	mi := &file_berth_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1131,7 @@ func (x *ArchWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchWeight.ProtoReflect.Descriptor instead.
 func (*ArchWeight) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ArchWeight) GetArch() string {
@@ -1102,7 +1164,7 @@ type JobSource struct {
 
 func (x *JobSource) Reset() {
 	*x = JobSource{}
-	mi := &file_berth_v1_job_proto_msgTypes[8]
+	mi := &file_berth_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1176,7 @@ func (x *JobSource) String() string {
 func (*JobSource) ProtoMessage() {}
 
 func (x *JobSource) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[8]
+	mi := &file_berth_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1189,7 @@ func (x *JobSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSource.ProtoReflect.Descriptor instead.
 func (*JobSource) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobSource) GetFormat() string {
@@ -1207,7 +1269,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_berth_v1_job_proto_msgTypes[9]
+	mi := &file_berth_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1281,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[9]
+	mi := &file_berth_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1294,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Group) GetName() string {
@@ -1403,7 +1465,7 @@ type Disruption struct {
 
 func (x *Disruption) Reset() {
 	*x = Disruption{}
-	mi := &file_berth_v1_job_proto_msgTypes[10]
+	mi := &file_berth_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1477,7 @@ func (x *Disruption) String() string {
 func (*Disruption) ProtoMessage() {}
 
 func (x *Disruption) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[10]
+	mi := &file_berth_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1490,7 @@ func (x *Disruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disruption.ProtoReflect.Descriptor instead.
 func (*Disruption) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Disruption) GetMaxUnavailable() string {
@@ -1483,7 +1545,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_berth_v1_job_proto_msgTypes[11]
+	mi := &file_berth_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1557,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[11]
+	mi := &file_berth_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1570,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Task) GetName() string {
@@ -1651,7 +1713,7 @@ type Lifecycle struct {
 
 func (x *Lifecycle) Reset() {
 	*x = Lifecycle{}
-	mi := &file_berth_v1_job_proto_msgTypes[12]
+	mi := &file_berth_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1725,7 @@ func (x *Lifecycle) String() string {
 func (*Lifecycle) ProtoMessage() {}
 
 func (x *Lifecycle) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[12]
+	mi := &file_berth_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1738,7 @@ func (x *Lifecycle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lifecycle.ProtoReflect.Descriptor instead.
 func (*Lifecycle) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Lifecycle) GetHook() string {
@@ -1718,7 +1780,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_berth_v1_job_proto_msgTypes[13]
+	mi := &file_berth_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1792,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[13]
+	mi := &file_berth_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1805,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Artifact) GetSource() string {
@@ -1834,7 +1896,7 @@ type Template struct {
 
 func (x *Template) Reset() {
 	*x = Template{}
-	mi := &file_berth_v1_job_proto_msgTypes[14]
+	mi := &file_berth_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1908,7 @@ func (x *Template) String() string {
 func (*Template) ProtoMessage() {}
 
 func (x *Template) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[14]
+	mi := &file_berth_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1921,7 @@ func (x *Template) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Template.ProtoReflect.Descriptor instead.
 func (*Template) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Template) GetData() string {
@@ -1966,7 +2028,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[15]
+	mi := &file_berth_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2040,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[15]
+	mi := &file_berth_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2053,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestartPolicy) GetAttempts() uint32 {
@@ -2050,7 +2112,7 @@ type ReschedulePolicy struct {
 
 func (x *ReschedulePolicy) Reset() {
 	*x = ReschedulePolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[16]
+	mi := &file_berth_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2124,7 @@ func (x *ReschedulePolicy) String() string {
 func (*ReschedulePolicy) ProtoMessage() {}
 
 func (x *ReschedulePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[16]
+	mi := &file_berth_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2137,7 @@ func (x *ReschedulePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReschedulePolicy.ProtoReflect.Descriptor instead.
 func (*ReschedulePolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReschedulePolicy) GetAttempts() uint32 {
@@ -2137,7 +2199,7 @@ type DisconnectPolicy struct {
 
 func (x *DisconnectPolicy) Reset() {
 	*x = DisconnectPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[17]
+	mi := &file_berth_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2211,7 @@ func (x *DisconnectPolicy) String() string {
 func (*DisconnectPolicy) ProtoMessage() {}
 
 func (x *DisconnectPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[17]
+	mi := &file_berth_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2224,7 @@ func (x *DisconnectPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPolicy.ProtoReflect.Descriptor instead.
 func (*DisconnectPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DisconnectPolicy) GetLostAfter() *durationpb.Duration {
@@ -2205,7 +2267,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_berth_v1_job_proto_msgTypes[18]
+	mi := &file_berth_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2279,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[18]
+	mi := &file_berth_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2292,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Network) GetMode() string {
@@ -2262,7 +2324,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_berth_v1_job_proto_msgTypes[19]
+	mi := &file_berth_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2336,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[19]
+	mi := &file_berth_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2349,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Port) GetName() string {
@@ -2324,7 +2386,7 @@ type LogPolicy struct {
 
 func (x *LogPolicy) Reset() {
 	*x = LogPolicy{}
-	mi := &file_berth_v1_job_proto_msgTypes[20]
+	mi := &file_berth_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2398,7 @@ func (x *LogPolicy) String() string {
 func (*LogPolicy) ProtoMessage() {}
 
 func (x *LogPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_job_proto_msgTypes[20]
+	mi := &file_berth_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2411,7 @@ func (x *LogPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogPolicy.ProtoReflect.Descriptor instead.
 func (*LogPolicy) Descriptor() ([]byte, []int) {
-	return file_berth_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_berth_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogPolicy) GetMaxFiles() uint32 {
@@ -2370,7 +2432,7 @@ var File_berth_v1_job_proto protoreflect.FileDescriptor
 
 const file_berth_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x16berth/v1/service.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x0f\n" +
+	"\x12berth/v1/job.proto\x12\bberth.v1\x1a\x19berth/v1/constraint.proto\x1a\x18berth/v1/resources.proto\x1a\x16berth/v1/service.proto\x1a\x13berth/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x10\n" +
 	"\x03Job\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xea\xe0\x18\x04\x18\x01 \x01R\x04name\x12-\n" +
 	"\tnamespace\x18\x02 \x01(\tB\x0f\xea\xe0\x18\v:\t\"default\"R\tnamespace\x127\n" +
@@ -2426,7 +2488,8 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\x0elast_scheduled\x18@ \x01(\v2\x1a.google.protobuf.TimestampB\x06\xea\xe0\x18\x02(\x01R\rlastScheduled\x12\x1e\n" +
 	"\x06stable\x18A \x01(\bB\x06\xea\xe0\x18\x02(\x01R\x06stable\x12'\n" +
 	"\vreverted_to\x18B \x01(\x04B\x06\xea\xe0\x18\x02(\x01R\n" +
-	"revertedTo\x1a7\n" +
+	"revertedTo\x12?\n" +
+	"\flast_skipped\x18C \x01(\v2\x14.berth.v1.SkippedRunB\x06\xea\xe0\x18\x02(\x01R\vlastSkipped\x1a7\n" +
 	"\tMetaEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"8\n" +
@@ -2441,7 +2504,11 @@ const file_berth_v1_job_proto_rawDesc = "" +
 	"\arunning\x10\x01\x12\b\n" +
 	"\x04dead\x10\x02B\n" +
 	"\n" +
-	"\b_preempt\"\x97\x02\n" +
+	"\b_preempt\"T\n" +
+	"\n" +
+	"SkippedRun\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x97\x02\n" +
 	"\bSchedule\x12\"\n" +
 	"\x05crons\x18\x01 \x03(\tB\f\xea\xe0\x18\b\n" +
 	"\x04cron \x01R\x05crons\x12(\n" +
@@ -2686,120 +2753,123 @@ func file_berth_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_berth_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_berth_v1_job_proto_goTypes = []any{
 	(Job_Type)(0),                 // 0: berth.v1.Job.Type
 	(Job_Status)(0),               // 1: berth.v1.Job.Status
 	(*Job)(nil),                   // 2: berth.v1.Job
-	(*Schedule)(nil),              // 3: berth.v1.Schedule
-	(*Parameters)(nil),            // 4: berth.v1.Parameters
-	(*UpdateStrategy)(nil),        // 5: berth.v1.UpdateStrategy
-	(*Scaling)(nil),               // 6: berth.v1.Scaling
-	(*ScalingEvent)(nil),          // 7: berth.v1.ScalingEvent
-	(*Stateful)(nil),              // 8: berth.v1.Stateful
-	(*ArchWeight)(nil),            // 9: berth.v1.ArchWeight
-	(*JobSource)(nil),             // 10: berth.v1.JobSource
-	(*Group)(nil),                 // 11: berth.v1.Group
-	(*Disruption)(nil),            // 12: berth.v1.Disruption
-	(*Task)(nil),                  // 13: berth.v1.Task
-	(*Lifecycle)(nil),             // 14: berth.v1.Lifecycle
-	(*Artifact)(nil),              // 15: berth.v1.Artifact
-	(*Template)(nil),              // 16: berth.v1.Template
-	(*RestartPolicy)(nil),         // 17: berth.v1.RestartPolicy
-	(*ReschedulePolicy)(nil),      // 18: berth.v1.ReschedulePolicy
-	(*DisconnectPolicy)(nil),      // 19: berth.v1.DisconnectPolicy
-	(*Network)(nil),               // 20: berth.v1.Network
-	(*Port)(nil),                  // 21: berth.v1.Port
-	(*LogPolicy)(nil),             // 22: berth.v1.LogPolicy
-	nil,                           // 23: berth.v1.Job.MetaEntry
-	nil,                           // 24: berth.v1.JobSource.VariablesEntry
-	nil,                           // 25: berth.v1.Group.MetaEntry
-	nil,                           // 26: berth.v1.Task.EnvEntry
-	nil,                           // 27: berth.v1.Task.MetaEntry
-	nil,                           // 28: berth.v1.Artifact.HeadersEntry
-	nil,                           // 29: berth.v1.Artifact.OptionsEntry
-	(*Constraint)(nil),            // 30: berth.v1.Constraint
-	(*Affinity)(nil),              // 31: berth.v1.Affinity
-	(*Spread)(nil),                // 32: berth.v1.Spread
-	(*Toleration)(nil),            // 33: berth.v1.Toleration
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
-	(*TopologyPolicy)(nil),        // 36: berth.v1.TopologyPolicy
-	(*Service)(nil),               // 37: berth.v1.Service
-	(*structpb.Struct)(nil),       // 38: google.protobuf.Struct
-	(*Resources)(nil),             // 39: berth.v1.Resources
+	(*SkippedRun)(nil),            // 3: berth.v1.SkippedRun
+	(*Schedule)(nil),              // 4: berth.v1.Schedule
+	(*Parameters)(nil),            // 5: berth.v1.Parameters
+	(*UpdateStrategy)(nil),        // 6: berth.v1.UpdateStrategy
+	(*Scaling)(nil),               // 7: berth.v1.Scaling
+	(*ScalingEvent)(nil),          // 8: berth.v1.ScalingEvent
+	(*Stateful)(nil),              // 9: berth.v1.Stateful
+	(*ArchWeight)(nil),            // 10: berth.v1.ArchWeight
+	(*JobSource)(nil),             // 11: berth.v1.JobSource
+	(*Group)(nil),                 // 12: berth.v1.Group
+	(*Disruption)(nil),            // 13: berth.v1.Disruption
+	(*Task)(nil),                  // 14: berth.v1.Task
+	(*Lifecycle)(nil),             // 15: berth.v1.Lifecycle
+	(*Artifact)(nil),              // 16: berth.v1.Artifact
+	(*Template)(nil),              // 17: berth.v1.Template
+	(*RestartPolicy)(nil),         // 18: berth.v1.RestartPolicy
+	(*ReschedulePolicy)(nil),      // 19: berth.v1.ReschedulePolicy
+	(*DisconnectPolicy)(nil),      // 20: berth.v1.DisconnectPolicy
+	(*Network)(nil),               // 21: berth.v1.Network
+	(*Port)(nil),                  // 22: berth.v1.Port
+	(*LogPolicy)(nil),             // 23: berth.v1.LogPolicy
+	nil,                           // 24: berth.v1.Job.MetaEntry
+	nil,                           // 25: berth.v1.JobSource.VariablesEntry
+	nil,                           // 26: berth.v1.Group.MetaEntry
+	nil,                           // 27: berth.v1.Task.EnvEntry
+	nil,                           // 28: berth.v1.Task.MetaEntry
+	nil,                           // 29: berth.v1.Artifact.HeadersEntry
+	nil,                           // 30: berth.v1.Artifact.OptionsEntry
+	(*Constraint)(nil),            // 31: berth.v1.Constraint
+	(*Affinity)(nil),              // 32: berth.v1.Affinity
+	(*Spread)(nil),                // 33: berth.v1.Spread
+	(*Toleration)(nil),            // 34: berth.v1.Toleration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*TopologyPolicy)(nil),        // 37: berth.v1.TopologyPolicy
+	(*Service)(nil),               // 38: berth.v1.Service
+	(*structpb.Struct)(nil),       // 39: google.protobuf.Struct
+	(*Resources)(nil),             // 40: berth.v1.Resources
 }
 var file_berth_v1_job_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Job.type:type_name -> berth.v1.Job.Type
-	30, // 1: berth.v1.Job.constraints:type_name -> berth.v1.Constraint
-	31, // 2: berth.v1.Job.affinities:type_name -> berth.v1.Affinity
-	32, // 3: berth.v1.Job.spreads:type_name -> berth.v1.Spread
-	11, // 4: berth.v1.Job.groups:type_name -> berth.v1.Group
-	23, // 5: berth.v1.Job.meta:type_name -> berth.v1.Job.MetaEntry
-	9,  // 6: berth.v1.Job.arch_weights:type_name -> berth.v1.ArchWeight
-	33, // 7: berth.v1.Job.tolerations:type_name -> berth.v1.Toleration
-	5,  // 8: berth.v1.Job.update:type_name -> berth.v1.UpdateStrategy
-	3,  // 9: berth.v1.Job.schedule:type_name -> berth.v1.Schedule
-	4,  // 10: berth.v1.Job.parameters:type_name -> berth.v1.Parameters
+	31, // 1: berth.v1.Job.constraints:type_name -> berth.v1.Constraint
+	32, // 2: berth.v1.Job.affinities:type_name -> berth.v1.Affinity
+	33, // 3: berth.v1.Job.spreads:type_name -> berth.v1.Spread
+	12, // 4: berth.v1.Job.groups:type_name -> berth.v1.Group
+	24, // 5: berth.v1.Job.meta:type_name -> berth.v1.Job.MetaEntry
+	10, // 6: berth.v1.Job.arch_weights:type_name -> berth.v1.ArchWeight
+	34, // 7: berth.v1.Job.tolerations:type_name -> berth.v1.Toleration
+	6,  // 8: berth.v1.Job.update:type_name -> berth.v1.UpdateStrategy
+	4,  // 9: berth.v1.Job.schedule:type_name -> berth.v1.Schedule
+	5,  // 10: berth.v1.Job.parameters:type_name -> berth.v1.Parameters
 	1,  // 11: berth.v1.Job.status:type_name -> berth.v1.Job.Status
-	34, // 12: berth.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
-	10, // 13: berth.v1.Job.source:type_name -> berth.v1.JobSource
-	34, // 14: berth.v1.Job.scheduled_time:type_name -> google.protobuf.Timestamp
-	34, // 15: berth.v1.Job.last_scheduled:type_name -> google.protobuf.Timestamp
-	35, // 16: berth.v1.UpdateStrategy.stagger:type_name -> google.protobuf.Duration
-	35, // 17: berth.v1.UpdateStrategy.min_healthy_time:type_name -> google.protobuf.Duration
-	35, // 18: berth.v1.UpdateStrategy.healthy_deadline:type_name -> google.protobuf.Duration
-	35, // 19: berth.v1.UpdateStrategy.progress_deadline:type_name -> google.protobuf.Duration
-	35, // 20: berth.v1.UpdateStrategy.promote_after:type_name -> google.protobuf.Duration
-	34, // 21: berth.v1.ScalingEvent.time:type_name -> google.protobuf.Timestamp
-	24, // 22: berth.v1.JobSource.variables:type_name -> berth.v1.JobSource.VariablesEntry
-	36, // 23: berth.v1.Group.topology:type_name -> berth.v1.TopologyPolicy
-	30, // 24: berth.v1.Group.constraints:type_name -> berth.v1.Constraint
-	31, // 25: berth.v1.Group.affinities:type_name -> berth.v1.Affinity
-	32, // 26: berth.v1.Group.spreads:type_name -> berth.v1.Spread
-	17, // 27: berth.v1.Group.restart:type_name -> berth.v1.RestartPolicy
-	18, // 28: berth.v1.Group.reschedule:type_name -> berth.v1.ReschedulePolicy
-	19, // 29: berth.v1.Group.on_disconnect:type_name -> berth.v1.DisconnectPolicy
-	20, // 30: berth.v1.Group.network:type_name -> berth.v1.Network
-	13, // 31: berth.v1.Group.tasks:type_name -> berth.v1.Task
-	25, // 32: berth.v1.Group.meta:type_name -> berth.v1.Group.MetaEntry
-	33, // 33: berth.v1.Group.tolerations:type_name -> berth.v1.Toleration
-	12, // 34: berth.v1.Group.disruption:type_name -> berth.v1.Disruption
-	5,  // 35: berth.v1.Group.update:type_name -> berth.v1.UpdateStrategy
-	37, // 36: berth.v1.Group.services:type_name -> berth.v1.Service
-	8,  // 37: berth.v1.Group.stateful:type_name -> berth.v1.Stateful
-	6,  // 38: berth.v1.Group.scaling:type_name -> berth.v1.Scaling
-	35, // 39: berth.v1.Group.shutdown_delay:type_name -> google.protobuf.Duration
-	38, // 40: berth.v1.Task.config:type_name -> google.protobuf.Struct
-	26, // 41: berth.v1.Task.env:type_name -> berth.v1.Task.EnvEntry
-	39, // 42: berth.v1.Task.resources:type_name -> berth.v1.Resources
-	30, // 43: berth.v1.Task.constraints:type_name -> berth.v1.Constraint
-	35, // 44: berth.v1.Task.kill_timeout:type_name -> google.protobuf.Duration
-	17, // 45: berth.v1.Task.restart:type_name -> berth.v1.RestartPolicy
-	22, // 46: berth.v1.Task.logs:type_name -> berth.v1.LogPolicy
-	27, // 47: berth.v1.Task.meta:type_name -> berth.v1.Task.MetaEntry
-	14, // 48: berth.v1.Task.lifecycle:type_name -> berth.v1.Lifecycle
-	35, // 49: berth.v1.Task.shutdown_delay:type_name -> google.protobuf.Duration
-	15, // 50: berth.v1.Task.artifacts:type_name -> berth.v1.Artifact
-	16, // 51: berth.v1.Task.templates:type_name -> berth.v1.Template
-	28, // 52: berth.v1.Artifact.headers:type_name -> berth.v1.Artifact.HeadersEntry
-	29, // 53: berth.v1.Artifact.options:type_name -> berth.v1.Artifact.OptionsEntry
-	35, // 54: berth.v1.Artifact.timeout:type_name -> google.protobuf.Duration
-	35, // 55: berth.v1.Template.splay:type_name -> google.protobuf.Duration
-	35, // 56: berth.v1.RestartPolicy.interval:type_name -> google.protobuf.Duration
-	35, // 57: berth.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	35, // 58: berth.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
-	35, // 59: berth.v1.ReschedulePolicy.interval:type_name -> google.protobuf.Duration
-	35, // 60: berth.v1.ReschedulePolicy.delay:type_name -> google.protobuf.Duration
-	35, // 61: berth.v1.ReschedulePolicy.max_delay:type_name -> google.protobuf.Duration
-	35, // 62: berth.v1.DisconnectPolicy.lost_after:type_name -> google.protobuf.Duration
-	35, // 63: berth.v1.DisconnectPolicy.stop_after:type_name -> google.protobuf.Duration
-	21, // 64: berth.v1.Network.ports:type_name -> berth.v1.Port
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	35, // 12: berth.v1.Job.submit_time:type_name -> google.protobuf.Timestamp
+	11, // 13: berth.v1.Job.source:type_name -> berth.v1.JobSource
+	35, // 14: berth.v1.Job.scheduled_time:type_name -> google.protobuf.Timestamp
+	35, // 15: berth.v1.Job.last_scheduled:type_name -> google.protobuf.Timestamp
+	3,  // 16: berth.v1.Job.last_skipped:type_name -> berth.v1.SkippedRun
+	35, // 17: berth.v1.SkippedRun.time:type_name -> google.protobuf.Timestamp
+	36, // 18: berth.v1.UpdateStrategy.stagger:type_name -> google.protobuf.Duration
+	36, // 19: berth.v1.UpdateStrategy.min_healthy_time:type_name -> google.protobuf.Duration
+	36, // 20: berth.v1.UpdateStrategy.healthy_deadline:type_name -> google.protobuf.Duration
+	36, // 21: berth.v1.UpdateStrategy.progress_deadline:type_name -> google.protobuf.Duration
+	36, // 22: berth.v1.UpdateStrategy.promote_after:type_name -> google.protobuf.Duration
+	35, // 23: berth.v1.ScalingEvent.time:type_name -> google.protobuf.Timestamp
+	25, // 24: berth.v1.JobSource.variables:type_name -> berth.v1.JobSource.VariablesEntry
+	37, // 25: berth.v1.Group.topology:type_name -> berth.v1.TopologyPolicy
+	31, // 26: berth.v1.Group.constraints:type_name -> berth.v1.Constraint
+	32, // 27: berth.v1.Group.affinities:type_name -> berth.v1.Affinity
+	33, // 28: berth.v1.Group.spreads:type_name -> berth.v1.Spread
+	18, // 29: berth.v1.Group.restart:type_name -> berth.v1.RestartPolicy
+	19, // 30: berth.v1.Group.reschedule:type_name -> berth.v1.ReschedulePolicy
+	20, // 31: berth.v1.Group.on_disconnect:type_name -> berth.v1.DisconnectPolicy
+	21, // 32: berth.v1.Group.network:type_name -> berth.v1.Network
+	14, // 33: berth.v1.Group.tasks:type_name -> berth.v1.Task
+	26, // 34: berth.v1.Group.meta:type_name -> berth.v1.Group.MetaEntry
+	34, // 35: berth.v1.Group.tolerations:type_name -> berth.v1.Toleration
+	13, // 36: berth.v1.Group.disruption:type_name -> berth.v1.Disruption
+	6,  // 37: berth.v1.Group.update:type_name -> berth.v1.UpdateStrategy
+	38, // 38: berth.v1.Group.services:type_name -> berth.v1.Service
+	9,  // 39: berth.v1.Group.stateful:type_name -> berth.v1.Stateful
+	7,  // 40: berth.v1.Group.scaling:type_name -> berth.v1.Scaling
+	36, // 41: berth.v1.Group.shutdown_delay:type_name -> google.protobuf.Duration
+	39, // 42: berth.v1.Task.config:type_name -> google.protobuf.Struct
+	27, // 43: berth.v1.Task.env:type_name -> berth.v1.Task.EnvEntry
+	40, // 44: berth.v1.Task.resources:type_name -> berth.v1.Resources
+	31, // 45: berth.v1.Task.constraints:type_name -> berth.v1.Constraint
+	36, // 46: berth.v1.Task.kill_timeout:type_name -> google.protobuf.Duration
+	18, // 47: berth.v1.Task.restart:type_name -> berth.v1.RestartPolicy
+	23, // 48: berth.v1.Task.logs:type_name -> berth.v1.LogPolicy
+	28, // 49: berth.v1.Task.meta:type_name -> berth.v1.Task.MetaEntry
+	15, // 50: berth.v1.Task.lifecycle:type_name -> berth.v1.Lifecycle
+	36, // 51: berth.v1.Task.shutdown_delay:type_name -> google.protobuf.Duration
+	16, // 52: berth.v1.Task.artifacts:type_name -> berth.v1.Artifact
+	17, // 53: berth.v1.Task.templates:type_name -> berth.v1.Template
+	29, // 54: berth.v1.Artifact.headers:type_name -> berth.v1.Artifact.HeadersEntry
+	30, // 55: berth.v1.Artifact.options:type_name -> berth.v1.Artifact.OptionsEntry
+	36, // 56: berth.v1.Artifact.timeout:type_name -> google.protobuf.Duration
+	36, // 57: berth.v1.Template.splay:type_name -> google.protobuf.Duration
+	36, // 58: berth.v1.RestartPolicy.interval:type_name -> google.protobuf.Duration
+	36, // 59: berth.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	36, // 60: berth.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	36, // 61: berth.v1.ReschedulePolicy.interval:type_name -> google.protobuf.Duration
+	36, // 62: berth.v1.ReschedulePolicy.delay:type_name -> google.protobuf.Duration
+	36, // 63: berth.v1.ReschedulePolicy.max_delay:type_name -> google.protobuf.Duration
+	36, // 64: berth.v1.DisconnectPolicy.lost_after:type_name -> google.protobuf.Duration
+	36, // 65: berth.v1.DisconnectPolicy.stop_after:type_name -> google.protobuf.Duration
+	22, // 66: berth.v1.Network.ports:type_name -> berth.v1.Port
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_job_proto_init() }
@@ -2812,19 +2882,19 @@ func file_berth_v1_job_proto_init() {
 	file_berth_v1_service_proto_init()
 	file_berth_v1_spec_proto_init()
 	file_berth_v1_job_proto_msgTypes[0].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[1].OneofWrappers = []any{}
 	file_berth_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[9].OneofWrappers = []any{}
-	file_berth_v1_job_proto_msgTypes[15].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[3].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[10].OneofWrappers = []any{}
 	file_berth_v1_job_proto_msgTypes[16].OneofWrappers = []any{}
 	file_berth_v1_job_proto_msgTypes[17].OneofWrappers = []any{}
+	file_berth_v1_job_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_job_proto_rawDesc), len(file_berth_v1_job_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -596,8 +596,10 @@ type ScheduleRun struct {
 	// Children to be stopped first (overlap = "replace").
 	Replaced            []string      `protobuf:"bytes,6,rep,name=replaced,proto3" json:"replaced,omitempty"`
 	ReplacedEvaluations []*Evaluation `protobuf:"bytes,7,rep,name=replaced_evaluations,json=replacedEvaluations,proto3" json:"replaced_evaluations,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Why the time is passed over. Entry version 3.
+	Skipped       string `protobuf:"bytes,8,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScheduleRun) Reset() {
@@ -677,6 +679,13 @@ func (x *ScheduleRun) GetReplacedEvaluations() []*Evaluation {
 		return x.ReplacedEvaluations
 	}
 	return nil
+}
+
+func (x *ScheduleRun) GetSkipped() string {
+	if x != nil {
+		return x.Skipped
+	}
+	return ""
 }
 
 // DeploymentChanged is what an operator does with a deployment.
@@ -1979,7 +1988,7 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"evaluation\x18\x04 \x01(\v2\x14.berth.v1.EvaluationR\n" +
 	"evaluation\x12!\n" +
 	"\funique_token\x18\x05 \x01(\bR\vuniqueToken\x120\n" +
-	"\ascaling\x18\x06 \x01(\v2\x16.berth.v1.ScalingEventR\ascaling\"\xad\x02\n" +
+	"\ascaling\x18\x06 \x01(\v2\x16.berth.v1.ScalingEventR\ascaling\"\xc7\x02\n" +
 	"\vScheduleRun\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12.\n" +
@@ -1989,7 +1998,8 @@ const file_berth_v1_log_proto_rawDesc = "" +
 	"evaluation\x18\x05 \x01(\v2\x14.berth.v1.EvaluationR\n" +
 	"evaluation\x12\x1a\n" +
 	"\breplaced\x18\x06 \x03(\tR\breplaced\x12G\n" +
-	"\x14replaced_evaluations\x18\a \x03(\v2\x14.berth.v1.EvaluationR\x13replacedEvaluations\"\x84\x01\n" +
+	"\x14replaced_evaluations\x18\a \x03(\v2\x14.berth.v1.EvaluationR\x13replacedEvaluations\x12\x18\n" +
+	"\askipped\x18\b \x01(\tR\askipped\"\x84\x01\n" +
 	"\x11DeploymentChanged\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\tR\fdeploymentId\x122\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1a.berth.v1.DeploymentActionR\x06action\x12\x16\n" +
