@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berthd/berth/drivers/qemu/accel"
 	"github.com/berthd/berth/drivers/qemu/machine"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -24,6 +26,9 @@ var programs = map[string]string{"amd64": "qemu-system-x86_64", "arm64": "qemu-s
 
 // hostProbe remembers what the host can do.
 type hostProbe struct {
+	// cache is the file that keeps what was found out about KVM since the host's boot.
+	cache string
+
 	mu   sync.Mutex
 	host *machine.Host
 	at   time.Time
@@ -40,7 +45,7 @@ func (p *hostProbe) get(ctx context.Context) *machine.Host {
 	if host != nil && time.Since(at) < fresh {
 		return host
 	}
-	host = look(ctx)
+	host = look(ctx, p.cache)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ctx.Err() == nil {
@@ -49,14 +54,15 @@ func (p *hostProbe) get(ctx context.Context) *machine.Host {
 	return host
 }
 
-func look(ctx context.Context) *machine.Host {
+func look(ctx context.Context, cache string) *machine.Host {
 	h := &machine.Host{Arch: runtime.GOARCH, AMD: isAMD(), Guests: map[string]machine.Guest{}}
 	for arch, program := range programs {
 		if g, ok := guestOf(ctx, arch, program); ok {
 			h.Guests[arch] = g
 		}
 	}
-	h.KVM, h.KVMReason = kvm(ctx)
+	kvm := accel.Probe(ctx, cache)
+	h.KVM, h.KVMReason = kvm.OK, kvm.Reason
 	_, err := exec.LookPath("swtpm")
 	h.TPM = err == nil
 	for _, dir := range []string{"/usr/share/qemu", "/usr/lib/ipxe/qemu"} {
@@ -95,7 +101,7 @@ func guestOf(ctx context.Context, arch, program string) (machine.Guest, bool) {
 		kind, words, _ := strings.Cut(line, " ")
 		_, alias, ok := strings.Cut(words, "(alias of ")
 		switch {
-		case ok:
+		case ok && slices.Contains([]string{"q35", "pc", "virt"}, kind):
 			g.Machines[kind] = strings.Trim(alias, ")\n ")
 		case kind == "microvm":
 			g.Machines[kind] = kind
@@ -197,16 +203,11 @@ func (d *Driver) Probe(ctx context.Context) (*berthv1.DriverInfo, error) {
 		return info, nil
 	}
 	info.Healthy = true
+	info.Attributes = attributesOf(host)
 	var words []string
-	for _, arch := range slices.Sorted(slices.Values(keys(host.Guests))) {
-		g := host.Guests[arch]
-		info.Attributes["guest."+arch] = g.Version
-		words = append(words, fmt.Sprintf("%s guests by QEMU %s", arch, g.Version))
-		for firmware := range g.Firmware {
-			info.Attributes["firmware."+arch+"."+firmware] = "true"
-		}
+	for _, arch := range slices.Sorted(maps.Keys(host.Guests)) {
+		words = append(words, fmt.Sprintf("%s guests by QEMU %s", arch, host.Guests[arch].Version))
 	}
-	info.Attributes["kvm"], info.Attributes["tpm"] = fmt.Sprint(host.KVM), fmt.Sprint(host.TPM)
 	if host.KVM {
 		words = append(words, "accelerated by kvm")
 	} else {
@@ -216,10 +217,31 @@ func (d *Driver) Probe(ctx context.Context) (*berthv1.DriverInfo, error) {
 	return info, nil
 }
 
-func keys[V any](m map[string]V) []string {
-	all := make([]string, 0, len(m))
-	for k := range m {
-		all = append(all, k)
+// attributesOf are what constraints name ("driver.qemu.accel"); berthv1's
+// Task.ImpliedConstraints does. Lists have commas. Names without an architecture are of
+// the node's own.
+func attributesOf(h *machine.Host) map[string]string {
+	all := map[string]string{
+		"accel": "tcg", "tpm": fmt.Sprint(h.TPM),
+		"guests": strings.Join(slices.Sorted(maps.Keys(h.Guests)), ","),
+	}
+	if h.KVM {
+		all["accel"] = "kvm"
+	} else {
+		all["kvm_reason"] = h.KVMReason
+	}
+	for arch, g := range h.Guests {
+		own := map[string]string{
+			"version":  g.Version,
+			"machines": strings.Join(slices.Sorted(maps.Keys(g.Machines)), ","),
+			"firmware": strings.Join(slices.Sorted(maps.Keys(g.Firmware)), ","),
+		}
+		for key, value := range own {
+			all[key+"."+arch] = value
+			if arch == h.Arch {
+				all[key] = value
+			}
+		}
 	}
 	return all
 }

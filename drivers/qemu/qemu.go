@@ -18,6 +18,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/berthd/berth/drivers"
@@ -76,8 +77,13 @@ func New(cfg Config) *Driver {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	cache := ""
+	if cfg.Images.Dir != "" {
+		cache = filepath.Join(cfg.Images.Dir, "kvm.json")
+	}
 	return &Driver{
 		cfg: cfg, log: cfg.Log, tasks: map[string]*task{},
+		host:    hostProbe{cache: cache},
 		cgroups: sync.OnceValues(func() (*cgroup.Host, error) { return cgroup.Probe(cfg.CgroupParent) }),
 		store:   sync.OnceValues(func() (*image.Store, error) { return image.New(cfg.Images) }),
 	}
