@@ -24,9 +24,12 @@ import (
 // equip makes what a machine needs of its host. What is to be undone is written down first.
 func (d *Driver) equip(t *drivers.Task, c *berthv1.QemuConfig, r *record, group *cgroup.Group) error {
 	dir := stateDir(t.Dirs.State)
-	taps := tapsOf(t, c)
+	taps := tapsOf(t, c, len(r.Machine.VCPUs))
 	for _, tap := range taps {
 		r.Taps = append(r.Taps, tap.name)
+		if tap.rateMbit > 0 {
+			r.Taps = append(r.Taps, tap.beside())
+		}
 	}
 	var err error
 	if r.Bound, err = planBinding(r.Machine.Passthrough); err != nil {
@@ -177,6 +180,7 @@ func (d *Driver) startTPM(ctx context.Context, t *drivers.Task, c *berthv1.QemuC
 	if err != nil {
 		return problem.New(problem.Invalid, "config.tpm", "the node has no swtpm").WithRemedy("install swtpm on it")
 	}
+	_ = os.Remove(dir.path(machine.TPMSocket)) // of an earlier one
 	p, err := start(dir, group, nil, program, []string{
 		"socket", "--tpm2", "--tpmstate", "dir=" + state, "--ctrl", "type=unixio,path=" + machine.TPMSocket, "--terminate",
 	})

@@ -89,6 +89,11 @@ func (k *keeper) run(ctx context.Context) {
 	if exit != nil {
 		k.t.over(exit)
 	}
+	k.t.mu.Lock()
+	defer k.t.mu.Unlock()
+	if k.t.keeper == k && exit == nil {
+		k.t.keeper = nil
+	}
 }
 
 // attend follows the machine until it has ended; nil: until ctx has.
@@ -109,7 +114,7 @@ func (k *keeper) attend(ctx context.Context) *drivers.Exit {
 		case !k.t.dir.alive():
 			return k.t.crashed(k.process)
 		default:
-			k.t.d.log.Warn("connecting to a machine's monitor", "task", k.t.id, "error", err)
+			k.t.d.log.Debug("connecting to a machine's monitor", "task", k.t.id, "error", err)
 			pause(ctx, 100*time.Millisecond)
 		}
 	}
@@ -174,13 +179,17 @@ func (k *keeper) see(ctx context.Context) (*drivers.Exit, error) {
 	return k.react(ctx, status)
 }
 
-// crashed writes down how a QEMU has ended that is gone.
+// crashed writes down how a QEMU has ended that is gone; nil: the machine has not, it is
+// suspended.
 func (t *task) crashed(p *process) *drivers.Exit {
 	if exit := t.dir.exit(); exit != nil {
 		return exit
 	}
 	e := &drivers.Exit{At: time.Now()}
 	r, err := t.dir.record()
+	if err == nil && r != nil && (r.Phase == suspended || r.Phase == resuming) {
+		return t.back()
+	}
 	switch {
 	case err == nil && r != nil && r.Killed:
 		e.Signal = 9
@@ -198,6 +207,15 @@ func (t *task) crashed(p *process) *drivers.Exit {
 	}
 	t.end(e)
 	return e
+}
+
+// back leaves a machine suspended whose QEMU has died before any of its CPUs ran.
+func (t *task) back() *drivers.Exit {
+	if _, err := t.update(func(r *record) { r.Phase, r.PID = suspended, 0 }); err != nil {
+		t.d.log.Error("writing down that a machine is suspended", "task", t.id, "error", err)
+	}
+	t.watch.become(stateSuspended, "")
+	return nil
 }
 
 // end writes down how the task ended. From then on QEMU is worth nothing.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/drivers"
+	"github.com/berthd/berth/drivers/qemu/machine"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -33,13 +34,13 @@ func TapPrefix(taskID string) string {
 	return "bt" + hex.EncodeToString(sum[:5])
 }
 
-func tapsOf(t *drivers.Task, c *berthv1.QemuConfig) []tap {
+func tapsOf(t *drivers.Task, c *berthv1.QemuConfig, vcpus int) []tap {
 	var taps []tap
 	for i, n := range c.GetNics() {
 		if n.GetMode() == "bridge" {
 			taps = append(taps, tap{
 				name: tapName(t.ID, i), bridge: n.GetBridge(), field: fmt.Sprintf("config.nic[%d].bridge", i),
-				queues: n.GetQueues() != 1, rateMbit: n.GetRateMbit(),
+				queues: machine.Queues(n, vcpus) > 1, rateMbit: n.GetRateMbit(),
 			})
 		}
 	}
@@ -77,32 +78,47 @@ func (t *tap) make() error {
 	return nil
 }
 
-// bound bounds what goes to the guest by a token bucket, and drops what comes from it
-// beyond the rate.
+// bound bounds each direction by a token bucket: what goes to the guest on the tap, what
+// comes from it on an interface beside, to which it is led first.
 func (t *tap) bound(link netlink.Link) error {
 	if t.rateMbit == 0 {
 		return nil
 	}
-	rate := uint64(t.rateMbit) * 1e6 / 8 // bytes a second
-	burst := uint32(min(max(rate/100, 16<<10), math.MaxUint32/2))
-	index := link.Attrs().Index
-	if err := netlink.QdiscAdd(&netlink.Tbf{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-		Rate:       rate, Buffer: burst, Limit: burst * 4,
-	}); err != nil {
+	beside := &netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: t.beside(), MTU: link.Attrs().MTU}}
+	if err := netlink.LinkAdd(beside); err != nil {
+		return fmt.Errorf("making interface %s: %w", beside.Name, err)
+	}
+	if err := netlink.LinkSetUp(beside); err != nil {
 		return err
 	}
+	for _, l := range []netlink.Link{link, beside} {
+		if err := t.bucket(l.Attrs().Index); err != nil {
+			return err
+		}
+	}
+	index := link.Attrs().Index
 	if err := netlink.QdiscAdd(&netlink.Ingress{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS},
 	}); err != nil {
 		return err
 	}
-	police := netlink.NewPoliceAction()
-	police.Rate, police.Burst, police.ExceedAction = uint32(min(rate, math.MaxUint32)), burst, netlink.TC_POLICE_SHOT
 	return netlink.FilterAdd(&netlink.U32{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
 		Sel:         &netlink.TcU32Sel{Flags: netlink.TC_U32_TERMINAL, Nkeys: 1, Keys: []netlink.TcU32Key{{}}},
-		Actions:     []netlink.Action{police},
+		Actions:     []netlink.Action{netlink.NewMirredAction(beside.Attrs().Index)},
+	})
+}
+
+// beside is the name of the interface by which what comes from the guest is bounded.
+func (t *tap) beside() string { return t.name + "i" }
+
+// bucket bounds what is sent on an interface, with room for a hundredth of a second.
+func (t *tap) bucket(index int) error {
+	rate := uint64(t.rateMbit) * 1e6 / 8 // bytes a second
+	burst := uint32(min(max(rate/100, 16<<10), math.MaxUint32/8))
+	return netlink.QdiscAdd(&netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		Rate:       rate, Buffer: burst, Limit: burst * 4,
 	})
 }
 

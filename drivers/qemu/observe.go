@@ -120,13 +120,16 @@ func (k *keeper) inquire(ctx context.Context) {
 		t.watch.change("", func(c *drivers.Condition) { c.Ready = true })
 	}
 	const soon, later, rarely = time.Second, 10 * time.Second, time.Minute
+	late := time.AfterFunc(t.phoneTime(), func() { t.watch.tell("cloud-init has not said in time that it is through") })
+	defer late.Stop()
+	heard := t.config.GetReady() != "phone-home" // there is nothing to hear
 	for wait := soon; ; wait = min(2*wait, later) {
 		pause(ctx, wait)
 		if ctx.Err() != nil {
 			return
 		}
-		if t.config.GetReady() == "phone-home" {
-			t.phoned()
+		if heard = heard || t.phoned(); heard {
+			late.Stop()
 		}
 		if t.config.GuestAgent != nil && !t.config.GetGuestAgent() {
 			continue
@@ -141,11 +144,20 @@ func (k *keeper) inquire(ctx context.Context) {
 	}
 }
 
-// phoned looks whether cloud-init has said that it is through.
-func (t *task) phoned() {
+// phoneTime is how long cloud-init may take from now on.
+func (t *task) phoneTime() time.Duration {
+	const standard = 10 * time.Minute
+	if d := t.config.GetCloudInit().GetTimeout(); d != nil {
+		return d.AsDuration()
+	}
+	return standard
+}
+
+// phoned looks whether cloud-init has said that it is through, well or not.
+func (t *task) phoned() bool {
 	said, err := os.ReadFile(t.dir.path(machine.ReadyLog))
 	if err != nil || len(said) == 0 {
-		return
+		return false
 	}
 	ready := bytes.Contains(said, []byte(cloudinit.ReadyLine))
 	event := ""
@@ -158,6 +170,7 @@ func (t *task) phoned() {
 	if ready && !known || event != "" {
 		t.watch.change(event, func(c *drivers.Condition) { c.Ready = ready })
 	}
+	return ready || event != ""
 }
 
 func (t *task) askAbout(ctx context.Context) (about *qga.About, err error) {

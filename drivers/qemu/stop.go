@@ -11,7 +11,7 @@ import (
 const (
 	// pressEvery is how often the power button is pressed: a guest that is still booting
 	// does not feel it.
-	pressEvery = 5 * time.Second
+	pressEvery = 2 * time.Second
 	// askAfter is when the guest's agent is asked as well.
 	askAfter = 10 * time.Second
 )

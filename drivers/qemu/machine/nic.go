@@ -5,10 +5,21 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
 
 // mostQueues is how many pairs of queues an interface has unless the config says so.
 const mostQueues = 8
+
+// Queues is how many pairs of queues an interface in mode "bridge" has: its tap must have
+// several exactly if this is more than one.
+func Queues(n *berthv1.QemuNic, vcpus int) int {
+	if asked := int(n.GetQueues()); asked != 0 {
+		return asked
+	}
+	return min(vcpus, mostQueues)
+}
 
 // nics writes the interfaces but those that are functions of the host.
 func (b *builder) nics(c *cpus) error {
@@ -21,9 +32,7 @@ func (b *builder) nics(c *cpus) error {
 		case "vf":
 			continue
 		case "bridge":
-			if queues = int(n.Config.GetQueues()); queues == 0 {
-				queues = min(c.count, mostQueues)
-			}
+			queues = Queues(n.Config, c.count)
 			if err := b.tap(n, id, i, queues); err != nil {
 				return err
 			}
