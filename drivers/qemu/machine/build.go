@@ -82,7 +82,11 @@ func (b *builder) base(c *cpus) {
 	b.flag("boot", "strict=on")
 	b.sandbox()
 	b.flag("machine", b.machineWords(c)...)
-	b.flag("accel", b.choice.Accel)
+	if b.choice.Accel == "tcg" {
+		b.flag("accel", "tcg", fmt.Sprintf("tb-size=%d", b.in.Config.TranslationMiB()))
+	} else {
+		b.flag("accel", b.choice.Accel)
+	}
 	b.raw("cpu", cpuModel(b.in.Config.GetCpu().GetModel(), b.choice, b.in.Host.AMD && c.threads > 1))
 	b.flag("smp", fmt.Sprintf("cpus=%d", c.count), fmt.Sprintf("maxcpus=%d", c.max),
 		fmt.Sprintf("sockets=%d", c.sockets), fmt.Sprintf("cores=%d", c.cores), fmt.Sprintf("threads=%d", c.threads))
