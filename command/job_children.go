@@ -190,6 +190,9 @@ func (a *app) printChildren(s *berthv1.JobStatus) error {
 	j := s.GetJob()
 	if j.GetSchedule() != nil {
 		a.printf("schedule %s  %s  next %s\n", strings.Join(j.GetSchedule().GetCrons(), ", "), or(j.GetSchedule().GetTimeZone(), "UTC"), clock(s.GetNextScheduled()))
+		if skipped := j.GetLastSkipped(); skipped != nil {
+			a.printf("passed over %s: %s\n", clock(skipped.GetTime()), oneLine(skipped.GetReason()))
+		}
 	}
 	if !j.IsParent() && len(s.GetChildren()) == 0 {
 		return nil

@@ -28,7 +28,12 @@ func (a *applier) scheduleRun(f *berthv1.ScheduleRun) error {
 		if parent.GetSchedule() == nil || parent.GetSchedule().GetPaused() || parent.GetStopped() || !newer(f.GetTime(), parent.GetLastScheduled()) {
 			return nil
 		}
-		a.PutJob(revised(parent, func(j *berthv1.Job) { j.LastScheduled, j.ModifyRevision = f.GetTime(), a.Revision() }))
+		a.PutJob(revised(parent, func(j *berthv1.Job) {
+			j.LastScheduled, j.ModifyRevision = f.GetTime(), a.Revision()
+			if child == nil && f.GetSkipped() != "" {
+				j.LastSkipped = &berthv1.SkippedRun{Time: f.GetTime(), Reason: f.GetSkipped()}
+			}
+		}))
 	case taken:
 		return problem.New(problem.Exists, "child.name", "there is a job %q already", child.GetName()).WithRemedy("try again")
 	case child != nil && parent.GetStopped():
@@ -86,9 +91,10 @@ func (a *applier) putVersion(job, stored *berthv1.Job) {
 			}
 		}
 		last := stored.GetLastScheduled()
+		j.LastSkipped = stored.GetLastSkipped()
 		switch {
 		case j.GetSchedule() == nil:
-			j.LastScheduled = nil
+			j.LastScheduled, j.LastSkipped = nil, nil
 		case !stored.GetStopped() && last != nil && (j.GetLastScheduled() == nil || newer(last, j.GetLastScheduled())):
 			j.LastScheduled = last
 		}

@@ -26,7 +26,7 @@ func (s *source) family(e *berthv1.LogEntry) {
 	case 1, 2:
 		run := &berthv1.ScheduleRun{Namespace: "default", Job: parent, Evaluation: s.eval(child)}
 		if s.rng.IntN(4) > 0 {
-			run.Time = at
+			run.Time, run.Skipped = at, s.pick("", "why")
 		}
 		if s.rng.IntN(4) > 0 {
 			run.Child = &berthv1.Job{Name: child, Namespace: "default", Parent: s.pick(parent, parent, parent, "j0"), Version: 1, ScheduledTime: run.Time}

@@ -6,8 +6,8 @@ import (
 	"github.com/berthd/berth/scheduler"
 )
 
-// resizeVersion is the format of entries that change grants: an older server, which would
-// pass over that, stops instead.
+// resizeVersion is the format of entries that change grants, or say why a time of a schedule
+// is passed over: an older server, which would not see that, stops instead.
 const resizeVersion = 3
 
 // resize takes what an allocation is to be granted on its node in place of what it was

@@ -20,6 +20,9 @@ func versionOf(e *berthv1.LogEntry) uint32 {
 	if slices.ContainsFunc(e.GetPlan().GetChanges(), func(c *berthv1.AllocChange) bool { return c.GetAssignment() != nil }) {
 		return resizeVersion
 	}
+	if e.GetScheduleRun().GetSkipped() != "" {
+		return resizeVersion
+	}
 	if len(e.GetPlan().GetRows()) > 0 || len(e.GetAllocsReported().GetRows()) > 0 {
 		return rowVersion
 	}

@@ -167,6 +167,7 @@ func specOf(j *berthv1.Job) *berthv1.Job {
 	c := cloneJob(j)
 	c.Version, c.Stopped, c.Status, c.StatusReason, c.SubmitTime, c.Source, c.Purge = 0, false, 0, "", nil, nil, false
 	c.CreateRevision, c.ModifyRevision, c.SpecRevision, c.Stable, c.RevertedTo = 0, 0, 0, false, 0
+	c.LastScheduled, c.LastSkipped = nil, nil
 	return c
 }
 

@@ -42,6 +42,7 @@ func childOf(parent *berthv1.Job, name string) *berthv1.Job {
 	child := proto.CloneOf(parent)
 	child.Name, child.Parent = parent.GetName()+"."+name, parent.GetName()
 	child.Schedule, child.Parameters, child.LastScheduled = nil, nil, nil
+	child.LastSkipped = nil
 	child.Version, child.Status, child.StatusReason = 1, berthv1.Job_pending, ""
 	child.CreateRevision, child.ModifyRevision, child.SpecRevision, child.RevertedTo = 0, 0, 0, 0
 	child.Source = nil // it is the parent's

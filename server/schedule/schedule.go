@@ -151,14 +151,14 @@ func (r *Runner) runJob(ctx context.Context, t timetable, now time.Time) error {
 		}
 	}
 	if len(run) == 0 && !newest.IsZero() {
-		return r.propose(ctx, []*berthv1.ScheduleRun{passed(t.job, newest)})
+		return r.propose(ctx, []*berthv1.ScheduleRun{passed(t.job, newest, "it was missed: no server led at that time, and catch_up is \"none\"")})
 	}
 	return nil
 }
 
-// passed is the fact that nothing is run for a time.
-func passed(job *berthv1.Job, at time.Time) *berthv1.ScheduleRun {
-	return &berthv1.ScheduleRun{Namespace: job.GetNamespace(), Job: job.GetName(), Time: timestamppb.New(at)}
+// passed is the fact that nothing is run for a time, and why.
+func passed(job *berthv1.Job, at time.Time, why string) *berthv1.ScheduleRun {
+	return &berthv1.ScheduleRun{Namespace: job.GetNamespace(), Job: job.GetName(), Time: timestamppb.New(at), Skipped: why}
 }
 
 // facts are what becomes of one time: as the jobs before it allow.
@@ -168,12 +168,12 @@ func (r *Runner) facts(job *berthv1.Job, at, now time.Time) []*berthv1.ScheduleR
 	log := r.log.With("namespace", job.GetNamespace(), "job", job.GetName(), "time", at)
 	if view.Job(child.GetNamespace(), child.GetName()) != nil {
 		log.Warn("there is a job of the name that this run would have; the time is passed over", "name", child.GetName())
-		return []*berthv1.ScheduleRun{passed(job, at)}
+		return []*berthv1.ScheduleRun{passed(job, at, "there is a job "+child.GetName()+" already")}
 	}
 	running := Running(view, job)
 	if job.GetSchedule().GetOverlap() == "skip" && len(running) > 0 {
 		log.Info("the run before is not over; the time is passed over", "running", running[0].GetName())
-		return []*berthv1.ScheduleRun{passed(job, at)}
+		return []*berthv1.ScheduleRun{passed(job, at, "the run before, "+running[0].GetName()+", was not over")}
 	}
 	facts := Replace(job, running, now)
 	last := facts[len(facts)-1]

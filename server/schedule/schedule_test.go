@@ -193,6 +193,13 @@ func TestOverlap(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				l.wantRuns("tick", test.want)
+				skipped, want := l.store.View().Job("default", "tick").GetLastSkipped(), ""
+				if test.overlap == "skip" {
+					want = "00:03:00 the run before, tick.20000101-000100, was not over"
+				}
+				if got := skipped.GetTime().AsTime().Format("15:04:05 ") + skipped.GetReason(); skipped != nil && got != want || (skipped == nil) != (want == "") {
+					t.Errorf("passed over: %q", got)
+				}
 			})
 		})
 	}
