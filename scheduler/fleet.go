@@ -68,8 +68,10 @@ type scratch struct {
 	fit   fitter
 	run   run
 	order []int32 // of asks
-	marks []mark  // by slot, good for the run with the same stamp
-	stamp uint64
+	// leaving are the nodes of an ask's instances that do not count, see leave.
+	leaving []int32
+	marks   []mark // by slot, good for the run with the same stamp
+	stamp   uint64
 }
 
 // NewFleet makes a fleet without nodes that packs them full.

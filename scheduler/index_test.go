@@ -208,6 +208,11 @@ func (c *churn) place() {
 	if c.chance(10) {
 		ask.Excluded = []string{"id-" + names[c.rng.IntN(len(names))]}
 	}
+	for _, a := range c.alive {
+		if a.GetJob() == ask.Group.Key.Job && c.chance(8) {
+			ask.Leaving = append(ask.Leaving, a.GetNodeId())
+		}
+	}
 	if own := c.w.f.groups[ask.Group.Key]; own != nil && c.crowds {
 		own.crowded = true
 	}

@@ -19,6 +19,9 @@ type Ask struct {
 	Penalised []string
 	// Excluded nodes are never taken.
 	Excluded []string
+	// Leaving are the nodes of instances of the group, once for each, that are stopped when
+	// these are placed: those that follow them are spread as if they were gone.
+	Leaving []string
 	// Silent asks for no explanation: it looks at every node and costs far more than a
 	// placement.
 	Silent bool
@@ -88,6 +91,7 @@ func (f *Fleet) place(asks []*Ask, to taker, unplaced []Unplaced) []Unplaced {
 			continue
 		}
 		room, over := f.quotaRoom(ask)
+		f.leave(ask)
 		r := f.run(ask, int(i))
 		first := to.size()
 		for r.got < room {
@@ -102,6 +106,7 @@ func (f *Fleet) place(asks []*Ask, to taker, unplaced []Unplaced) []Unplaced {
 				room, over = r.got, why
 			}
 		}
+		f.stay(ask)
 		left := ask.wanted() - r.got
 		if left == 0 {
 			continue
@@ -176,6 +181,7 @@ func compareAsks(a, b *Ask) int {
 		slices.Compare(a.Penalised, b.Penalised),
 		slices.Compare(a.Excluded, b.Excluded),
 		slices.Compare(a.Nodes, b.Nodes),
+		slices.Compare(a.Leaving, b.Leaving),
 		cmp.Compare(a.Count, b.Count))
 }
 

@@ -253,3 +253,32 @@ func requireOneOfEach(t *testing.T, c *cluster) {
 		taken[place] = a.GetId()
 	}
 }
+
+// What stands in for an instance is spread as if that were gone: a job with one instance on
+// each node has one on each after a roll-out, too.
+func TestRolledOutOnePerNode(t *testing.T) {
+	leads(t, func(c *cluster) {
+		for i := range 4 {
+			c.node(fmt.Sprintf("n%d", i), 8000, 8000)
+		}
+		job := func(env string) *berthv1.Job {
+			j := rollingJob("web", 4, env)
+			j.Groups[0].Spreads = []*berthv1.Spread{{Attribute: "node.id", Weight: 100}}
+			return j
+		}
+		for version, env := range []string{"a", "b", "c"} {
+			c.register(job(env))
+			c.roll("web", 8*time.Second)
+			c.wantDeployment("web", uint64(version)+1, berthv1.Deployment_successful)
+			on := map[string]int{}
+			for _, a := range c.allocs("web") {
+				if a.Wanted() {
+					on[a.GetNodeName()]++
+				}
+			}
+			if len(on) != 4 {
+				t.Errorf("version %d lies on %v", version+1, on)
+			}
+		}
+	})
+}

@@ -86,6 +86,11 @@ func (i *identical) rank() int {
 // ask is what the scheduler gets for the first n of them.
 func (i *identical) ask(n int, silent bool) *scheduler.Ask {
 	ask := &scheduler.Ask{Group: i.group, Count: n, Silent: silent, Penalised: i.penalised}
+	for k := 0; i.replaces && !i.stopsFirst && k < min(n, len(i.asks)); k++ {
+		if i.asks[k].Replaces {
+			ask.Leaving = append(ask.Leaving, i.asks[k].Previous.GetNodeId())
+		}
+	}
 	if i.asks[0].Node != "" {
 		ask.Nodes = make([]string, n)
 		for k := range n {

@@ -308,7 +308,9 @@ func (l *Loop) makeRoom(j *job, b *batch, same *identical) bool {
 	if len(held) == 0 {
 		return false
 	}
-	placements, _ := scheduler.Place(l.fleet, []*scheduler.Ask{same.ask(same.left, true)})
+	ask := same.ask(same.left, true)
+	ask.Leaving = nil // they have left
+	placements, _ := scheduler.Place(l.fleet, []*scheduler.Ask{ask})
 	for _, p := range placements {
 		l.fleet.Undo(same.group, p)
 	}
