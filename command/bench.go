@@ -47,7 +47,7 @@ func (a *app) benchPlane() *cobra.Command {
 	f.IntVar(&p.Jobs, "jobs", 100, "`number` of jobs that they belong to")
 	f.StringVar(&p.Dir, "dir", "", "`directory` for the servers' data, which is removed at the end (default the system's for temporary files)")
 	f.DurationVar(&p.Timeout, "timeout", 10*time.Minute, "`duration` after which to give up")
-	f.StringVar(&p.CPUProfile, "cpuprofile", "", "`file` for a CPU profile of the servers; FILE.agents takes the simulated agents' (go tool pprof reads both)")
+	f.StringVar(&p.CPUProfile, "cpuprofile", "", "`file` for a CPU profile of the servers; FILE.opening takes the time until all sessions are open, FILE.agents the simulated agents' (go tool pprof reads them)")
 	f.BoolVar(&verbose, "verbose", false, "print what the servers log to stderr")
 	f.BoolVar(&asJSON, "json", false, "print the figures as JSON")
 	return cmd

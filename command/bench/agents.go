@@ -19,6 +19,10 @@ import (
 // sessions as wanted fit one HTTP/2 connection, but a few spread the work.
 const conns = 2
 
+// opening bounds how many sessions are being opened at a time, for each server: a fleet does not
+// come within one millisecond, and what is measured is how fast servers take it in.
+const opening = 256
+
 // agents are simulated: sessions that acknowledge what they are assigned as running,
 // without running it. They look at no more of a message than that takes, so that what is
 // measured is the servers.
@@ -66,9 +70,22 @@ func (a *agents) run(ctx context.Context, servers []string, ready func()) error 
 	var open sync.WaitGroup
 	open.Add(len(a.nodes))
 	group, ctx := errgroup.WithContext(ctx)
-	for i, node := range a.nodes {
-		group.Go(func() error { return a.session(ctx, clients[i%len(clients)], node, open.Done) })
-	}
+	turns := make(chan struct{}, opening*len(servers))
+	group.Go(func() error {
+		for i, node := range a.nodes {
+			select {
+			case turns <- struct{}{}:
+			case <-ctx.Done():
+				return nil
+			}
+			opened := func() {
+				open.Done()
+				<-turns
+			}
+			group.Go(func() error { return a.session(ctx, clients[i%len(clients)], node, opened) })
+		}
+		return nil
+	})
 	go func() {
 		open.Wait()
 		ready()

@@ -33,7 +33,7 @@ func (f Fleet) Run(ctx context.Context, in io.Reader, out io.Writer) (err error)
 	if f.Nodes <= fewAgents {
 		debug.SetGCPercent(fleetGC)
 	}
-	stopProfile, err := profile(f.CPUProfile)
+	stopProfile, err := profile(f.CPUProfile, "")
 	if err != nil {
 		return err
 	}

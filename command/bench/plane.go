@@ -68,6 +68,8 @@ type Result struct {
 	AllocsPerCPUSecond float64 `json:"allocs_per_cpu_second"`
 	CPUsUsed           float64 `json:"cpus_used"`
 
+	Opening Opening `json:"opening"`
+
 	SubmitToDurable  Quantiles `json:"submit_to_durable_ms"`
 	SubmitToAgent    Quantiles `json:"submit_to_agent_ms"`
 	SmallDurable     Quantiles `json:"small_job_submit_to_durable_ms"`
@@ -88,6 +90,15 @@ type Result struct {
 	RestoreSeconds    float64 `json:"restore_seconds"`
 	RestartSeconds    float64 `json:"restart_seconds"`
 	DoubleGrants      int     `json:"double_grants"`
+}
+
+// Opening is what it takes to have a session for every agent: its node registered as a
+// fact of its own, and all that it is to run sent.
+type Opening struct {
+	Seconds       float64 `json:"seconds"`
+	CPUPerSession float64 `json:"cpu_us_per_session"`        // of all servers
+	HeapPerNode   float64 `json:"heap_bytes_per_node"`       // of all servers
+	AgentsCPU     float64 `json:"agents_cpu_us_per_session"` // of the simulated agents
 }
 
 // Run measures. Everything that it starts has ended when it returns, and its data is gone.
@@ -158,15 +169,16 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 		return err
 	}
 	r.say("%d servers are up", r.plane.Servers)
-	if err := r.startAgents(ctx, group); err != nil {
+	opening, err := r.open(ctx, group)
+	if err != nil {
 		return err
 	}
-	r.say("%d agents have a session", r.plane.Nodes)
 	group.Go(func() error { return r.watchPlacements(ctx, leader) })
 	result, err := r.flood(ctx, group, leader)
 	if err != nil {
 		return err
 	}
+	result.Opening = opening
 	if err := r.measureOne(ctx, result); err != nil {
 		return err
 	}
@@ -178,10 +190,32 @@ func (r *run) measure(ctx context.Context, group *errgroup.Group) error {
 	return nil
 }
 
+// open opens the sessions of all agents.
+func (r *run) open(ctx context.Context, group *errgroup.Group) (o Opening, err error) {
+	heap, before, began := heapAfterGC(), r.cpu(), time.Now()
+	stopProfile, err := profile(r.plane.CPUProfile, ".opening")
+	if err != nil {
+		return o, err
+	}
+	if err := r.startAgents(ctx, group); err != nil {
+		return o, errors.Join(err, stopProfile())
+	}
+	took, after := time.Since(began), r.cpu()
+	if err := stopProfile(); err != nil {
+		return o, fmt.Errorf("ending the CPU profile: %w", err)
+	}
+	r.say("%d agents have a session, %.1f s", r.plane.Nodes, took.Seconds())
+	n := float64(r.plane.Nodes)
+	return Opening{
+		Seconds: took.Seconds(), CPUPerSession: float64((after.servers - before.servers).Microseconds()) / n,
+		HeapPerNode: float64(heapAfterGC()-heap) / n, AgentsCPU: float64((after.agents - before.agents).Microseconds()) / n,
+	}, nil
+}
+
 // flood submits all jobs at once and measures until all of their allocations run.
 func (r *run) flood(ctx context.Context, group *errgroup.Group, leader *server.Server) (*Result, error) {
 	heap := heapAfterGC()
-	stopProfile, err := profile(r.plane.CPUProfile)
+	stopProfile, err := profile(r.plane.CPUProfile, "")
 	if err != nil {
 		return nil, err
 	}

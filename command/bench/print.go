@@ -25,6 +25,8 @@ func (r *Result) String() string {
 	var b strings.Builder
 	line := liner(&b)
 	line("cluster", "%d servers, %d nodes, on %d CPUs", r.Servers, r.Nodes, r.CPUs)
+	o := r.Opening
+	line("sessions", "open after %.2f s; %.0f us of CPU each, %.0f of its simulated agent; %.1f KiB of heap each on all servers", o.Seconds, o.CPUPerSession, o.AgentsCPU, o.HeapPerNode/1024)
 	line("placed", "%d allocations of %d jobs in %.2f s; all running after %.2f s", r.Allocs, r.Jobs, r.Seconds, r.SettledSeconds)
 	line("rate", "%.0f allocations/s, %.0f jobs/s, durable (goal %.0f allocations/s)", r.AllocsPerSecond, r.JobsPerSecond, goalRate)
 	line("CPU, servers", "%.1f us an allocation for all of them, submitting and counting included; %.1f until it is durable", r.CPUPerAlloc, r.PlacedCPUPerAlloc)

@@ -6,13 +6,13 @@ import (
 	"runtime/pprof"
 )
 
-// profile writes a CPU profile of this process to a file until stop is called; without a
-// file it does nothing.
-func profile(file string) (stop func() error, err error) {
+// profile writes a CPU profile of this process to a file, with something added to its name, until
+// stop is called; without a file it does nothing.
+func profile(file, of string) (stop func() error, err error) {
 	if file == "" {
 		return func() error { return nil }, nil
 	}
-	f, err := os.Create(file)
+	f, err := os.Create(file + of)
 	if err != nil {
 		return nil, fmt.Errorf("making the file of the CPU profile: %w", err)
 	}

@@ -48,6 +48,9 @@ func (r *run) startServer(ctx context.Context, group *errgroup.Group, dir string
 			BootstrapExpect: r.plane.Servers,
 		},
 	}
+	if r.plane.Nodes > fewAgents { // they share one process, and one garbage collector, with a large heap
+		cfg.Consensus.Timing.Heartbeat = 2 * time.Second
+	}
 	if len(r.servers) > 0 {
 		cfg.Consensus.Join = []string{r.gossip}
 		if r.gossip == gossip { // the first one, again

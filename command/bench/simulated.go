@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -60,15 +61,26 @@ func (a *agents) session(ctx context.Context, to link, node *berthv1.Node, opene
 	once := sync.OnceFunc(opened)
 	defer once()
 	s := &simulated{agents: a, node: node, server: to.server, known: map[rows.ID]struct{}{}, unacked: map[uint64]raw{}}
+	pause := shortestPause
 	for {
+		began := time.Now()
 		_ = s.dial(ctx, to, once) // it dials again, whatever ended the stream
+		if pause = min(2*pause, longestPause); time.Since(began) > longestPause {
+			pause = shortestPause
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(pause/2 + rand.N(pause)):
 		}
 	}
 }
+
+// Agents pause before they dial again, some more, some less, and longer when that did not help.
+const (
+	shortestPause = 200 * time.Millisecond
+	longestPause  = 5 * time.Second
+)
 
 func (s *simulated) dial(ctx context.Context, to link, opened func()) error {
 	ctx, cancel := context.WithCancel(ctx)

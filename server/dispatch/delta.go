@@ -30,12 +30,12 @@ func (s *session) assignments(b []byte, complete bool, what []news) []byte {
 		}
 		appliesTo, resultsIn = s.sentRevision, max(s.sentRevision, what[len(what)-1].revision)
 	} else {
-		view := s.server.cfg.Store.View()
-		resultsIn, s.completeRevision = view.Revision(), view.Revision()
+		rows, revision := s.server.cfg.Store.OnNode(s.nodeID)
+		resultsIn, s.completeRevision = revision, revision
 		clear(s.sentJobs)
 		what = nil
-		for row := range view.AllocRowsByNode(s.nodeID) {
-			what = append(what, news{row: *row, job: view.JobVersion(row.Namespace(), row.Job(), row.JobVersion())})
+		for _, row := range rows {
+			what = append(what, news{row: row, job: s.server.cfg.Store.JobVersion(row.Namespace(), row.Job(), row.JobVersion())})
 		}
 	}
 	b = append(b, make([]byte, wireHead)...)

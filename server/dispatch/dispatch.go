@@ -102,7 +102,9 @@ type Dispatcher struct {
 	// for a thousand nodes are a thousand goroutines ready to run, and whoever is to make
 	// the next entry durable waits behind all of them.
 	turns chan struct{}
-	jobs  encodedJobs
+	// registering has room for atOnce.
+	registering chan struct{}
+	jobs        encodedJobs
 
 	mu       sync.Mutex
 	sessions map[string]*session // by node id
@@ -115,7 +117,7 @@ func New(cfg Config) *Dispatcher {
 	d := &Dispatcher{
 		cfg: cfg, log: cfg.Logger.With("part", "dispatch"),
 		liveness: newLiveness(), streams: newStreams(), began: cfg.Store.Revision(),
-		turns:    make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), registering: make(chan struct{}, atOnce),
 		sessions: map[string]*session{}, gone: map[string]struct{}{},
 	}
 	d.reports = newReports(d.proposeReports)
@@ -146,7 +148,7 @@ func (d *Dispatcher) Sessions() int {
 
 // heartbeat is the period that agents are told.
 func (d *Dispatcher) heartbeat() time.Duration {
-	nodes := d.cfg.Store.View().NodeCount()
+	nodes := d.cfg.Store.NodeCount()
 	return max(d.cfg.Timing.Heartbeat, time.Duration(nodes)*time.Second/heartbeatsPerSecond)
 }
 

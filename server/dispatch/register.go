@@ -10,7 +10,6 @@ import (
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/fsm"
-	"github.com/berthd/berth/server/state"
 )
 
 // registerTimeout bounds how long a registration waits for the leader.
@@ -19,8 +18,14 @@ const registerTimeout = 10 * time.Second
 // register makes what an agent says of its node durable, unless it is so already, and
 // waits until this server's own state has it.
 func (d *Dispatcher) register(ctx context.Context, node *berthv1.Node) error {
-	if sameNode(d.cfg.Store.View().Node(node.GetId()), node) {
+	if sameNode(d.cfg.Store.NodesOf([]string{node.GetId()})[0], node) {
 		return nil
+	}
+	select { // in turn: thousands of agents that come at once must not all be late
+	case d.registering <- struct{}{}:
+		defer func() { <-d.registering }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
@@ -29,8 +34,17 @@ func (d *Dispatcher) register(ctx context.Context, node *berthv1.Node) error {
 	if err != nil {
 		return fmt.Errorf("registering node %s: %w", node.GetName(), err)
 	}
-	return waitRevision(ctx, d.cfg.Store, resp.GetRevision())
+	select {
+	case <-d.cfg.Store.Reached(resp.GetRevision()):
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for revision %d: %w", resp.GetRevision(), ctx.Err())
+	}
 }
+
+// atOnce is how many registrations a server has on the way: enough for some to be in each sync
+// of the log, few enough that the last of them is there long before registerTimeout.
+const atOnce = 256
 
 // sameNode says whether the stored node is ready and otherwise what the agent says.
 func sameNode(stored, node *berthv1.Node) bool {
@@ -42,24 +56,6 @@ func sameNode(stored, node *berthv1.Node) bool {
 	said.Eligibility, said.OperatorTaints, said.Drain = stored.GetEligibility(), stored.GetOperatorTaints(), stored.GetDrain()
 	said.CreateRevision, said.ModifyRevision = stored.GetCreateRevision(), stored.GetModifyRevision()
 	return proto.Equal(stored, said)
-}
-
-// waitRevision waits until the store has come to a revision.
-func waitRevision(ctx context.Context, store *state.Store, revision uint64) error {
-	for {
-		watch := store.Watch(state.Topic{Table: state.TableAny})
-		if store.Revision() >= revision {
-			watch.Close()
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			watch.Close()
-			return fmt.Errorf("waiting for revision %d: %w", revision, ctx.Err())
-		case <-watch.C:
-			watch.Close()
-		}
-	}
 }
 
 // RegisterNode implements berthv1.InternalServiceServer.

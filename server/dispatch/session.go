@@ -169,7 +169,7 @@ func (s *session) lastHeard() time.Time {
 // send writes messages until the session ends.
 func (s *session) send(ctx context.Context, stream grpc.BidiStreamingServer[berthv1.AgentMessage, berthv1.ServerMessage]) error {
 	welcome := &berthv1.Welcome{
-		ClusterId:       s.server.cfg.Store.View().ClusterID(),
+		ClusterId:       s.server.cfg.Store.ClusterID(),
 		HeartbeatPeriod: durationpb.New(s.server.heartbeat()),
 		Servers:         s.server.cfg.Cluster.Servers(),
 	}

@@ -32,17 +32,6 @@ func (t *tables) NodeCount() int { return t.nodes.len() }
 // has: each entry that places asks for every node that it names.
 func (tx *Tx) Node(id string) *berthv1.Node { return tx.store.nodeOf[id] }
 
-// NodesOf gives nodes by their ids (nil: there is none) as they are now, without a View.
-func (s *Store) NodesOf(ids []string) []*berthv1.Node {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	nodes := make([]*berthv1.Node, len(ids))
-	for i, id := range ids {
-		nodes[i] = s.nodeOf[id]
-	}
-	return nodes
-}
-
 // PutNode stores a node.
 func (tx *Tx) PutNode(node *berthv1.Node) {
 	before, replaced := tx.nodes.set(node)

@@ -63,6 +63,7 @@ type Store struct {
 	view     *View                    // of the live tables; nil when they have changed since
 	history  history
 	watchers watchers
+	awaited  map[uint64]chan struct{} // by revision; see Reached
 }
 
 // DefaultHistory is how many changes a Store keeps for Changes.
@@ -73,7 +74,7 @@ func New() *Store { return NewSized(DefaultHistory) }
 
 // NewSized makes an empty store that keeps the last n changes.
 func NewSized(n int) *Store {
-	return &Store{live: newTables(), nodeOf: map[string]*berthv1.Node{}, history: newHistory(n)}
+	return &Store{live: newTables(), nodeOf: map[string]*berthv1.Node{}, history: newHistory(n), awaited: map[uint64]chan struct{}{}}
 }
 
 // View is the state at one revision.
@@ -98,12 +99,50 @@ func (s *Store) Revision() uint64 {
 	return s.live.revision
 }
 
-// JobVersion is View().JobVersion, without the View: whoever asks for one job after every
-// change would have the writer copy what it writes next.
+// The next are what a View has, too. Those who ask after every change, or by the thousand, ask here: a View
+// for each of them would have the writer copy what it writes next.
+
+// NodeCount is the number of nodes.
+func (s *Store) NodeCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live.NodeCount()
+}
+
+// ClusterID identifies the cluster for life; empty before its first leader.
+func (s *Store) ClusterID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live.ClusterID()
+}
+
+// JobVersion gives one version of a job that is still kept; nil: it is not.
 func (s *Store) JobVersion(namespace, name string, version uint64) *berthv1.Job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.live.JobVersion(namespace, name, version)
+}
+
+// OnNode gives the allocations of a node, in no order that means anything, and the revision
+// at which they are all.
+func (s *Store) OnNode(nodeID string) (rows []AllocRow, revision uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for row := range s.live.AllocRowsByNode(nodeID) {
+		rows = append(rows, *row)
+	}
+	return rows, s.live.revision
+}
+
+// NodesOf gives nodes by their ids (nil: there is none).
+func (s *Store) NodesOf(ids []string) []*berthv1.Node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	nodes := make([]*berthv1.Node, len(ids))
+	for i, id := range ids {
+		nodes[i] = s.nodeOf[id]
+	}
+	return nodes
 }
 
 // Tx is a change in the making. It reads what it has written.
@@ -130,6 +169,7 @@ func (s *Store) Update(revision uint64, at time.Time, fn func(tx *Tx)) {
 	s.live.revision = revision
 	s.view = nil
 	s.watchers.wake()
+	s.reached()
 }
 
 // Replace takes over the whole state of another store that nobody else uses (a restored
@@ -147,4 +187,5 @@ func (s *Store) Replace(other *Store) {
 	s.view = nil
 	s.history.reset(floor)
 	s.watchers.wakeAll()
+	s.reached()
 }

@@ -51,6 +51,40 @@ func (w *Watch) Close() {
 	w.store.watchers.remove(w)
 }
 
+// Reached gives a channel that is closed when the store has come to a revision. It is for those
+// that wait by the thousand: each costs a map entry, and only what it waits for wakes it.
+func (s *Store) Reached(revision uint64) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live.revision >= revision {
+		return closed
+	}
+	c := s.awaited[revision]
+	if c == nil {
+		c = make(chan struct{})
+		s.awaited[revision] = c
+	}
+	return c
+}
+
+// closed is for those that need not wait.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// reached wakes those that wait for the revisions up to now. Those after the last one are few: what is
+// waited for was made durable already.
+func (s *Store) reached() {
+	for revision, c := range s.awaited {
+		if revision <= s.live.revision {
+			close(c)
+			delete(s.awaited, revision)
+		}
+	}
+}
+
 // watchers finds the watches that a change concerns. Guarded by the Store's lock.
 type watchers struct {
 	byTopic map[Topic]map[*Watch]struct{}
