@@ -29,14 +29,14 @@ const patience = 3 * time.Minute
 
 // fixture is a driver and what its tasks are made of.
 type fixture struct {
-	*testing.T
+	testing.TB
 	g      *guest.Guest
 	images string
 	d      *qemu.Driver
 }
 
-func setUp(t *testing.T) *fixture {
-	f := &fixture{T: t, g: qemutest.Need(t), images: t.TempDir()}
+func setUp(t testing.TB) *fixture {
+	f := &fixture{TB: t, g: qemutest.Need(t), images: t.TempDir()}
 	f.again()
 	t.Cleanup(func() { f.d.Close() })
 	return f
@@ -348,4 +348,57 @@ func TestPorts(t *testing.T) {
 		n, _ := c.Read(b)
 		return strings.Contains(string(b[:n]), "200 OK")
 	})
+}
+
+// What happens to a guest is told: it reboots, and the host's disk is full.
+func TestEvents(t *testing.T) {
+	f := setUp(t)
+	task := f.task(qemutest.With(qemutest.Machine(f.g, "dd if=/dev/urandom of=/dev/vda bs=1M 2>/dev/null; sleep 1; reboot -f"), drivertest.Config{
+		"disk": []any{map[string]any{"name": "data", "size": 96}},
+	}))
+	small := filepath.Join(task.Dirs.Shared, "data") // where disks lie if it is there
+	if err := os.MkdirAll(small, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=48m"); err != nil {
+		t.Skipf("no small file system can be made here: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
+	f.start(task)
+	conditions := make(chan drivers.Condition, 100)
+	ctx, cancel := contextFor(patience)
+	defer cancel()
+	observed := make(chan struct{})
+	go func() {
+		defer close(observed)
+		_ = f.d.Observe(ctx, task.ID, func(c drivers.Condition) { conditions <- c })
+	}()
+	hears := func(words, state string) {
+		t.Helper()
+		for {
+			select {
+			case c := <-conditions:
+				t.Logf("%+v", c)
+				if strings.Contains(c.Event, words) && (state == "" || c.State == state) {
+					return
+				}
+			case <-ctx.Done():
+				t.Fatalf("nothing was told of %q", words)
+			}
+		}
+	}
+	hears("disk is full", "")
+	f.condition(task, "failing")
+	if err := syscall.Mount("tmpfs", small, "tmpfs", syscall.MS_REMOUNT, "size=200m"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.d.Control(f.ctx(), task.ID, drivers.ActionResume); err != nil {
+		t.Fatal(err)
+	}
+	hears("rebooted", "running")
+	cancel()
+	<-observed
+	if err := f.d.Stop(f.ctx(), task.ID, "", 0); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -30,8 +30,10 @@ type watcher struct {
 // maxNews is how much news waits for an observer; the oldest is dropped.
 const maxNews = 64
 
-func newWatchers(r *record) *watchers {
+// newWatchers begins with what is recorded; ready says that a machine is as soon as it runs.
+func newWatchers(r *record, ready bool) *watchers {
 	w := &watchers{all: map[*watcher]bool{}}
+	w.now.Ready = ready
 	w.now.State = stateRunning
 	switch {
 	case r.Phase == suspended:
@@ -116,9 +118,6 @@ func (d *Driver) Observe(ctx context.Context, id string, told func(drivers.Condi
 // inquire finds out whether the guest is ready, and what it says of itself.
 func (k *keeper) inquire(ctx context.Context) {
 	t := k.t
-	if t.config.GetReady() == "started" || t.config.GetReady() == "" {
-		t.watch.change("", func(c *drivers.Condition) { c.Ready = true })
-	}
 	const soon, later, rarely = time.Second, 10 * time.Second, time.Minute
 	late := time.AfterFunc(t.phoneTime(), func() { t.watch.tell("cloud-init has not said in time that it is through") })
 	defer late.Stop()

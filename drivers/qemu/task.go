@@ -55,7 +55,7 @@ func (d *Driver) takeUp(t *drivers.Task, r *record, process *process) (*task, er
 	}
 	known := &task{
 		id: t.ID, d: d, dir: stateDir(t.Dirs.State), spec: t, config: c, group: host.Group(t.ID),
-		watch: newWatchers(r), ended: make(chan struct{}),
+		watch: newWatchers(r, c.GetReady() == "" || c.GetReady() == "started"), ended: make(chan struct{}),
 		turn: make(chan struct{}, 1), asking: make(chan struct{}, 1),
 	}
 	d.tasks[t.ID] = known
