@@ -72,19 +72,19 @@ func (f *fixture) die(t *drivers.Task, after time.Duration, then ...drivers.Acti
 // next one finds or makes it.
 func TestKilledWhileStarting(t *testing.T) {
 	f := setUp(t)
-	for _, after := range []time.Duration{20, 60, 100, 140, 180, 220, 260, 300, 400, 600, 1000} {
+	for _, after := range []int{20, 60, 100, 140, 180, 220, 260, 300, 400, 600, 1000} {
 		task := f.task(qemutest.Machine(f.g))
-		f.die(task, after*time.Millisecond)
+		f.die(task, time.Duration(after)*time.Millisecond)
 		if n := machines(task); n > 1 {
-			t.Errorf("%v: %d machines after the agent's death", after, n)
+			t.Errorf("after %d ms: %d machines after the agent's death", after, n)
 		}
 		f.again()
 		h, err := f.d.Start(f.ctx(), task)
 		if err != nil {
-			t.Fatalf("%v: Start: %v", after, err)
+			t.Fatalf("after %d ms: Start: %v", after, err)
 		}
 		if n := machines(task); n != 1 {
-			t.Errorf("%v: %d machines after the next start", after, n)
+			t.Errorf("after %d ms: %d machines after the next start", after, n)
 		}
 		f.condition(task, "running")
 		if err := f.d.Remove(f.ctx(), task, h); err != nil {
@@ -98,13 +98,13 @@ func TestKilledWhileStarting(t *testing.T) {
 func TestKilledWhileSuspending(t *testing.T) {
 	f := setUp(t)
 	seen := map[string]int{}
-	for _, after := range []time.Duration{300, 350, 400, 450, 500, 550, 600, 700, 900, 1500} {
+	for _, after := range []int{300, 350, 400, 450, 500, 550, 600, 700, 900, 1500} {
 		task := f.task(qemutest.Machine(f.g))
-		f.die(task, after*time.Millisecond, drivers.ActionSuspend, drivers.ActionResume, drivers.ActionSuspend)
+		f.die(task, time.Duration(after)*time.Millisecond, drivers.ActionSuspend, drivers.ActionResume, drivers.ActionSuspend)
 		f.again()
 		h, err := f.d.Start(f.ctx(), task)
 		if err != nil {
-			t.Fatalf("%v: Start: %v", after, err)
+			t.Fatalf("after %d ms: Start: %v", after, err)
 		}
 		state := ""
 		ctx, cancel := contextFor(patience)
@@ -112,14 +112,14 @@ func TestKilledWhileSuspending(t *testing.T) {
 		cancel()
 		seen[state]++
 		if n := machines(task); state == "suspended" && n != 0 || state != "suspended" && n != 1 {
-			t.Errorf("%v: %d machines of one that is %s", after, n, state)
+			t.Errorf("after %d ms: %d machines of one that is %s", after, n, state)
 		}
 		if err := f.d.Control(f.ctx(), task.ID, drivers.ActionResume); err != nil {
-			t.Errorf("%v: resuming one that is %s: %v", after, state, err)
+			t.Errorf("after %d ms: resuming one that is %s: %v", after, state, err)
 		}
 		f.condition(task, "running")
 		if n := machines(task); n != 1 {
-			t.Errorf("%v: %d machines after a resumption", after, n)
+			t.Errorf("after %d ms: %d machines after a resumption", after, n)
 		}
 		if err := f.d.Remove(f.ctx(), task, h); err != nil {
 			t.Fatal(err)

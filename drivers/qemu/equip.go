@@ -1,24 +1,16 @@
 package qemu
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/drivers"
 	"github.com/berthd/berth/drivers/cgroup"
 	"github.com/berthd/berth/drivers/qemu/machine"
-	"github.com/berthd/berth/drivers/qemu/qmp"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
-	"github.com/berthd/berth/topology"
 )
 
 // equip makes what a machine needs of its host. What is to be undone is written down first.
@@ -103,97 +95,6 @@ func enoughHugepages(grant *berthv1.TaskGrant) error {
 					cell.GetCell(), free, h.GetSizeKib(), h.GetCount()).
 					WithRemedy("something beside Berth uses them: end it, or reserve more")
 			}
-		}
-	}
-	return nil
-}
-
-// placeThreads puts QEMU's threads where they belong, before the guest runs: each vCPU on its
-// core, all others on the emulator's.
-func placeThreads(ctx context.Context, mon *qmp.Monitor, pid int, m *machine.Machine) error {
-	vcpus, err := mon.VCPUs(ctx)
-	if err != nil {
-		return asProblem(ctx, err)
-	}
-	where := map[int]string{}
-	for _, v := range vcpus {
-		for _, want := range m.VCPUs {
-			if want.Index == v.Index {
-				where[v.Thread] = want.CPUs
-			}
-		}
-	}
-	threads, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
-	if err != nil {
-		return unavailable("listing QEMU's threads", err)
-	}
-	for _, entry := range threads {
-		thread, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		cpus, isVCPU := where[thread]
-		if !isVCPU {
-			cpus = m.Emulator
-		}
-		if err := pin(thread, cpus); err != nil {
-			return unavailable("placing QEMU's threads", err)
-		}
-	}
-	return nil
-}
-
-// pin has a thread run on the CPUs alone; "": wherever its cgroup may.
-func pin(thread int, cpus string) error {
-	if cpus == "" {
-		return nil
-	}
-	list, err := topology.ParseCPUSet(cpus)
-	if err != nil {
-		return err
-	}
-	var set unix.CPUSet
-	for cpu := range list.All() {
-		set.Set(cpu)
-	}
-	err = unix.SchedSetaffinity(thread, &set)
-	if err == unix.ESRCH { //nolint:errorlint // a bare errno
-		return nil // a thread that came for a moment
-	}
-	if err != nil {
-		return fmt.Errorf("on CPUs %s: %w", cpus, err)
-	}
-	return nil
-}
-
-// startTPM starts swtpm, which ends with QEMU's connection and lives in its cgroup.
-func (d *Driver) startTPM(ctx context.Context, t *drivers.Task, c *berthv1.QemuConfig, group *cgroup.Group) error {
-	if !c.GetTpm() {
-		return nil
-	}
-	dir := stateDir(t.Dirs.State)
-	state := filepath.Join(place(t), "tpm")
-	if err := os.MkdirAll(state, 0o700); err != nil {
-		return unavailable("making the TPM's directory", err)
-	}
-	program, err := exec.LookPath("swtpm")
-	if err != nil {
-		return problem.New(problem.Invalid, "config.tpm", "the node has no swtpm").WithRemedy("install swtpm on it")
-	}
-	_ = os.Remove(dir.path(machine.TPMSocket)) // of an earlier one
-	p, err := start(dir, group, nil, program, []string{
-		"socket", "--tpm2", "--tpmstate", "dir=" + state, "--ctrl", "type=unixio,path=" + machine.TPMSocket, "--terminate",
-	})
-	if err != nil {
-		return unavailable("starting swtpm", err)
-	}
-	for !exists(dir.path(machine.TPMSocket)) {
-		select {
-		case <-p.done:
-			return problem.New(problem.Unavailable, "config.tpm", "swtpm does not start: %s", dir.lastWords())
-		case <-time.After(2 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 	return nil
