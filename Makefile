@@ -61,7 +61,9 @@ dev: build ## Start a server and an agent in one process on loopback, and stay
 demo: build ## Show a cluster at work and what it survives, in under 90 s
 	@hack/need curl curl
 	@hack/need pgrep procps
+	@for need in 'qemu-system-x86_64 qemu-system-x86' 'qemu-img qemu-utils'; do hack/need $$need || echo 'the demo shows no virtual machine'; done
 	$(GO) build -o $(BUILD)/hello ./examples/hello
+	$(GO) run ./hack/guest $(BUILD)/tiny.img || rm -f $(BUILD)/tiny.img
 	BERTH_BINARY=$(abspath $(BUILD)/berth) ./e2e/demo/demo.sh
 
 .PHONY: clean
@@ -97,11 +99,18 @@ vet:
 	$(GO) vet ./...
 
 .PHONY: unit
-unit: testsum
+unit: testsum qemu
 	$(TESTSUM) -o $(BUILD)/results/unit.json -- $(TESTFLAGS) $$($(PACKAGES) | grep -vE '$(RACY)')
 
+# What tests of virtual machines run; those that lack something are skipped, and say so.
+.PHONY: qemu
+qemu:
+	@for need in 'qemu-system-x86_64 qemu-system-x86' 'qemu-img qemu-utils' '/usr/share/OVMF/OVMF_CODE_4M.fd ovmf' \
+		'qemu-system-aarch64 qemu-system-arm' '/usr/share/AAVMF/AAVMF_CODE.fd qemu-efi-aarch64'; do \
+		hack/need $$need || echo 'tests of virtual machines that need it are skipped'; done
+
 .PHONY: race
-race: testsum
+race: testsum qemu
 	@hack/need gcc gcc libc6-dev
 	CGO_ENABLED=1 GORACE='suppressions=$(CURDIR)/hack/race-suppressions' $(TESTSUM) -o $(BUILD)/results/race.json -- -race $(CHECKPTR) $(TESTFLAGS) $$($(PACKAGES) | grep -E '$(RACY)') ./e2e/virtual
 
@@ -111,7 +120,7 @@ plugin-example: testsum
 	$(TESTSUM) -C examples/driver-plugin -o $(BUILD)/results/plugin-example.json -- $(TESTFLAGS) ./...
 
 .PHONY: e2e
-e2e: testsum build
+e2e: testsum build qemu
 	BERTH_BINARY=$(abspath $(BUILD)/berth) $(TESTSUM) -o $(BUILD)/results/e2e.json -- $(TESTFLAGS) ./e2e
 
 .PHONY: testsum
