@@ -133,6 +133,7 @@ func (k *keeper) attend(ctx context.Context) *drivers.Exit {
 	})
 	defer listener.Wait()
 	defer stop()
+	k.t.mendAfterDeath(ctx, k.mon)
 	return k.follow(ctx, heard)
 }
 

@@ -69,6 +69,7 @@ var (
 	_ drivers.Attacher      = (*Driver)(nil)
 	_ drivers.Controller    = (*Driver)(nil)
 	_ drivers.Screenshotter = (*Driver)(nil)
+	_ drivers.Snapshotter   = (*Driver)(nil)
 	_ drivers.Observer      = (*Driver)(nil)
 )
 
@@ -94,7 +95,7 @@ func (d *Driver) Info() drivers.Info {
 	return drivers.Info{Name: name, Version: version, Capabilities: []drivers.Capability{
 		drivers.CapExec, drivers.CapStats, drivers.CapUpdate,
 		drivers.CapConsole, drivers.CapVNC, drivers.CapPause, drivers.CapReset, drivers.CapPowerdown, drivers.CapNMI,
-		drivers.CapSuspend, drivers.CapFreeze, drivers.CapScreenshot, drivers.CapObserve,
+		drivers.CapSuspend, drivers.CapFreeze, drivers.CapScreenshot, drivers.CapSnapshot, drivers.CapObserve,
 	}}
 }
 

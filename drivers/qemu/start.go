@@ -53,6 +53,9 @@ func (d *Driver) start(ctx context.Context, t *drivers.Task) (*drivers.Handle, e
 			return nil, err
 		}
 	}
+	if err := d.bringDisksBack(ctx, t); err != nil {
+		return nil, err
+	}
 	in, err := d.input(ctx, t, c, p)
 	if err != nil {
 		return nil, err
