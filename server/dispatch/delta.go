@@ -15,6 +15,7 @@ type news struct {
 	row      state.AllocRow
 	revision uint64 // of the change
 	gone     bool   // forgotten
+	fresh    bool   // placed: there is no older news of it
 	job      *berthv1.Job
 }
 
@@ -62,7 +63,7 @@ func (s *session) assignments(b []byte, complete bool, what []news) []byte {
 
 // newest leaves the last news of each allocation, in their order.
 func newest(what []news) []news {
-	if len(what) < 2 {
+	if !slices.ContainsFunc(what, func(n news) bool { return !n.fresh }) {
 		return what
 	}
 	last := make(map[state.AllocID]int, len(what))

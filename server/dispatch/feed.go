@@ -42,7 +42,7 @@ func (d *Dispatcher) feed(ctx context.Context) error {
 // tell marks the sessions that changes concern and gives the last revision in them;
 // seen when there are none.
 func (d *Dispatcher) tell(changes []state.Change, seen uint64) uint64 {
-	to := nextSession{d: d}
+	to := gathering{d: d, bySession: map[string]*gathered{}}
 	for i := range changes {
 		c := &changes[i]
 		seen = c.Revision
@@ -52,45 +52,51 @@ func (d *Dispatcher) tell(changes []state.Change, seen uint64) uint64 {
 		before, after := c.Allocs()
 		switch {
 		case !after.Exists():
-			to.add(before, c.Revision, true)
+			to.add(before, news{revision: c.Revision, gone: true})
 		case c.Kind == state.Created || after.AssignRevision() == c.Revision: // not the agent's own news
-			to.add(after, c.Revision, false)
+			to.add(after, news{revision: c.Revision, fresh: c.Kind == state.Created})
 		}
 	}
-	to.mark()
+	for _, g := range to.inTurn {
+		g.session.mark(g.news)
+	}
 	return seen
 }
 
-// nextSession gathers what follows each other for one node: placements come in runs. It
-// reads jobs from the state as it is, not from a View: a View for each session that has
+// gathering has what is new for each session. An entry places one job after the other on the
+// same nodes; a session that is woken by the first of its news sends it alone. It reads jobs
+// from the state as it is, not from a View: a View for each session that has
 // news would have the writer copy what it writes next.
-type nextSession struct {
-	d       *Dispatcher
-	nodeID  string
-	session *session
-	news    []news
+type gathering struct {
+	d         *Dispatcher
+	bySession map[string]*gathered // by node id; nil: this server has none
+	inTurn    []*gathered
 
 	version jobVersion
 	job     *berthv1.Job // that version
 }
 
-func (n *nextSession) add(row *state.AllocRow, revision uint64, gone bool) {
-	if id := row.NodeID(); id != n.nodeID || n.session == nil {
-		n.mark()
-		n.nodeID, n.session = id, n.d.session(id)
-	}
-	if n.session == nil {
-		return
-	}
-	if version := (jobVersion{row.Namespace(), row.Job(), row.JobVersion()}); !gone && (version != n.version || n.job == nil) {
-		n.version, n.job = version, n.d.cfg.Store.JobVersion(version.namespace, version.job, version.version)
-	}
-	n.news = append(n.news, news{row: *row, revision: revision, gone: gone, job: n.job})
+type gathered struct {
+	session *session
+	news    []news
 }
 
-func (n *nextSession) mark() {
-	if n.session != nil && len(n.news) > 0 {
-		n.session.mark(n.news)
+// add notes news of a row.
+func (g *gathering) add(row *state.AllocRow, n news) {
+	of, known := g.bySession[row.NodeID()]
+	if !known {
+		if s := g.d.session(row.NodeID()); s != nil {
+			of = &gathered{session: s}
+			g.inTurn = append(g.inTurn, of)
+		}
+		g.bySession[row.NodeID()] = of
 	}
-	n.news = n.news[:0]
+	if of == nil {
+		return
+	}
+	if version := (jobVersion{row.Namespace(), row.Job(), row.JobVersion()}); !n.gone && (version != g.version || g.job == nil) {
+		g.version, g.job = version, g.d.cfg.Store.JobVersion(version.namespace, version.job, version.version)
+	}
+	n.row, n.job = *row, g.job
+	of.news = append(of.news, n)
 }

@@ -111,10 +111,14 @@ func (d *Dispatcher) checkHello(hello *berthv1.Hello) error {
 	return nil
 }
 
-// mark notes what the next delta must have.
+// mark notes what the next delta must have. The list belongs to the session from now on.
 func (s *session) mark(what []news) {
 	s.mu.Lock()
-	s.news = append(s.news, what...)
+	if len(s.news) == 0 {
+		s.news = what
+	} else {
+		s.news = append(s.news, what...)
+	}
 	s.mu.Unlock()
 	s.poke()
 }
