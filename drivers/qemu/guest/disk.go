@@ -35,7 +35,7 @@ func (g *Guest) Disk(ctx context.Context, path string, commands ...string) error
 // tools are unpacked packages: loaders for the guest, and programs of the host that write
 // a FAT file system without mounting it.
 func (g *Guest) tools(ctx context.Context) (string, error) {
-	dir := g.dir + "-tools"
+	dir := filepath.Join(filepath.Dir(g.dir), g.Arch+"-tools")
 	return dir, once(dir, func(part string) error {
 		if err := fetch(ctx, g.Arch, part, "systemd-boot-efi"); err != nil {
 			return err
