@@ -68,6 +68,7 @@ type Client struct {
 	Evaluations  berthv1.EvaluationServiceClient
 	Namespaces   berthv1.NamespaceServiceClient
 	Variables    berthv1.VariableServiceClient
+	Images       berthv1.ImageServiceClient
 	Reservations berthv1.ReservationServiceClient
 	Deployments  berthv1.DeploymentServiceClient
 	Services     berthv1.ServiceServiceClient
@@ -116,6 +117,7 @@ func New(cfg Config) (*Client, error) {
 		Evaluations:  berthv1.NewEvaluationServiceClient(conn),
 		Namespaces:   berthv1.NewNamespaceServiceClient(conn),
 		Variables:    berthv1.NewVariableServiceClient(conn),
+		Images:       berthv1.NewImageServiceClient(conn),
 		Reservations: berthv1.NewReservationServiceClient(conn),
 		Deployments:  berthv1.NewDeploymentServiceClient(conn),
 		Services:     berthv1.NewServiceServiceClient(conn),

@@ -159,7 +159,7 @@ func (a *app) root() *cobra.Command {
 	root := a.group("berth", "One pool of hosts and machines, and what runs on it",
 		"Berth places jobs on a fleet of hosts and keeps them running.\n"+
 			"For a first look: `berth agent -dev` in one terminal, `berth job init` and `berth job run` in another.",
-		a.jobCommands(), a.allocCommands(), a.nodeCommands(), a.namespaceCommands(), a.varCommands(), a.reservationCommands(), a.deploymentCommands(), a.serviceCommands(), a.evalCommands(),
+		a.jobCommands(), a.allocCommands(), a.nodeCommands(), a.namespaceCommands(), a.varCommands(), a.imageCommands(), a.reservationCommands(), a.deploymentCommands(), a.serviceCommands(), a.evalCommands(),
 		a.explainCommand(), a.eventsCommand(),
 		a.serverCommands(), a.agentCommand(), a.configCommands(), a.benchCommands(), a.simCommands(),
 		a.operatorCommands(), a.schedulerCommands(), a.systemCommands(),

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/berthd/berth/agent/session"
 	"github.com/berthd/berth/command/config"
 	"github.com/berthd/berth/plugins"
 	"github.com/berthd/berth/problem"
@@ -37,6 +38,8 @@ type daemon struct {
 	stopWorkloads func(context.Context) error
 	// setWords changes the node's words and taints; nil: there is no agent.
 	setWords func(meta map[string]string, taints []*berthv1.Taint)
+	// images gives the images that the cluster keeps; nil: there is no agent.
+	images func() (*session.Images, error)
 	// grpcAddress and httpAddress are where this process's own server answers; "": there
 	// is none.
 	grpcAddress, httpAddress string

@@ -67,7 +67,7 @@ func (d *daemon) makeAgent() error {
 	if err != nil {
 		return err
 	}
-	d.agent = a
+	d.agent, d.images = a, a.Images
 	d.setWords = a.Reconfigure
 	if d.flags.dev {
 		d.stopWorkloads = a.StopWorkloads
@@ -93,7 +93,7 @@ func newQemu(d *daemon) (drivers.Driver, error) {
 		dirs = []string{"/"} // whoever can ask a cluster on loopback can read these files anyway
 	}
 	return qemu.New(qemu.Config{User: q.User, Log: d.log, Images: image.Config{
-		Dir: filepath.Join(dir, "images"), MaxBytes: int64(q.ImageCache) << 20, HostDirs: dirs, Keys: q.ImageKeys, Log: d.log,
+		Dir: filepath.Join(dir, "images"), MaxBytes: int64(q.ImageCache) << 20, HostDirs: dirs, Keys: q.ImageKeys, Cluster: clusterImages{d}, Log: d.log,
 	}}), nil
 }
 

@@ -161,6 +161,19 @@ func (c *cluster) ServerConn(id string) (grpc.ClientConnInterface, error) {
 	return nil, problem.New(problem.Unavailable, "server "+id, "its address is not known")
 }
 
+// others are connections to the servers that are not this one.
+func (c *cluster) others() (conns []grpc.ClientConnInterface) {
+	for _, m := range c.Consensus.Members() {
+		if m.ID == c.ID() || m.GRPCAddress == "" || m.State != consensus.Alive {
+			continue
+		}
+		if conn, err := c.peers.Conn(m.GRPCAddress); err == nil {
+			conns = append(conns, conn)
+		}
+	}
+	return conns
+}
+
 // Servers are the gRPC addresses of the servers that gossip hears; not to be changed.
 func (c *cluster) Servers() []string {
 	c.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,7 @@ import (
 	"github.com/berthd/berth/server/consensus"
 	"github.com/berthd/berth/server/dispatch"
 	"github.com/berthd/berth/server/fsm"
+	"github.com/berthd/berth/server/images"
 	"github.com/berthd/berth/server/state"
 )
 
@@ -37,6 +39,7 @@ type Server struct {
 	cluster   *cluster
 	dispatch  *dispatch.Dispatcher
 	leader    *leader
+	images    *images.Keeper // nil: this server has no disk
 	api       *api.API
 	grpc      *grpc.Server
 	metrics   *prometheus.Registry
@@ -64,10 +67,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.cluster = newCluster(s.consensus, cfg)
-	s.dispatch = dispatch.New(dispatch.Config{
-		ServerID: s.consensus.ID(), Store: s.store, Proposer: s.cluster, Cluster: s.cluster,
-		Timing: cfg.Dispatch, Logger: cfg.Logger,
-	})
+	if err := s.openImages(); err != nil {
+		return nil, errors.Join(err, s.consensus.Close())
+	}
+	s.dispatch = s.makeDispatch()
 	s.leader = newLeader(s)
 	s.consensus.OnLeadership(s.leader.reign)
 	if err := s.makeAPI(); err != nil {
@@ -77,12 +80,40 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// openImages opens the store of images beside the log.
+func (s *Server) openImages() error {
+	if s.cfg.Consensus.DataDir == "" {
+		return nil
+	}
+	files, err := images.Open(filepath.Join(s.cfg.Consensus.DataDir, "cluster-images"))
+	if err != nil {
+		return err
+	}
+	s.images = images.NewKeeper(images.Config{Files: files, State: s.store, Others: s.cluster.others, Log: s.log.With("part", "images")})
+	return nil
+}
+
+func (s *Server) makeDispatch() *dispatch.Dispatcher {
+	c := dispatch.Config{
+		ServerID: s.consensus.ID(), Store: s.store, Proposer: s.cluster, Cluster: s.cluster,
+		Timing: s.cfg.Dispatch, Logger: s.cfg.Logger,
+	}
+	if s.images != nil {
+		c.Images, c.LocalImages = s.images, s.images.Files()
+	}
+	return dispatch.New(c)
+}
+
 func (s *Server) makeAPI() (err error) {
+	var files *images.Store
+	if s.images != nil {
+		files = s.images.Files()
+	}
 	s.api, err = api.New(api.Config{
 		Store: s.store, Leadership: s.cluster, Raft: s.cluster, Gossip: s.cluster, Proposer: s.cluster,
 		Planner: s.leader, Streams: streams{s.dispatch}, Logger: s.cfg.Logger.With("part", "api"),
 		Version: s.cfg.Version, Desk: s.leader.desk, Metrics: s.metrics, ServerTLS: s.cfg.ServerTLS, ClientTLS: s.cfg.ClientTLS,
-		DialOptions: s.cfg.PeerOptions,
+		DialOptions: s.cfg.PeerOptions, Images: files,
 	})
 	if err != nil {
 		return err
@@ -132,6 +163,9 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return s.cluster.run(serving) })
 	group.Go(func() error { return quiet(s.dispatch.Run(serving)) })
+	if s.images != nil {
+		group.Go(func() error { return quiet(s.images.Run(serving)) })
+	}
 	group.Go(func() error { return s.api.Run(serving) })
 	group.Go(func() error { return s.serveGRPC(serving) })
 	group.Go(func() error { return s.serveHTTP(serving) })

@@ -30,6 +30,7 @@ import (
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 	"github.com/berthd/berth/server/external"
+	"github.com/berthd/berth/server/images"
 	"github.com/berthd/berth/server/peers"
 	"github.com/berthd/berth/server/state"
 )
@@ -62,6 +63,9 @@ type Config struct {
 	// May be nil: external schedulers cannot register.
 	Desk func() *external.Desk
 
+	// Images is the bytes of images. May be nil: none are kept.
+	Images *images.Store
+
 	// Metrics is served at /v1/metrics, and gets the API's own.
 	Metrics *prometheus.Registry
 	// ServerTLS secures HTTPServer's port; may be nil: plain.
@@ -86,6 +90,7 @@ type API struct {
 	logger     *slog.Logger
 	version    *berthv1.Version
 	desk       func() *external.Desk
+	images     *images.Store
 	registry   *prometheus.Registry
 	metrics    *metrics
 	serverTLS  *tls.Config
@@ -114,7 +119,7 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		store: c.Store, leadership: c.Leadership, raft: c.Raft, gossip: c.Gossip, proposer: c.Proposer,
-		planner: c.Planner, streams: c.Streams, logger: c.Logger, version: c.Version, desk: c.Desk,
+		planner: c.Planner, streams: c.Streams, logger: c.Logger, version: c.Version, desk: c.Desk, images: c.Images,
 		registry: c.Metrics, serverTLS: c.ServerTLS, leaderWait: c.LeaderWait,
 		peers:      peers.New(c.ClientTLS, c.DialOptions),
 		pipe:       bufconn.Listen(pipeBuffer),
@@ -167,6 +172,7 @@ func (a *API) Register(r grpc.ServiceRegistrar) {
 	berthv1.RegisterReservationServiceServer(r, reservationService{a: a})
 	berthv1.RegisterServiceServiceServer(r, discoveryService{a: a})
 	berthv1.RegisterVariableServiceServer(r, variableService{a: a})
+	berthv1.RegisterImageServiceServer(r, imageService{a: a})
 	berthv1.RegisterOperatorServiceServer(r, operatorService{a: a})
 	berthv1.RegisterSchedulerServiceServer(r, schedulerService{a: a})
 	berthv1.RegisterStatusServiceServer(r, statusService{a: a})

@@ -56,7 +56,7 @@ func newGateway(a *API) (*gateway, error) {
 		berthv1.RegisterJobServiceHandler, berthv1.RegisterAllocServiceHandler, berthv1.RegisterNodeServiceHandler,
 		berthv1.RegisterDeploymentServiceHandler,
 		berthv1.RegisterReservationServiceHandler, berthv1.RegisterEvaluationServiceHandler, berthv1.RegisterNamespaceServiceHandler,
-		berthv1.RegisterServiceServiceHandler, berthv1.RegisterVariableServiceHandler, berthv1.RegisterOperatorServiceHandler, berthv1.RegisterSchedulerServiceHandler, berthv1.RegisterStatusServiceHandler,
+		berthv1.RegisterServiceServiceHandler, berthv1.RegisterVariableServiceHandler, berthv1.RegisterImageServiceHandler, berthv1.RegisterOperatorServiceHandler, berthv1.RegisterSchedulerServiceHandler, berthv1.RegisterStatusServiceHandler,
 	} {
 		if err := register(context.Background(), g.mux, a.own); err != nil { // the context is not used
 			return nil, fmt.Errorf("registering the HTTP routes: %w", err)

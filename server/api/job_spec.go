@@ -20,6 +20,9 @@ func (s jobService) PlanJob(ctx context.Context, q *berthv1.PlanJobRequest) (*be
 	if err := admit(view, job); err != nil {
 		return nil, err
 	}
+	if job, err = resolveImages(view, job); err != nil {
+		return nil, err
+	}
 	stored := view.Job(job.GetNamespace(), job.GetName())
 	job = keepCounts(job, q.GetJob(), stored)
 	job.Version = stored.GetVersion() + 1

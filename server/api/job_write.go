@@ -27,7 +27,11 @@ func (s jobService) RegisterJob(ctx context.Context, q *berthv1.RegisterJobReque
 	}
 	resp, err := s.register(ctx, q.GetCheck(), q.GetCheckRevision(), func(view *state.View) (registration, error) {
 		stored := view.Job(job.GetNamespace(), job.GetName())
-		return registration{job: keepCounts(job, q.GetJob(), stored), stored: stored}, admit(view, job)
+		if err := admit(view, job); err != nil {
+			return registration{}, err
+		}
+		resolved, err := resolveImages(view, job)
+		return registration{job: keepCounts(resolved, q.GetJob(), stored), stored: stored}, err
 	})
 	if err != nil {
 		return nil, err

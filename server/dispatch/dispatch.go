@@ -84,6 +84,9 @@ type Config struct {
 	Cluster  Cluster
 	Timing   Timing
 	Logger   *slog.Logger
+	// Images has the bytes of all images, LocalImages of those that are on this server. May be nil: none.
+	Images      Images
+	LocalImages LocalImages
 }
 
 // Dispatcher serves agents. It implements berthv1.AgentServiceServer and

@@ -50,7 +50,7 @@ func (s *Store) checkSignature(ctx context.Context, w *wanted, d *download, dir 
 			WithRemedy("name the signature that minisign made of it, or take an image of the cluster's store")
 	case len(s.keys) == 0:
 		return problem.New(problem.Denied, "signature", "this host trusts no keys").
-			WithRemedy("add minisign's public key to its configuration")
+			WithRemedy("add minisign's public key to agent.qemu.image_keys in its configuration")
 	}
 	text := w.Signature
 	if !strings.Contains(text, "\n") {

@@ -96,7 +96,7 @@ func (s *Store) hostFile(path string) (origin, error) {
 		}
 	}
 	return nil, problem.New(problem.Denied, "image", "%s is in no directory that this host takes images from", path).
-		WithRemedy("add its directory to agent.images.paths in the host's configuration, or import it: berth image import")
+		WithRemedy("add its directory to agent.qemu.image_dirs in the host's configuration, or import it: berth image import")
 }
 
 func (o *fileOrigin) String() string { return filepath.Join(o.root, o.path) }

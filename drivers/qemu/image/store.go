@@ -51,13 +51,13 @@ func New(cfg Config) (*Store, error) {
 	for i, text := range cfg.Keys {
 		key, err := parseKey(text)
 		if err != nil {
-			return nil, problem.New(problem.Invalid, fmt.Sprintf("images.keys[%d]", i), "%w", err)
+			return nil, problem.New(problem.Invalid, fmt.Sprintf("qemu.image_keys[%d]", i), "%w", err)
 		}
 		s.keys = append(s.keys, key)
 	}
 	for i, dir := range cfg.HostDirs {
 		if !filepath.IsAbs(dir) {
-			return nil, problem.New(problem.Invalid, fmt.Sprintf("images.paths[%d]", i), "%q is not an absolute path", dir)
+			return nil, problem.New(problem.Invalid, fmt.Sprintf("qemu.image_dirs[%d]", i), "%q is not an absolute path", dir)
 		}
 	}
 	err := os.RemoveAll(s.path("temp"))

@@ -100,17 +100,16 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 		}
 	}
-	var out http.ResponseWriter = w
 	if cut > 0 {
-		out = &cutter{ResponseWriter: w, left: cut}
+		w = &cutter{ResponseWriter: w, left: cut}
 	}
 	if s.bare {
 		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
-		_, _ = io.Copy(out, struct{ io.Reader }{strings.NewReader(string(b))})
+		_, _ = io.Copy(w, struct{ io.Reader }{strings.NewReader(string(b))})
 		return
 	}
 	w.Header().Set("ETag", `"`+sum256(b)+`"`)
-	http.ServeContent(out, r, "", time.Time{}, strings.NewReader(string(b)))
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(b)))
 }
 
 type cutter struct {
