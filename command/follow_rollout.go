@@ -47,7 +47,7 @@ func (f *follower) judgeRollout(s sight) (bool, error) {
 		return true, &exitStatus{code: exitError}
 	case berthv1.Deployment_running, berthv1.Deployment_paused:
 		if d.GetStatus() == berthv1.Deployment_running && f.onlyPromotionLeft(d) {
-			f.printf("v%d waits to be promoted, which may take as long as it takes. %[2]s promote %[3]s lets its canaries take over, %[2]s fail %[3]s ends it.\n",
+			f.printf("v%d waits to be promoted. %[2]s promote %[3]s lets its canaries take over, %[2]s fail %[3]s ends it.\n",
 				f.version, "berth deployment", shortID(d.GetId()))
 			return true, nil
 		}

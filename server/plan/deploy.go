@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -274,6 +275,9 @@ func (r *reconciler) failure(g *group) string {
 	most := durationOr(ro.strategy.GetProgressDeadline(), defaultProgressDeadline)
 	switch {
 	case most <= 0 && ro.unhealthy != nil:
+		if r.perNode() {
+			return fmt.Sprintf("%s on %s is unhealthy", g.spec.GetName(), cmp.Or(ro.unhealthy.GetNodeName(), ro.unhealthy.GetNodeId()))
+		}
 		return fmt.Sprintf("%s[%d] is unhealthy", g.spec.GetName(), ro.unhealthy.GetIndex())
 	case ro.so.GetProgressBy() != nil && !r.Now.Before(ro.so.GetProgressBy().AsTime()):
 		return fmt.Sprintf("no instance of %s became healthy for %s", g.spec.GetName(), most)
