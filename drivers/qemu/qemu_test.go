@@ -47,11 +47,16 @@ type lives struct {
 func (l *lives) next(t *testing.T) drivers.Driver {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.end()
+	l.last = l.make(t)
+	return l.last
+}
+
+// end closes the last driver, where any was made.
+func (l *lives) end() {
 	if l.last != nil {
 		l.last.Close()
 	}
-	l.last = l.make(t)
-	return l.last
 }
 
 func TestConformance(t *testing.T) {
@@ -65,7 +70,7 @@ func TestConformance(t *testing.T) {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 		return qemu.New(cfg)
 	}}
-	t.Cleanup(func() { l.last.Close() })
+	t.Cleanup(l.end)
 	f := qemutest.Factory(g, parent)
 	f.New = l.next
 	drivertest.Run(t, f)
