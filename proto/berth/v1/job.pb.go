@@ -2316,7 +2316,8 @@ type Port struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Fixed port on the node. 0: one is chosen from the node's range.
 	Static uint32 `protobuf:"varint,2,opt,name=static,proto3" json:"static,omitempty"`
-	// Port inside the group's network, where that is not the host's.
+	// Port inside the group's network, where that is not the host's, or inside a virtual
+	// machine whose interface has mode "user".
 	To            uint32 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

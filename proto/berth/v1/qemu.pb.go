@@ -45,8 +45,8 @@ type QemuConfig struct {
 	// minisign's signature of the image as it is fetched: its address, a path, or its text.
 	// Hosts that trust keys want one of every image that is not of the cluster's store.
 	Signature string `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"`
-	// Architecture of the guest; the node's by default. Another than the node's is
-	// emulated.
+	// Architecture of the guest, and so of the node; the node's by default. With accel
+	// "tcg" any node that has a QEMU for it will do.
 	Arch string `protobuf:"bytes,10,opt,name=arch,proto3" json:"arch,omitempty"`
 	// "auto": kvm where it works, else emulation (tcg).
 	Accel string `protobuf:"bytes,11,opt,name=accel,proto3" json:"accel,omitempty"`
