@@ -1,6 +1,10 @@
 package qemu_test
 
 import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -128,4 +132,80 @@ func (f *fixture) act(t *drivers.Task, action drivers.Action) {
 	if err := f.d.Control(f.ctx(), t.ID, action); err != nil {
 		f.Fatalf("%s: %v", action, err)
 	}
+}
+
+// rewrite changes what is written down of a machine's snapshots, to what an agent leaves
+// that dies in between.
+func rewrite(t *testing.T, task *drivers.Task, change func(index map[string]any)) {
+	t.Helper()
+	path := filepath.Join(task.Dirs.Task, "machine", "snapshots.json")
+	b, err := os.ReadFile(path)
+	index := map[string]any{}
+	if err == nil {
+		err = json.Unmarshal(b, &index)
+	}
+	if err == nil {
+		change(index)
+		b, err = json.Marshal(index)
+	}
+	if err == nil {
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inImage says whether a disk's image has a snapshot, whatever is written down of it.
+func inImage(t *testing.T, task *drivers.Task, name string) bool {
+	t.Helper()
+	path := filepath.Join(task.Dirs.Task, "machine", "data.qcow2")
+	out, err := exec.Command("qemu-img", "snapshot", "-U", "-l", path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("qemu-img: %v %s", err, out)
+	}
+	return strings.Contains(string(out), "berth-"+name)
+}
+
+// A snapshot that the agent's death has interrupted is not there, and not in the images.
+func TestSnapshotIsTakenBack(t *testing.T) {
+	f := setUp(t)
+	task := f.counts()
+	f.start(task)
+	f.snapshot(task, drivers.SnapshotRequest{Name: "whole"})
+	f.snapshot(task, drivers.SnapshotRequest{Name: "half"})
+	f.again()
+	rewrite(t, task, func(index map[string]any) {
+		delete(index["list"].([]any)[1].(map[string]any), "whole")
+	})
+	if err := f.d.Recover(f.ctx(), task, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.names(task); got != "whole" {
+		t.Errorf("there are %q", got)
+	}
+	f.until("the half snapshot's end", func() bool { return !inImage(t, task, "half") })
+	if !inImage(t, task, "whole") {
+		t.Error("the whole snapshot is gone too")
+	}
+}
+
+// A machine that was to start from a snapshot does so, whoever starts it.
+func TestRevertIsFinished(t *testing.T) {
+	f := setUp(t)
+	task := f.counts()
+	f.start(task)
+	f.shows(task, "boot 1 of /dev/vda")
+	f.snapshot(task, drivers.SnapshotRequest{Name: "first"})
+	f.act(task, drivers.ActionReset)
+	f.shows(task, "boot 2 of /dev/vda")
+	rewrite(t, task, func(index map[string]any) { index["revert"] = "first" })
+	if err := f.d.Stop(f.ctx(), task.ID, "", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.d.Remove(f.ctx(), task, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.start(task)
+	f.until("boot 2 again", func() bool { return strings.Count(output(task), "boot 2 of /dev/vda") == 2 })
 }
