@@ -183,6 +183,7 @@ func (m *Manager) remove(id string) {
 		return
 	}
 	a.removed = true
+	m.removing++
 	if m.ctx != nil {
 		m.wg.Go(a.maybeCleanUp)
 	}

@@ -172,14 +172,8 @@ func (m *Manager) forgotten(a *alloc) {
 	m.cfg.Reporter.Forget(a.id)
 	m.mu.Lock()
 	delete(m.allocs, a.id)
-	used := map[store.JobKey]bool{}
-	for _, other := range m.allocs {
-		used[store.KeyFor(other.current())] = true
-	}
-	for key := range m.jobs {
-		if !used[key] && (a.again == nil || key != store.KeyFor(a.again.alloc)) {
-			delete(m.jobs, key)
-		}
+	if m.removing--; m.removing == 0 { // thousands go at a time, and this looks at all that stay
+		m.forgetJobs(a.again)
 	}
 	if a.again != nil {
 		m.refused[a.id] = *a.again
@@ -187,6 +181,20 @@ func (m *Manager) forgotten(a *alloc) {
 	}
 	m.mu.Unlock()
 	m.log.Info("alloc deleted", "alloc", a.id)
+}
+
+// forgetJobs drops the jobs that no alloc runs any more, nor one that is to run again; mu is
+// held.
+func (m *Manager) forgetJobs(again *pending) {
+	used := map[store.JobKey]bool{}
+	for _, a := range m.allocs {
+		used[store.KeyFor(a.current())] = true
+	}
+	for key := range m.jobs {
+		if !used[key] && (again == nil || key != store.KeyFor(again.alloc)) {
+			delete(m.jobs, key)
+		}
+	}
 }
 
 // deleteOldDirs deletes the directories of ended allocs, oldest first, as long as there

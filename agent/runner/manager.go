@@ -69,6 +69,7 @@ type Manager struct {
 	allocs   map[string]*alloc
 	jobs     map[store.JobKey]*berthv1.Job
 	refused  map[string]pending
+	removing int           // allocs that the servers have forgotten, and this node has not
 	stopping bool          // StopAll was called: nothing new is taken
 	lostAt   time.Time     // when the last server was heard; zero: one is heard now
 	revision uint64        // of the newest assignments
@@ -106,7 +107,9 @@ func (m *Manager) Restore() error {
 	}
 	for _, def := range c.Allocs {
 		a := newAlloc(m, pending{def, m.jobs[store.KeyFor(def)]}, c)
-		a.removed = c.Removed[a.id]
+		if a.removed = c.Removed[a.id]; a.removed {
+			m.removing++
+		}
 		m.allocs[a.id] = a
 	}
 	for _, u := range c.Reports {

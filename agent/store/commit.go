@@ -14,8 +14,12 @@ import (
 // update runs fn in a write transaction. Callers that arrive while one transaction is
 // being synced share the next one. When one of several fails, each is run alone, so
 // that an error reaches only who caused it.
-func (s *Store) update(fn func(*bbolt.Tx) error) error {
-	w := &write{fn: fn}
+func (s *Store) update(fn func(*bbolt.Tx) error) error { return s.updateThen(fn, nil) }
+
+// updateThen is update with something that needs to be done once for all who share the
+// transaction, after them: last is the same for all who give one.
+func (s *Store) updateThen(fn, last func(*bbolt.Tx) error) error {
+	w := &write{fn: fn, last: last}
 	s.pendingMu.Lock()
 	s.pending = append(s.pending, w)
 	s.pendingMu.Unlock()
@@ -63,10 +67,17 @@ func (s *Store) transact(batch []*write) (err error) {
 		}
 	}()
 	err = s.db.Update(func(tx *bbolt.Tx) error {
+		var last func(*bbolt.Tx) error
 		for _, w := range batch {
 			if err := w.fn(tx); err != nil {
 				return err
 			}
+			if w.last != nil {
+				last = w.last
+			}
+		}
+		if last != nil {
+			return last(tx)
 		}
 		return nil
 	})

@@ -254,7 +254,7 @@ func (s *Store) Confirm(updates []*berthv1.AllocStatusUpdate) error {
 
 // Forget deletes everything about allocs, and the jobs that no other one runs.
 func (s *Store) Forget(ids ...string) error {
-	return s.update(func(tx *bbolt.Tx) error {
+	return s.updateThen(func(tx *bbolt.Tx) error {
 		for _, id := range ids {
 			for _, name := range [][]byte{bucketAllocs, bucketReports, bucketRemoved, bucketHealth} {
 				if err := bucket(tx, name).Delete([]byte(id)); err != nil {
@@ -265,10 +265,11 @@ func (s *Store) Forget(ids ...string) error {
 				return err
 			}
 		}
-		return forgetJobs(tx)
-	})
+		return nil
+	}, forgetJobs)
 }
 
+// forgetJobs deletes the jobs that no alloc runs any more: it looks at all of them.
 func forgetJobs(tx *bbolt.Tx) error {
 	used := map[string]bool{}
 	err := each(tx, bucketAllocs, nil, func(_, v []byte) error {

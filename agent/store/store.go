@@ -53,6 +53,7 @@ type Store struct {
 // write is one caller's change, waiting for its commit.
 type write struct {
 	fn   func(*bbolt.Tx) error
+	last func(*bbolt.Tx) error // runs once, after every fn of the transaction; nil: nothing
 	done bool
 	err  error
 }

@@ -91,6 +91,41 @@ func TestEverythingIsFoundAgain(t *testing.T) {
 	}
 }
 
+// Thousands of children's allocs are forgotten at a time, each by a goroutine of its own,
+// while others write.
+func BenchmarkForgetManyAtOnce(b *testing.B) {
+	const n = 2000
+	for b.Loop() {
+		b.StopTimer()
+		s := open(b, b.TempDir())
+		as := Assignments{Revision: 1}
+		for i := range n {
+			job := &berthv1.Job{Namespace: "default", Name: fmt.Sprint("j", i), Version: 1}
+			as.Jobs = append(as.Jobs, job)
+			as.Allocs = append(as.Allocs, &berthv1.Alloc{Id: fmt.Sprint("a", i), Namespace: "default", Job: job.GetName(), JobVersion: 1})
+		}
+		if err := s.Assign(as); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				if err := s.Forget(fmt.Sprint("a", i)); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if c, err := s.Load(); err != nil || len(c.Allocs)+len(c.Jobs) > 0 {
+			b.Errorf("left: %+v, %v", c, err)
+		}
+		b.StopTimer()
+		_ = s.Close()
+		b.StartTimer()
+	}
+}
+
 func TestForget(t *testing.T) {
 	s := open(t, t.TempDir())
 	defer s.Close()
