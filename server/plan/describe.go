@@ -39,10 +39,11 @@ func Rollout(view *state.View, spec *berthv1.Job, now time.Time) (lines []string
 	r.deploy()
 	to := r.reverts() && r.Stable() != nil
 	for _, g := range next.GetGroups() {
+		compiled, err := scheduler.Compile(next, g)
 		line := r.changesOf(r.groups[g.GetName()], func(a *berthv1.Alloc) error {
-			compiled, err := scheduler.Compile(next, g)
 			if err == nil {
-				_, err = fleet.Resize(compiled, a)
+				_, err := fleet.Resize(compiled, a)
+				return err
 			}
 			return err
 		})
