@@ -34,7 +34,7 @@ func (c *cluster) node(name string) *berthv1.Node {
 // Drains while servers crash, are cut off and slow: of a group of six never more than one
 // is missing, and every drain ends.
 func TestDrainsKeepToTheBudgetUnderFaults(t *testing.T) {
-	for seed := range 2 {
+	for seed := range seeds(2) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { drains(t, uint64(seed)) })
 		})
@@ -130,7 +130,7 @@ func (c *cluster) hosts(a *agentHost, name string) bool {
 // Hosts are cut off, reboot and come back, and servers fail: of a stateful group never two
 // of one index run anywhere, whether agents stop them by themselves or the servers wait.
 func TestNeverTwoOfOneOrdinal(t *testing.T) {
-	for seed := range 2 {
+	for seed := range seeds(2) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { ordinals(t, uint64(seed)) })
 		})

@@ -127,15 +127,23 @@ func (a *agentHost) endTask(rng *rand.Rand) {
 	}
 }
 
+// seeds is how many lives a random test has: so many, one with -short.
+func seeds(n int) int {
+	if s, err := strconv.Atoi(os.Getenv("BERTH_VIRTUAL_SEEDS")); err == nil {
+		return s
+	}
+	if testing.Short() {
+		return 1
+	}
+	return n
+}
+
 // TestFaultsForHours lets random faults happen for simulated hours, then heals everything
 // and expects the cluster to be as it was asked to be.
 func TestFaultsForHours(t *testing.T) {
-	hours, seeds := 2, 2
+	hours, seeds := 2, seeds(2)
 	if testing.Short() {
-		hours, seeds = 1, 1
-	}
-	if s, err := strconv.Atoi(os.Getenv("BERTH_VIRTUAL_SEEDS")); err == nil {
-		seeds = s
+		hours = 1
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
