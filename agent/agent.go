@@ -141,7 +141,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = a.runner.Run(runCtx) })
 	if a.cfg.DNS.Address != "" {
-		responder := dns.New(dns.Config{Address: a.cfg.DNS.Address, TTL: a.cfg.DNS.TTL, Catalog: a.catalog, Log: a.log, Listening: a.dnsListens})
+		responder := dns.New(dns.Config{Address: a.cfg.DNS.Address, TTL: a.cfg.DNS.TTL, Region: a.cfg.Region, Catalog: a.catalog, Log: a.log, Listening: a.dnsListens})
 		wg.Go(func() { _ = responder.Run(runCtx) })
 	}
 	wg.Go(func() { a.watch(runCtx) })

@@ -21,7 +21,7 @@ type answer struct {
 
 // answer finds what there is to say. Only ready instances are given.
 func (s *Server) answer(ctx context.Context, q dns.Question) answer {
-	n := parse(q.Name)
+	n := parse(q.Name, s.cfg.Region)
 	var topic *berthv1.Topic
 	switch n.kind {
 	case outside:
@@ -30,6 +30,8 @@ func (s *Server) answer(ctx context.Context, q dns.Question) answer {
 		return answer{rcode: dns.RcodeNameError}
 	case apex:
 		return s.apex(q)
+	case serverName:
+		return s.itself(q)
 	case addressName:
 		return answer{answer: s.addresses(q, []netip.Addr{n.address})}
 	case serviceName:
@@ -60,6 +62,15 @@ func (s *Server) apex(q dns.Question) answer {
 		return answer{answer: []dns.RR{&dns.NS{Hdr: s.header(zone, dns.TypeNS), Ns: nameserver}}}
 	}
 	return answer{}
+}
+
+// itself answers for the name of the responder, where it has one address.
+func (s *Server) itself(q dns.Question) answer {
+	at, err := netip.ParseAddrPort(s.cfg.Address)
+	if err != nil || at.Addr().IsUnspecified() {
+		return answer{}
+	}
+	return answer{answer: s.addresses(q, []netip.Addr{at.Addr()})}
 }
 
 // service answers for the instances of a service: those with the tag, where one was

@@ -42,7 +42,9 @@ type Config struct {
 	// Address to listen on, UDP and TCP: "127.0.0.1:7453".
 	Address string
 	// TTL is how long askers may keep an answer. Whole seconds; 0: not at all.
-	TTL     time.Duration
+	TTL time.Duration
+	// Region of the node: names may have it before the zone. Empty: none.
+	Region  string
 	Catalog Catalog
 	Log     *slog.Logger
 	// Listening is told the address when it is listened on, and "" when it is no more.

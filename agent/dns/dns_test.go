@@ -57,7 +57,7 @@ func serve(t *testing.T) string {
 	t.Helper()
 	listening := make(chan string, 2)
 	s := New(Config{
-		Address: "127.0.0.1:0", TTL: time.Second, Catalog: testCluster(), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Address: "127.0.0.1:0", Region: "EU", TTL: time.Second, Catalog: testCluster(), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Listening: func(address string) { listening <- address },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -111,6 +111,14 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"web.default.berth.", dns.TypeA, "NOERROR 10.0.0.7"},
 		{"WEB.Default.BERTH.", dns.TypeA, "NOERROR 10.0.0.7"},
+		{"web.default.eu.berth.", dns.TypeA, "NOERROR 10.0.0.7"},
+		{"blue.web.default.eu.berth.", dns.TypeA, "NOERROR 10.0.0.7"},
+		{"_web._tcp.default.eu.berth.", dns.TypeSRV, "NOERROR 80@0a000007.addr.berth. 80@fd000000000000000000000000000001.addr.berth. 81@0a000007.addr.berth."},
+		{"n7.node.eu.berth.", dns.TypeA, "NOERROR 10.0.0.7"},
+		{"web.default.us.berth.", dns.TypeA, "NXDOMAIN"},
+		{"default.eu.berth.", dns.TypeA, "NXDOMAIN"},
+		{"ns.berth.", dns.TypeA, "NOERROR 127.0.0.1"},
+		{"ns.berth.", dns.TypeAAAA, "NOERROR"},
 		{"web.default.berth.", dns.TypeAAAA, "NOERROR fd00::1"},
 		{"web.default.berth.", dns.TypeANY, "NOERROR 10.0.0.7 fd00::1"},
 		{"web.default.berth.", dns.TypeTXT, "NOERROR"},
@@ -235,8 +243,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if n := parse(s); n.kind == addressName {
-			if back := parse(targetOf(n.address)); back.address != n.address {
+		if n := parse(s, "eu"); n.kind == addressName {
+			if back := parse(targetOf(n.address), "eu"); back.address != n.address {
 				t.Errorf("%s: %v, then %v", s, n.address, back.address)
 			}
 		}
@@ -247,7 +255,7 @@ func TestReverseNames(t *testing.T) {
 	for _, s := range []string{"10.0.0.7", "fd00::1", "255.1.2.3"} {
 		a := netip.MustParseAddr(s)
 		arpa, err := dns.ReverseAddr(s)
-		if n := parse(arpa); err != nil || n.kind != reverseName || n.address != a {
+		if n := parse(arpa, ""); err != nil || n.kind != reverseName || n.address != a {
 			t.Errorf("%s: %v, %v", arpa, n, err)
 		}
 	}

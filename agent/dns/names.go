@@ -18,6 +18,7 @@ const (
 	outside     kind = iota // no name of ours
 	nothing                 // in the zone, and nobody's
 	apex                    // the zone itself
+	serverName              // ns.berth., this responder
 	serviceName             // <service>.<namespace>.berth. or <tag>.<service>.<namespace>.berth.
 	nodeName                // <node>.node.berth.
 	addressName             // <address in hexadecimal>.addr.berth.
@@ -33,8 +34,9 @@ type name struct {
 	address            netip.Addr
 }
 
-// parse takes a name apart; names know no case.
-func parse(qname string) name {
+// parse takes a name apart; names know no case. Each name may have the region before the
+// zone, where it is a label more: web.default.eu.berth. is web.default.berth. in region eu.
+func parse(qname, region string) name {
 	qname = strings.ToLower(dns.Fqdn(qname))
 	if address, ok := reversed(qname); ok {
 		return name{kind: reverseName, address: address}
@@ -45,6 +47,12 @@ func parse(qname string) name {
 	rest, ours := strings.CutSuffix(qname, "."+zone)
 	if !ours {
 		return name{kind: outside}
+	}
+	if rest+"."+zone == nameserver {
+		return name{kind: serverName}
+	}
+	if short, ok := strings.CutSuffix(rest, "."+strings.ToLower(region)); ok && region != "" && strings.Contains(short, ".") {
+		rest = short
 	}
 	if node, ok := strings.CutSuffix(rest, ".node"); ok {
 		return name{kind: nodeName, node: node}
