@@ -147,6 +147,9 @@ func TestQemuThroughTheWire(t *testing.T) {
 	}
 	c := config(t, "qemu", "qemu")
 	c.Env = append(c.Env, "BERTH_TEST_IMAGES="+t.TempDir(), "BERTH_TEST_GUEST="+filepath.Dir(g.Kernel))
+	// The tests run side by side: the plugin is there before the first of them looks for it.
+	first, _ := run(t, c)
+	ready(t, first)
 	f := qemutest.Factory(g, parent)
 	f.New = func(t *testing.T) drivers.Driver {
 		p, _ := run(t, c)

@@ -78,6 +78,9 @@ func (b *bench) live(crashes func(step int) bool) {
 func testCrashAnywhere(t *testing.T, b *bench) {
 	for i, s := range steps {
 		t.Run(s.name, func(t *testing.T) {
+			if b.f.Parallel {
+				t.Parallel()
+			}
 			newBench(t, b.f).live(func(step int) bool { return step == i })
 		})
 	}

@@ -65,6 +65,8 @@ type Factory struct {
 	// LateLogs says that output is in the log files only when a driver has recovered the
 	// task: none is lost while no agent runs, and none comes.
 	LateLogs bool
+	// Parallel runs tests side by side, for tasks that take long to get anywhere.
+	Parallel bool
 	// Patience is how long anything that must happen may take; 0: 30 s. Nothing is
 	// measured by it.
 	Patience time.Duration
@@ -116,7 +118,12 @@ func Run(t *testing.T, f Factory) {
 		}
 		sort.Strings(names)
 		for _, name := range names {
-			t.Run(group.name+"/"+name, func(t *testing.T) { group.tests[name](t, newBench(t, f)) })
+			t.Run(group.name+"/"+name, func(t *testing.T) {
+				if f.Parallel {
+					t.Parallel()
+				}
+				group.tests[name](t, newBench(t, f))
+			})
 		}
 	}
 }

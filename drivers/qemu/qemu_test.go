@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -36,27 +38,32 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// lives makes drivers of an agent's successive lives: the kernel closes the connections
-// of one that has died.
+// lives makes the drivers of a test's agents, one after the other: the kernel closes the
+// connections of one that has died.
 type lives struct {
-	mu   sync.Mutex
-	last *qemu.Driver
 	make func(testing.TB) *qemu.Driver
+
+	mu   sync.Mutex
+	last map[string]*qemu.Driver // by the test
 }
 
 func (l *lives) next(t *testing.T) drivers.Driver {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.end()
-	l.last = l.make(t)
-	return l.last
-}
-
-// end closes the last driver, where any was made.
-func (l *lives) end() {
-	if l.last != nil {
-		l.last.Close()
+	before := l.last[t.Name()]
+	now := l.make(t)
+	l.last[t.Name()] = now
+	l.mu.Unlock()
+	if before != nil {
+		before.Close()
+		return now
 	}
+	t.Cleanup(func() {
+		l.mu.Lock()
+		last := l.last[t.Name()]
+		l.mu.Unlock()
+		last.Close()
+	})
+	return now
 }
 
 func TestConformance(t *testing.T) {
@@ -65,12 +72,12 @@ func TestConformance(t *testing.T) {
 		t.Skip("boots some dozens of guests")
 	}
 	images := t.TempDir()
-	l := &lives{make: func(t testing.TB) *qemu.Driver {
-		cfg := qemutest.Config(g, parent, images)
+	l := &lives{last: map[string]*qemu.Driver{}, make: func(t testing.TB) *qemu.Driver {
+		// A store of images has one owner.
+		cfg := qemutest.Config(g, parent, filepath.Join(images, strings.ReplaceAll(t.Name(), "/", "-")))
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 		return qemu.New(cfg)
 	}}
-	t.Cleanup(l.end)
 	f := qemutest.Factory(g, parent)
 	f.New = l.next
 	drivertest.Run(t, f)

@@ -64,9 +64,9 @@ func Factory(g *guest.Guest, parent string) drivertest.Factory {
 	return drivertest.Factory{
 		Forever: forever,
 		// Without ACPI's daemon nobody feels the power button.
-		Stubborn:  Machine(g, "killall acpid; echo ready"),
-		Ticks:     Machine(g, "tick"),
-		LateLogs:  true,
+		Stubborn: Machine(g, "killall acpid; echo ready"),
+		Ticks:    Machine(g, "tick"),
+		LateLogs: true, Parallel: true,
 		MemoryMiB: 96, OverheadMiB: 256, Patience: 3 * time.Minute,
 		Console: &drivertest.Console{Config: forever, Greets: guest.Greeting, Say: "echo hel''lo\n", Answers: "hello"},
 		Disked:  With(forever, drivertest.Config{"disk": []any{map[string]any{"name": "root", "size": 16}}}),
