@@ -58,6 +58,7 @@ func disksOf(c *berthv1.QemuConfig) ([]*berthv1.QemuDisk, error) {
 	r.Preallocation = cmp.Or(r.GetPreallocation(), "off")
 	if r.GetImage() == "" {
 		r.Image, r.Checksum = c.GetImage(), cmp.Or(r.GetChecksum(), c.GetChecksum())
+		r.Signature = cmp.Or(r.GetSignature(), c.GetSignature())
 	}
 	return append([]*berthv1.QemuDisk{r}, disks...), nil
 }
@@ -145,8 +146,9 @@ func (m *preparer) check(ctx context.Context) error {
 	return err
 }
 
-func (m *preparer) ensure(ctx context.Context, field, ref, checksum, format string) (*image.Base, func(), error) {
-	base, release, err := m.store.Ensure(ctx, image.Source{Ref: ref, Dir: m.t.Dirs.Task, Checksum: checksum, Format: format}, m.progress)
+func (m *preparer) ensure(ctx context.Context, field string, src image.Source) (*image.Base, func(), error) {
+	src.Dir = m.t.Dirs.Task
+	base, release, err := m.store.Ensure(ctx, src, m.progress)
 	if err != nil && ctx.Err() == nil {
 		if p := problem.From(err); p.Field == "" || !strings.HasPrefix(p.Field, "config.") {
 			// Problems of the store name no field, or one of the source's.
@@ -183,7 +185,7 @@ func (m *preparer) disk(ctx context.Context, d *berthv1.QemuDisk, i int) error {
 		if d.GetName() == "root" {
 			field, format = "image", cmp.Or(m.c.GetImageFormat(), "auto")
 		}
-		b, release, err := m.ensure(ctx, field, d.GetImage(), d.GetChecksum(), format)
+		b, release, err := m.ensure(ctx, field, image.Source{Ref: d.GetImage(), Checksum: d.GetChecksum(), Signature: d.GetSignature(), Format: format})
 		if err != nil {
 			return err
 		}
@@ -209,11 +211,11 @@ func (m *preparer) disk(ctx context.Context, d *berthv1.QemuDisk, i int) error {
 }
 
 // link makes an image readable in the machine's directory; "" of no image.
-func (m *preparer) link(ctx context.Context, field, ref, checksum, format, file string) (string, error) {
-	if ref == "" {
+func (m *preparer) link(ctx context.Context, field string, src image.Source, file string) (string, error) {
+	if src.Ref == "" {
 		return "", nil
 	}
-	base, release, err := m.ensure(ctx, field, ref, checksum, format)
+	base, release, err := m.ensure(ctx, field, src)
 	if err != nil {
 		return "", err
 	}
@@ -224,7 +226,8 @@ func (m *preparer) link(ctx context.Context, field, ref, checksum, format, file 
 
 func (m *preparer) cdroms(ctx context.Context) error {
 	for i, c := range m.c.GetCdroms() {
-		path, err := m.link(ctx, fmt.Sprintf("cdrom[%d].image", i), c.GetImage(), c.GetChecksum(), "iso", c.GetName()+".iso")
+		src := image.Source{Ref: c.GetImage(), Checksum: c.GetChecksum(), Signature: c.GetSignature(), Format: "iso"}
+		path, err := m.link(ctx, fmt.Sprintf("cdrom[%d].image", i), src, c.GetName()+".iso")
 		if err != nil {
 			return err
 		}
@@ -234,10 +237,10 @@ func (m *preparer) cdroms(ctx context.Context) error {
 }
 
 func (m *preparer) kernel(ctx context.Context) (err error) {
-	if m.p.Kernel, err = m.link(ctx, "kernel", m.c.GetKernel(), "", "file", "kernel"); err != nil {
+	if m.p.Kernel, err = m.link(ctx, "kernel", image.Source{Ref: m.c.GetKernel(), Format: "file"}, "kernel"); err != nil {
 		return err
 	}
-	m.p.Initrd, err = m.link(ctx, "initrd", m.c.GetInitrd(), "", "file", "initrd")
+	m.p.Initrd, err = m.link(ctx, "initrd", image.Source{Ref: m.c.GetInitrd(), Format: "file"}, "initrd")
 	return err
 }
 
