@@ -43,6 +43,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"asked":    cmdAsked,
 	"settled":  cmdSettled,
 	"console":  cmdConsole,
+	"guest":    cmdGuest,
 }
 
 // cmdPorts gives servers their ports before they run: ports s1 s2 s3

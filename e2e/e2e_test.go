@@ -115,5 +115,6 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       *update,
 		Setup:               newCluster,
 		Cmds:                commands,
+		Condition:           condition,
 	})
 }
