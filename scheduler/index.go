@@ -54,9 +54,8 @@ type index struct {
 	changes uint64
 
 	looked looks
-	warmth int      // see takeIn: means nothing
-	listed []placed // for rebuild
-	kept   []move   // for concerning
+	warmth int    // see takeIn: means nothing
+	kept   []move // for concerning
 }
 
 // looks counts what was looked at: the price of an answer, free of noise.

@@ -124,34 +124,3 @@ func (x *index) retire(r, k int) {
 		x.rowFits[l] = slices.Delete(x.rowFits[l], r, r+1)
 	}
 }
-
-// placed is an entry on its way into the index.
-type placed struct {
-	key, tie uint64
-	id       int32
-}
-
-// fill puts sorted entries into an empty index.
-func (x *index) fill(list []placed) {
-	r, k := 0, 0
-	for from := 0; from < len(list); from += depth * 3 / 4 {
-		part := list[from:min(from+depth*3/4, len(list))]
-		if from > 0 {
-			low := x.boundOf(part[0].id, part[0].key)
-			if k++; k < fan*3/4 {
-				x.rows[r].insert(k, x.newBlock(), low)
-			} else {
-				w := x.newRow()
-				w.insert(0, x.newBlock(), low)
-				r, k = r+1, 0
-				x.insertRow(r, w)
-			}
-		}
-		for i := range part {
-			e := &x.entries[part[i].id]
-			word := x.shapes.fitting(&e.left)
-			x.put(x.rows[r].blocks[k], part[i].id, part[i].key, word)
-			x.unite(r, k, word, e.in)
-		}
-	}
-}

@@ -1,10 +1,6 @@
 package scheduler
 
-import (
-	"cmp"
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
 // sync takes in what has changed on the fleet's nodes since the last time.
 func (x *index) sync() {
@@ -213,52 +209,4 @@ func (x *index) claimNode(slot int32) {
 	if e := &x.entries[slot]; e.at == none {
 		e.slot, e.tie = slot, x.f.hashes[slot]
 	}
-}
-
-// list appends an entry that has room for anything; the others are outside.
-func (x *index) list(to []placed, key uint64, id int32) []placed {
-	e := &x.entries[id]
-	e.in = x.lanesOf(e.slot)
-	if x.shapes.fitting(&e.left) == 0 {
-		e.at = outside
-		return to
-	}
-	return append(to, placed{key, e.tie, id})
-}
-
-// rebuild makes the index anew. Blocks that churn has left half empty are full again.
-func (x *index) rebuild() {
-	x.clear()
-	f, list := x.f, x.listed[:0]
-	for slot := range f.nodes {
-		n := &f.nodes[slot]
-		switch {
-		case n.node == nil, x.rates != nil && !f.gpus.has(int32(slot)):
-		case !x.cells:
-			x.claimNode(int32(slot))
-			e := &x.entries[slot]
-			if key, ok := x.ofNode(int32(slot), &e.left); ok {
-				list = x.list(list, key, int32(slot))
-			}
-		default:
-			first := x.claim(int32(slot), len(n.usage.Machine().Cells))
-			for i := range int(x.owns[slot]) {
-				e := &x.entries[int(first)+i]
-				key := x.rank.ofCell(n.usage, i, &e.left)
-				list = x.list(list, key, first+int32(i))
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b placed) int {
-		if a.key != b.key {
-			return cmp.Compare(a.key, b.key)
-		}
-		if a.tie != b.tie {
-			return cmp.Compare(a.tie, b.tie)
-		}
-		u, v := x.boundOf(a.id, a.key), x.boundOf(b.id, b.key)
-		return u.compare(&v)
-	})
-	x.fill(list)
-	x.listed = list
 }
