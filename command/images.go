@@ -15,7 +15,7 @@ import (
 
 func (a *app) imageCommands() *cobra.Command {
 	return a.group("image", "Look after the images of virtual machines that the cluster keeps",
-		"A job names an image (image = \"debian-12\"), and every host that runs it fetches it from the servers. All instances of a\nversion of a job run by the same bytes: those that the name meant when the job was submitted.",
+		"A job names an image (image = \"debian-12\"), and every host that runs it fetches it from the servers. All instances of a version of a job run by the same bytes: those that the name meant when the job was submitted.",
 		a.imageImport(), a.imageList(), a.imageInspect(), a.imageDelete())
 }
 
@@ -23,10 +23,9 @@ func (a *app) imageImport() *cobra.Command {
 	var o output
 	var checksum string
 	image := &berthv1.Image{}
-	cmd := a.leaf("import NAME FILE", "Take an image in", strings.TrimSpace(`
-FILE is a disk image (qcow2, raw, VMDK, VDI, VHDX, ISO or OVA; what it is, its content tells) or, with
--format file, a kernel or initrd. "-" reads standard input. Images that have a backing file, or are cut
-off, are refused. A name may be imported again: jobs that were submitted before keep theirs.`), nil)
+	cmd := a.leaf("import NAME FILE", "Take an image in",
+		"FILE is a disk image (qcow2, raw, VMDK, VDI, VHDX, ISO or OVA; what it is, its content tells) or, with -format file, a kernel or initrd. \"-\" reads standard input. "+
+			"Images that have a backing file, or are cut off, are refused. A name may be imported again: jobs that were submitted before keep theirs.", nil)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 2 {
 			return usageError(cmd, "%s is missing", []string{"NAME", "FILE", "nothing else"}[min(len(args), 2)])
