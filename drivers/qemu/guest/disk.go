@@ -25,6 +25,9 @@ func (g *Guest) Disk(ctx context.Context, path string, commands ...string) error
 	if err != nil {
 		return err
 	}
+	if path, err = filepath.Abs(path); err != nil { // the programs work elsewhere
+		return err
+	}
 	if err := g.writeDisk(ctx, tools, path, g.Cmdline(commands...)); err != nil {
 		_ = os.Remove(path)
 		return fmt.Errorf("making a disk that boots: %w", err)
