@@ -37,7 +37,7 @@ cleanup() {
     printf '\nThe demo failed. The last lines of the logs:\n'
     tail -n 15 "$dir"/*.log 2>/dev/null || true
   fi
-  for job in shop web primes watch-load; do "$berth" job stop -purge -yes -detach "$job" >/dev/null 2>&1 || true; done
+  for job in shop web primes watch-load vm; do "$berth" job stop -purge -yes -detach "$job" >/dev/null 2>&1 || true; done
   for _ in $(seq 50); do # the agents stop what they run
     [ "$(shims)" -eq 0 ] && break
     sleep 0.2
@@ -54,10 +54,10 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# shims counts the task supervisors that belong to this demo, by the directory that they work in.
+# shims counts the task supervisors and machines that belong to this demo, by the directory that they work in.
 shims() {
   local n=0 pid
-  for pid in $(pgrep -f '^berth-shim' || true); do
+  for pid in $(pgrep -f '^berth-shim|^[^ ]*qemu-system' || true); do
     case $(readlink "/proc/$pid/cwd" || true) in "$dir"/*) n=$((n + 1)) ;; esac
   done
   echo "$n"
@@ -73,7 +73,7 @@ server() { # server N: its ports begin with N
 
 agent() { # agent N: its ports begin with N as well, as the three share this machine
   local n=$1
-  printf 'agent {\n  min_port = %s2000\n  max_port = %s2999\n  dns {\n    address = "127.0.0.1:%s7464"\n  }\n}\n' "$n" "$n" "$n" >"$dir/a$n.hcl"
+  printf 'agent {\n  min_port = %s2000\n  max_port = %s2999\n  dns {\n    address = "127.0.0.1:%s7464"\n  }\n  qemu {\n    image_dirs = ["%s"]\n  }\n}\n' "$n" "$n" "$n" "$PWD/.build" >"$dir/a$n.hcl"
   "$berth" agent -name "n$n" -data-dir "$dir/n$n" -config "$dir/a$n.hcl" -servers "$BERTH_ADDR" >>"$dir/n$n.log" 2>&1 &
   pids[n$n]=$!
 }
@@ -121,6 +121,13 @@ until_true 30 nodes_ready
 "$berth" server members
 "$berth" node status
 
+tiny=$PWD/.build/tiny.img
+vm() { "$berth" alloc status -filter 'job == "vm"' -t '{{range .}}{{.id}}{{end}}'; }
+if [ -e "$tiny" ]; then
+  say "a virtual machine boots meanwhile"
+  "$berth" job run -detach -var image="$tiny" examples/vm.hcl
+fi
+
 say "a web service of 3, on different nodes"
 "$berth" job run -wait 30s -var hello="$PWD/.build/hello" examples/web.hcl
 until_true 20 web_answers
@@ -153,6 +160,16 @@ shop -var version=v3 -var broken=true || code=$?
 shop_is '3 of v2' || { note "those who answer: $(ask_shop)"; exit 1; }
 note "it was never asked: $(ask_shop)"
 "$berth" job stop -purge -yes shop
+
+if [ -e "$tiny" ]; then
+  say "the virtual machine greets; it is paused, goes on, and is powered down"
+  greeted() { "$berth" alloc logs -all "$(vm)" | grep -q 'Hello from a Berth guest'; }
+  until_true 60 greeted
+  "$berth" alloc console -linger 100ms "$(vm)" </dev/null | tr -d '\r' | grep -a -A 1 'Hello' | sed 's/^/   /'
+  "$berth" alloc pause "$(vm)"
+  "$berth" alloc resume "$(vm)"
+  "$berth" job stop -purge -yes vm
+fi
 
 say "a task is killed: it is started again where it was"
 pid=$(web '{{range .tasks}}{{.pid}}{{end}}' | head -n 1)
