@@ -76,7 +76,7 @@ clean: ## Remove what was built here (tools stay in the user's cache)
 # is random (-short); unit has all rounds of everything. PURE are those of them in which no
 # goroutine is started, nor in their tests. Without the race detector: STAGES="unit e2e".
 RACE ?= server agent plugins drivers client e2e/virtual
-PURE ?= server/api/internal server/fsm server/rows server/state agent/disk agent/inventory agent/template \
+PURE ?= server/api/internal server/fsm server/rows agent/disk agent/inventory agent/template \
 	drivers/cgroup drivers/cloudinit drivers/config drivers/logs drivers/qemu/guest
 # bbolt reads its pages by pointer; the tests that damage them on purpose would end the
 # whole process (checkptr comes with -race) where the product gets an error.
