@@ -41,6 +41,8 @@ func (d *daemon) makeServer() error {
 		d.log.Warn("other hosts can reach this server, and nothing is encrypted or asks who they are; keep it in a network that you trust", "address", reached.GRPC)
 	}
 	key, _ := base64.StdEncoding.DecodeString(cfg.Server.GossipKey)
+	version := build()
+	version.Region = cfg.Region
 	server.TuneGC()
 	s, err := server.New(server.Config{
 		Consensus: consensus.Config{
@@ -54,7 +56,7 @@ func (d *daemon) makeServer() error {
 		GRPCListener: listeners["grpc"], HTTPListener: listeners["http"],
 		ServerTLS: serverTLS, ClientTLS: clientTLS,
 		Dispatch: dispatch.Timing{TTL: cfg.Server.HeartbeatTTL},
-		Version:  build(), Logger: d.log,
+		Version:  version, Logger: d.log,
 	})
 	if err != nil {
 		return err

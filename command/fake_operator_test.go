@@ -75,8 +75,8 @@ func (f *fakeCluster) CollectGarbage(context.Context, *berthv1.CollectGarbageReq
 
 func (f *fakeCluster) GetMembers(context.Context, *berthv1.GetMembersRequest) (*berthv1.GetMembersResponse, error) {
 	return &berthv1.GetMembersResponse{Members: []*berthv1.Member{
-		{Id: "51111111-aaaa", Name: "s1", State: "alive", GrpcAddress: "10.0.1.1:7461", HttpAddress: "10.0.1.1:7460", RaftAddress: "10.0.1.1:7462", GossipAddress: "10.0.1.1:7463", Version: "0.1.0", Leader: true},
-		{Id: "52222222-aaaa", Name: "s2", State: "dead", GrpcAddress: "10.0.1.2:7461", Version: "0.1.0"},
+		{Id: "51111111-aaaa", Name: "s1", State: "alive", GrpcAddress: "10.0.1.1:7461", HttpAddress: "10.0.1.1:7460", RaftAddress: "10.0.1.1:7462", GossipAddress: "10.0.1.1:7463", Version: "0.1.0", Leader: true, Region: "eu"},
+		{Id: "52222222-aaaa", Name: "s2", State: "dead", GrpcAddress: "10.0.1.2:7461", Version: "0.1.0", Region: "eu"},
 	}}, nil
 }
 
@@ -89,7 +89,7 @@ func (f *fakeCluster) LeaveServer(context.Context, *berthv1.LeaveServerRequest) 
 }
 
 func (f *fakeCluster) GetVersion(context.Context, *berthv1.GetVersionRequest) (*berthv1.Version, error) {
-	return &berthv1.Version{Version: "0.1.0", Platform: "linux/arm64", Go: "go1.26", ClusterId: "c0000000-aaaa"}, nil
+	return &berthv1.Version{Version: "0.1.0", Platform: "linux/arm64", Go: "go1.26", ClusterId: "c0000000-aaaa", Region: "eu"}, nil
 }
 
 // StreamEvents sends three events and then loses the connection once, so that going on

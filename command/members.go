@@ -26,13 +26,13 @@ func (a *app) serverMembers() *cobra.Command {
 		}
 		return showList(a, &o, r.GetMembers(), func() error {
 			t := newTable(column{title: "NAME", shrink: 8}, column{title: "STATE"}, column{title: "ROLE"}, column{title: "GRPC", drop: 1},
-				column{title: "HTTP", drop: 4}, column{title: "RAFT", drop: 3}, column{title: "GOSSIP", drop: 5}, column{title: "VERSION", drop: 2})
+				column{title: "HTTP", drop: 4}, column{title: "RAFT", drop: 3}, column{title: "GOSSIP", drop: 5}, column{title: "VERSION", drop: 2}, column{title: "REGION", drop: 6})
 			for _, m := range r.GetMembers() {
 				role := cell{text: "follower"}
 				if m.GetLeader() {
 					role = cell{text: "leader", style: strong}
 				}
-				t.add(or(m.GetName(), shortID(m.GetId())), word(m.GetState()), role, m.GetGrpcAddress(), m.GetHttpAddress(), m.GetRaftAddress(), m.GetGossipAddress(), m.GetVersion())
+				t.add(or(m.GetName(), shortID(m.GetId())), word(m.GetState()), role, m.GetGrpcAddress(), m.GetHttpAddress(), m.GetRaftAddress(), m.GetGossipAddress(), m.GetVersion(), m.GetRegion())
 			}
 			return a.table(t)
 		})

@@ -55,6 +55,9 @@ func (a *app) versionCommand() *cobra.Command {
 				if c := v.GetClusterId(); c != "" {
 					a.printf("  cluster %s", c)
 				}
+				if r := v.GetRegion(); r != "" {
+					a.printf("  region %s", r)
+				}
 				a.printf("\n")
 				return nil
 			})

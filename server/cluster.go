@@ -233,7 +233,7 @@ func (c *cluster) Members() []*berthv1.Member {
 	for _, m := range c.Consensus.Members() {
 		out = append(out, &berthv1.Member{
 			Id: m.ID, Name: m.Name, State: string(m.State), GossipAddress: m.GossipAddress, RaftAddress: m.RaftAddress,
-			GrpcAddress: m.GRPCAddress, HttpAddress: m.HTTPAddress, Version: m.Version, Leader: m.ID == leader.ID,
+			GrpcAddress: m.GRPCAddress, HttpAddress: m.HTTPAddress, Version: m.Version, Leader: m.ID == leader.ID, Region: m.Cluster,
 		})
 	}
 	return out

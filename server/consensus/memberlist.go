@@ -248,7 +248,7 @@ func (g *lan) see(n *memberlist.Node, state State) {
 func (g *lan) NotifyAlive(n *memberlist.Node) error {
 	m, err := decodeMember(n)
 	if err == nil && m.Cluster != g.cluster {
-		err = fmt.Errorf("server %s at %s belongs to cluster %q, not to %q", m.Name, n.Address(), m.Cluster, g.cluster)
+		err = fmt.Errorf("server %s at %s belongs to region %q, not to %q", m.Name, n.Address(), m.Cluster, g.cluster)
 	}
 	return err
 }

@@ -4923,6 +4923,7 @@ type Member struct {
 	HttpAddress   string `protobuf:"bytes,7,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
 	Version       string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
 	Leader        bool   `protobuf:"varint,9,opt,name=leader,proto3" json:"leader,omitempty"`
+	Region        string `protobuf:"bytes,10,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5018,6 +5019,13 @@ func (x *Member) GetLeader() bool {
 		return x.Leader
 	}
 	return false
+}
+
+func (x *Member) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
 }
 
 // JoinServersRequest names gossip addresses.
@@ -5347,12 +5355,14 @@ func (*GetVersionRequest) Descriptor() ([]byte, []int) {
 
 // Version is a build.
 type Version struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Commit        string                 `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`
-	Go            string                 `protobuf:"bytes,3,opt,name=go,proto3" json:"go,omitempty"`
-	Platform      string                 `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Commit    string                 `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`
+	Go        string                 `protobuf:"bytes,3,opt,name=go,proto3" json:"go,omitempty"`
+	Platform  string                 `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"`
+	ClusterId string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Region that the server's cluster belongs to.
+	Region        string `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5418,6 +5428,13 @@ func (x *Version) GetPlatform() string {
 func (x *Version) GetClusterId() string {
 	if x != nil {
 		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Version) GetRegion() string {
+	if x != nil {
+		return x.Region
 	}
 	return ""
 }
@@ -6147,7 +6164,7 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x05nodes\x18\x04 \x01(\rR\x05nodes\"\x13\n" +
 	"\x11GetMembersRequest\"@\n" +
 	"\x12GetMembersResponse\x12*\n" +
-	"\amembers\x18\x01 \x03(\v2\x10.berth.v1.MemberR\amembers\"\x84\x02\n" +
+	"\amembers\x18\x01 \x03(\v2\x10.berth.v1.MemberR\amembers\"\x9c\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -6157,7 +6174,9 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\fgrpc_address\x18\x06 \x01(\tR\vgrpcAddress\x12!\n" +
 	"\fhttp_address\x18\a \x01(\tR\vhttpAddress\x12\x18\n" +
 	"\aversion\x18\b \x01(\tR\aversion\x12\x16\n" +
-	"\x06leader\x18\t \x01(\bR\x06leader\"2\n" +
+	"\x06leader\x18\t \x01(\bR\x06leader\x12\x16\n" +
+	"\x06region\x18\n" +
+	" \x01(\tR\x06region\"2\n" +
 	"\x12JoinServersRequest\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\"-\n" +
 	"\x13JoinServersResponse\x12\x16\n" +
@@ -6172,14 +6191,15 @@ const file_berth_v1_api_proto_rawDesc = "" +
 	"\x0eleader_address\x18\x04 \x01(\tR\rleaderAddress\x12<\n" +
 	"\flast_contact\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vlastContact\x12\x18\n" +
 	"\aapplied\x18\x06 \x01(\x04R\aapplied\"\x13\n" +
-	"\x11GetVersionRequest\"\x86\x01\n" +
+	"\x11GetVersionRequest\"\x9e\x01\n" +
 	"\aVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x0e\n" +
 	"\x02go\x18\x03 \x01(\tR\x02go\x12\x1a\n" +
 	"\bplatform\x18\x04 \x01(\tR\bplatform\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x05 \x01(\tR\tclusterId\"s\n" +
+	"cluster_id\x18\x05 \x01(\tR\tclusterId\x12\x16\n" +
+	"\x06region\x18\x06 \x01(\tR\x06region\"s\n" +
 	"\x13StreamEventsRequest\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x10\n" +
