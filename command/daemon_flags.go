@@ -44,7 +44,7 @@ var flagSettings = map[string]struct{ path, doc string }{
 	"servers":          {"agent.servers", "gRPC `addresses` of servers, host or host:port, separated by commas"},
 	"pool":             {"agent.pool", "node `pool` (default default)"},
 	"meta":             {"agent.meta", "words about the node, `key=value`, separated by commas"},
-	"drivers":          {"agent.drivers", "built-in `drivers` to offer, separated by commas (default exec)"},
+	"drivers":          {"agent.drivers", "built-in `drivers` to offer, separated by commas (default exec,qemu)"},
 	"plugin-dir":       {"agent.plugin_dir", "`directory` of driver plugins, executables named berth-driver-<name>"},
 }
 
