@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berthd/berth/drivers"
+	"github.com/berthd/berth/drivers/attach"
 	"github.com/berthd/berth/problem"
 )
 
@@ -22,7 +23,7 @@ type machine struct {
 	state     string // as Condition.State
 	frozen    bool
 	console   []byte // the newest output
-	viewers   map[*viewer]bool
+	viewers   map[*attach.Viewer]bool
 	snapshots []*drivers.Snapshot
 	// told has every condition since the start; changed is closed when one is added.
 	told    []drivers.Condition
@@ -30,7 +31,7 @@ type machine struct {
 }
 
 func newMachine(words string) machine {
-	return machine{state: "running", console: []byte(words), viewers: map[*viewer]bool{}, changed: make(chan struct{})}
+	return machine{state: "running", console: []byte(words), viewers: map[*attach.Viewer]bool{}, changed: make(chan struct{})}
 }
 
 func (m *machine) conditionLocked(event string) drivers.Condition {
@@ -53,7 +54,7 @@ func (m *machine) printLocked(b []byte) {
 	m.console = append(m.console, b...)
 	m.console = m.console[max(0, len(m.console)-maxScrollback):]
 	for v := range m.viewers {
-		v.add(b)
+		v.Add(b)
 	}
 }
 
@@ -65,12 +66,12 @@ func (d *Driver) Attach(ctx context.Context, id string, channel drivers.Capabili
 	if err != nil {
 		return err
 	}
-	v := &viewer{more: make(chan struct{}, 1)}
-	typed := v.add // of the display: nobody else sees it
+	v := attach.NewViewer()
+	typed := v.Add // of the display: nobody else sees it
 	switch channel {
 	case drivers.CapConsole:
 		t.host.mu.Lock()
-		v.add(t.console)
+		v.Add(t.console)
 		t.viewers[v] = true
 		t.host.mu.Unlock()
 		defer func() {
@@ -84,38 +85,11 @@ func (d *Driver) Attach(ctx context.Context, id string, channel drivers.Capabili
 			t.printLocked(b)
 		}
 	case drivers.CapVNC:
-		v.add([]byte("RFB 003.008\n"))
+		v.Add([]byte("RFB 003.008\n"))
 	default:
 		return problem.New(problem.Invalid, "channel", "the mock driver has no channel %q", channel)
 	}
-	left := make(chan struct{})
-	go func() { // ends with the caller's side
-		defer close(left)
-		buf := make([]byte, 4<<10)
-		for {
-			n, err := rw.Read(buf)
-			typed(buf[:n])
-			if err != nil {
-				return
-			}
-		}
-	}()
-	for {
-		select {
-		case <-v.more:
-			if _, err := rw.Write(v.take()); err != nil {
-				return nil // the caller has left
-			}
-		case <-left:
-			_, _ = rw.Write(v.take())
-			return nil
-		case <-t.ended:
-			_, _ = rw.Write(v.take())
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return v.Serve(ctx, rw, typed, t.ended, nil)
 }
 
 // Control implements drivers.Controller.

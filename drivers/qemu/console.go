@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/berthd/berth/drivers"
+	"github.com/berthd/berth/drivers/attach"
 	"github.com/berthd/berth/drivers/logs"
 	"github.com/berthd/berth/drivers/qemu/machine"
 	"github.com/berthd/berth/drivers/qemu/sock"
@@ -28,33 +29,22 @@ type console struct {
 	task *drivers.Task
 
 	wake  chan struct{} // holds one word when there may be output
-	joins chan *viewer
+	joins chan *attach.Viewer
 	done  chan struct{} // closed when the console has ended
 
 	mu   sync.Mutex
-	all  map[*viewer]bool
+	all  map[*attach.Viewer]bool
 	conn net.Conn      // nil: not connected
 	open chan struct{} // closed when conn is set; made anew when it breaks
 }
 
-// viewer has the output that somebody who is attached has not seen yet.
-type viewer struct {
-	mu      sync.Mutex
-	pending []byte
-	more    chan struct{} // holds one word when there is some
-}
-
-const (
-	// scrollback is what a viewer gets first at most, in bytes.
-	scrollback = 64 << 10
-	// maxPending is how far a viewer may be behind; older output is dropped.
-	maxPending = 1 << 20
-)
+// scrollback is what a viewer gets first at most, in bytes.
+const scrollback = 64 << 10
 
 func newConsole(dir stateDir, t *drivers.Task) *console {
 	return &console{
-		dir: dir, task: t, wake: make(chan struct{}, 1), joins: make(chan *viewer), done: make(chan struct{}),
-		all: map[*viewer]bool{}, open: make(chan struct{}),
+		dir: dir, task: t, wake: make(chan struct{}, 1), joins: make(chan *attach.Viewer), done: make(chan struct{}),
+		all: map[*attach.Viewer]bool{}, open: make(chan struct{}),
 	}
 }
 
@@ -92,7 +82,7 @@ func (c *console) run(ctx context.Context) {
 			timer.Reset(rarely)
 		case v := <-c.joins:
 			move()
-			v.add(newest(c.task, scrollback))
+			v.Add(newest(c.task, scrollback))
 			c.mu.Lock()
 			c.all[v] = true
 			c.mu.Unlock()
@@ -112,7 +102,7 @@ func (c *console) show(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for v := range c.all {
-		v.add(b)
+		v.Add(b)
 	}
 }
 
@@ -173,7 +163,7 @@ func (c *console) typed(b []byte) {
 
 // attach shares the console with rw.
 func (c *console) attach(ctx context.Context, rw io.ReadWriter, ended <-chan struct{}) error {
-	v := &viewer{more: make(chan struct{}, 1)}
+	v := attach.NewViewer()
 	select {
 	case c.joins <- v:
 	case <-c.done:
@@ -186,58 +176,7 @@ func (c *console) attach(ctx context.Context, rw io.ReadWriter, ended <-chan str
 		defer c.mu.Unlock()
 		delete(c.all, v)
 	}()
-	left := make(chan struct{})
-	go func() { // ends with the caller's side, or the machine
-		defer close(left)
-		buf := make([]byte, 4<<10)
-		for {
-			n, err := rw.Read(buf)
-			c.typed(buf[:n])
-			if err != nil {
-				return
-			}
-		}
-	}()
-	for {
-		select {
-		case <-v.more:
-			if _, err := rw.Write(v.take()); err != nil {
-				return nil // the caller has left
-			}
-		case <-left:
-			_, _ = rw.Write(v.take())
-			return nil
-		case <-c.done:
-			_, _ = rw.Write(v.take())
-			return nil
-		case <-ended:
-			_, _ = rw.Write(v.take())
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (v *viewer) add(b []byte) {
-	v.mu.Lock()
-	v.pending = append(v.pending, b...)
-	if n := len(v.pending) - maxPending; n > 0 {
-		v.pending = append(v.pending[:0], v.pending[n:]...)
-	}
-	v.mu.Unlock()
-	select {
-	case v.more <- struct{}{}:
-	default:
-	}
-}
-
-func (v *viewer) take() []byte {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	b := v.pending
-	v.pending = nil
-	return b
+	return v.Serve(ctx, rw, c.typed, ended, c.done)
 }
 
 // newest is the end of a task's standard output, from its log files.

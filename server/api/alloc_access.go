@@ -102,25 +102,32 @@ func (s allocService) Exec(stream grpc.BidiStreamingServer[berthv1.ExecFrame, be
 		return err
 	}
 	defer agent.Close()
-	s.a.start(func() {
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				if !errors.Is(err, io.EOF) { // the client is gone, not just done with its input
-					_ = agent.Close()
-				}
-				return
-			}
-			if err := agent.Send(&berthv1.StreamFrame{Body: &berthv1.StreamFrame_Exec{Exec: frame}}); err != nil {
-				return // the agent's side is over, and its Recv says why
-			}
-		}
+	upward(s.a, stream.Recv, agent, func(f *berthv1.ExecFrame) *berthv1.StreamFrame {
+		return &berthv1.StreamFrame{Body: &berthv1.StreamFrame_Exec{Exec: f}}
 	})
 	return drain(stream.Context(), agent, func(f *berthv1.StreamFrame) error {
 		if f.GetExec() == nil {
 			return nil
 		}
 		return stream.Send(f.GetExec())
+	})
+}
+
+// upward hands on a client's frames, as the agent takes them, until either side is over.
+func upward[F any](a *API, recv func() (F, error), agent Stream, wrap func(F) *berthv1.StreamFrame) {
+	a.start(func() {
+		for {
+			frame, err := recv()
+			if err != nil {
+				if !errors.Is(err, io.EOF) { // the client is gone, not just done with its input
+					_ = agent.Close()
+				}
+				return
+			}
+			if err := agent.Send(wrap(frame)); err != nil {
+				return // the agent's side is over, and its Recv says why
+			}
+		}
 	})
 }
 

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
-	"io"
 	"regexp"
 	"slices"
 
@@ -120,19 +118,8 @@ func (s allocService) Attach(stream grpc.BidiStreamingServer[berthv1.AttachFrame
 		return err
 	}
 	defer agent.Close()
-	s.a.start(func() {
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				if !errors.Is(err, io.EOF) { // the client is gone, not just done with its input
-					_ = agent.Close()
-				}
-				return
-			}
-			if err := agent.Send(&berthv1.StreamFrame{Body: &berthv1.StreamFrame_Attach{Attach: frame}}); err != nil {
-				return // the agent's side is over, and its Recv says why
-			}
-		}
+	upward(s.a, stream.Recv, agent, func(f *berthv1.AttachFrame) *berthv1.StreamFrame {
+		return &berthv1.StreamFrame{Body: &berthv1.StreamFrame_Attach{Attach: f}}
 	})
 	return drain(stream.Context(), agent, func(f *berthv1.StreamFrame) error {
 		if f.GetAttach() == nil {
