@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/berthd/berth/client"
+	"github.com/berthd/berth/jobspec"
 	"github.com/berthd/berth/problem"
 	berthv1 "github.com/berthd/berth/proto/berth/v1"
 )
@@ -81,7 +83,7 @@ func (a *app) loadRows(spec, file string, f *specFlags) ([]*rowJob, error) {
 		}
 		where := fmt.Sprintf("%s:%d", file, values.line)
 		if err != nil {
-			wrong = append(wrong, problem.New(problem.Invalid, where, "%w", err))
+			wrong = append(wrong, problem.New(problem.Invalid, where, "%s", inShort(err)))
 			continue
 		}
 		key := job.GetNamespace() + "/" + job.GetName()
@@ -97,6 +99,20 @@ func (a *app) loadRows(spec, file string, f *specFlags) ([]*rowJob, error) {
 		return nil, problem.Join(problem.Invalid, count(len(wrong), "row"), wrong)
 	}
 	return rows, nil
+}
+
+// inShort is what is wrong with a spec, without the lines of it: they are the same for
+// every row.
+func inShort(err error) string {
+	var found *jobspec.Errors
+	if !errors.As(err, &found) {
+		return err.Error()
+	}
+	var parts []string
+	for _, d := range found.Diagnostics {
+		parts = append(parts, d.Place()+": "+d.Summary)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // rowVars is one row as -var takes it.

@@ -296,3 +296,14 @@ func logFiles(task *drivers.Task, stream string) []string {
 	sort.Slice(names, func(i, j int) bool { return number(names[i]) < number(names[j]) })
 	return names
 }
+
+// Processes names those that work in a directory or below it, for a Factory's Leftovers.
+func Processes(dir string) (found []string) {
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd, dir) {
+			found = append(found, "process "+filepath.Base(filepath.Dir(link)))
+		}
+	}
+	return found
+}

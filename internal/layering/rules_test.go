@@ -89,6 +89,8 @@ var rules = []rule{
 		why: "the plugin wire lives behind package plugins"},
 	{but: []string{"drivers/qemu/qmp"}, forbid: []string{"lib:github.com/digitalocean/go-qemu"},
 		why: "QEMU's monitor is spoken in one place, with deadlines (docs/adr/0012)"},
+	{but: []string{"drivers/qemu/image"}, forbid: []string{"lib:github.com/google/go-containerregistry"},
+		why: "registries are spoken to where images are fetched (container images will be too)"},
 	{but: []string{"agent/artifact"}, forbid: []string{"lib:github.com/hashicorp/go-getter"},
 		why: "what is fetched is fetched in one place, with all that is not wanted of it turned off"},
 	{but: []string{"agent/dns"}, forbid: []string{"lib:github.com/miekg/dns"},

@@ -5,7 +5,6 @@ package exectest
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -83,11 +82,6 @@ func leftovers(t *testing.T, parent string, task *drivers.Task) (left []string) 
 	if strings.Contains(string(mounts), task.Dirs.Alloc) {
 		left = append(left, "mounts")
 	}
-	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
-	for _, link := range links {
-		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd, task.Dirs.Alloc) {
-			left = append(left, "process "+filepath.Base(filepath.Dir(link)))
-		}
-	}
+	left = append(left, drivertest.Processes(task.Dirs.Alloc)...)
 	return left
 }

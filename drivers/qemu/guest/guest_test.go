@@ -20,7 +20,7 @@ func boot(t *testing.T, arch string, args ...string) string {
 	t.Helper()
 	emulator := emulators[arch]
 	if _, err := exec.LookPath(emulator[0]); err != nil {
-		t.Skip(err)
+		t.Skipf("there is no %s (Debian: qemu-system-x86, qemu-system-arm)", emulator[0])
 	}
 	args = append(append(emulator[1:len(emulator):len(emulator)], "-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none",
 		"-serial", "stdio", "-no-reboot"), args...)

@@ -97,12 +97,7 @@ func leftovers(t *testing.T, parent string, task *drivers.Task) (left []string) 
 	if host.Group(task.ID).Exists() {
 		left = append(left, "its cgroup")
 	}
-	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
-	for _, link := range links {
-		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd, task.Dirs.Alloc) {
-			left = append(left, "process "+filepath.Base(filepath.Dir(link)))
-		}
-	}
+	left = append(left, drivertest.Processes(task.Dirs.Alloc)...)
 	interfaces, err := netlink.LinkList()
 	if err != nil {
 		t.Fatal(err)
